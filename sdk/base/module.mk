@@ -1,0 +1,2 @@
+LIBS += base
+base_SRC := $(wildcard sdk/base/*.c)

@@ -1,0 +1,2 @@
+LIBS += net
+net_SRC := $(wildcard sdk/net/*.c)

@@ -1,0 +1,2 @@
+LIBS += plugin
+plugin_SRC := $(wildcard sdk/plugin/*.c)
