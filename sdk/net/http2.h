@@ -1,0 +1,89 @@
+/*
+ * HTTP/2 sessions on nghttp2, server and client side, above a conn. Only http2.c knows nghttp2.
+ * nghttp2 callbacks only move bytes and queue wakes: no fiber runs inside them; one mem_send + write per loop turn.
+ * Flow control is end to end: the peer gets new credit when the reader has consumed (h2_read, h2_consume), not when bytes arrive.
+ * Used by rpc.c (gRPC) and http_server.c / http_client.c (plain HTTP/2).
+ */
+#ifndef SDK_NET_HTTP2_H
+#define SDK_NET_HTTP2_H
+
+#include "sdk/net/http.h"
+
+struct h2_conn;
+struct h2_stream;
+
+struct h2_conf {
+        bool server;
+        uint32_t max_streams;          /* SETTINGS_MAX_CONCURRENT_STREAMS we announce; default 250 */
+        uint32_t stream_window;        /* default 1 MiB */
+        uint32_t conn_window;          /* default 16 MiB */
+        uint32_t max_header_list;      /* default 16 KiB; over it the stream is refused with 431 / RST */
+        double ping_interval_s;        /* keepalive we send; 0 = none */
+        double ping_timeout_s;
+        double min_ping_interval_s;    /* enforcement against the peer: more often = GOAWAY too_many_pings; 0 = none */
+        double idle_timeout_s;         /* close without streams; 0 = never */
+        double max_conn_idle_s;
+        /* Server: request headers are complete. Loop's stack: attach state, start a fiber. */
+        void (*on_stream)(struct h2_conn *c, struct h2_stream *s);
+        /* Stream changed: bytes arrived, ended, reset, window opened. Loop's stack. May be NULL when only h2_read/h2_write are used. */
+        void (*on_event)(struct h2_stream *s);
+        /* The connection is gone, all streams were failed before. Loop's stack; c is freed after it. */
+        void (*on_close)(struct h2_conn *c, int err);
+        void *owner;
+};
+
+/* Takes the conn (with whatever stands in c->in). NULL = no memory (conn closed). */
+struct h2_conn *h2_conn_new(struct conn *c, const struct h2_conf *conf);
+/* Server side of an HTTP/1.1 Upgrade: h2c: settings = decoded HTTP2-Settings; the request becomes stream 1. */
+struct h2_conn *h2_conn_new_upgrade(struct conn *c, const struct h2_conf *conf, struct str settings, struct str method,
+                                    struct str target, const struct http_headers *h);
+void *h2_conn_owner(struct h2_conn *c);
+struct conn *h2_conn_io(struct h2_conn *c);
+size_t h2_conn_streams(const struct h2_conn *c);
+bool h2_conn_is_usable(const struct h2_conn *c);   /* client: new streams may be opened (no GOAWAY, not closed, ids left) */
+bool h2_conn_has_room(const struct h2_conn *c);    /* peer's MAX_CONCURRENT_STREAMS not reached */
+void h2_conn_goaway(struct h2_conn *c);            /* graceful: streams finish, then it closes */
+void h2_conn_close(struct h2_conn *c, int err);    /* at once */
+
+/* Client: opens a stream. Headers incl. pseudo headers are built from the arguments. NULL + *ret_err on failure. */
+struct h2_stream *h2_open(struct h2_conn *c, struct str method, struct str scheme, struct str authority, struct str path,
+                          const struct http_header *h, size_t n, bool end_stream, int *ret_err);
+
+struct h2_stream {
+        struct h2_conn *conn;
+        int32_t id;
+        struct arena arena;            /* received headers live here; freed with the stream */
+        struct str method, scheme, authority, path; /* server side */
+        int status;                    /* client side, :status */
+        struct http_headers headers, trailers;
+        bool have_headers;             /* client: response headers are complete */
+        bool remote_ended;             /* peer sent END_STREAM */
+        bool local_ended;
+        bool closed;                   /* reset or connection lost: error tells */
+        int error;                     /* 0, -ECONNRESET, -ECANCELED (RST CANCEL), -ENETRESET (GOAWAY, not processed), -EPROTO … */
+        uint32_t rst_code;             /* when reset by the peer */
+        struct buf in;                 /* body bytes not yet read */
+        struct cond changed;           /* for fibers: anything above changed */
+        void *user;
+};
+void *h2_stream_owner(struct h2_stream *s);
+/* Server: response headers. status 100..999. */
+int h2_respond(struct h2_stream *s, int status, const struct http_header *h, size_t n, bool end_stream);
+/* Body out. Queues without parking; 0 or the stream's error. h2_unsent() tells how much has not left yet. */
+int h2_send(struct h2_stream *s, const void *p, size_t n, bool end_stream);
+size_t h2_unsent(const struct h2_stream *s);
+/* Trailers end the stream (after queued body). */
+int h2_send_trailers(struct h2_stream *s, const struct http_header *h, size_t n);
+/* Parks until unsent falls below the high-water mark, then queues. */
+int h2_write(struct h2_stream *s, const void *p, size_t n);
+/* Parks until bytes, end or error. >0 bytes copied, 0 end, <0 error. Gives the credit back. */
+ssize_t h2_read(struct h2_stream *s, void *p, size_t n);
+/* After taking n bytes from s->in directly: drops them and gives the credit back. */
+void h2_consume(struct h2_stream *s, size_t n);
+/* Parks until have_headers (client). 0 or error. */
+int h2_wait_headers(struct h2_stream *s);
+void h2_reset(struct h2_stream *s, uint32_t code); /* RST_STREAM */
+/* The owner is done with the stream: it is reset when still open, and freed. */
+void h2_release(struct h2_stream *s);
+
+#endif

@@ -1,0 +1,152 @@
+/*
+ * gRPC: client and server, one seam for whatever carries it (https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md).
+ * One type, struct rpc_call, is a call on either side; rpc_send/rpc_recv park, so a stream is `while (rpc_recv() > 0) rpc_send()`.
+ * Messages are bytes; protobuf helpers pack into and unpack from the call's arena.
+ * Deadlines: a client call takes the fiber's deadline (grpc-timeout); a server handler's fiber has the caller's.
+ * Cancellation: when the caller goes away the handler's fiber is cancelled; a cancelled fiber cancels its client calls.
+ */
+#ifndef SDK_NET_RPC_H
+#define SDK_NET_RPC_H
+
+#include "sdk/base/arena.h"
+#include "sdk/base/fiber.h"
+#include "sdk/base/pb.h"
+#include "sdk/base/str.h"
+
+enum rpc_code {
+        RPC_OK, RPC_CANCELLED, RPC_UNKNOWN, RPC_INVALID_ARGUMENT, RPC_DEADLINE_EXCEEDED, RPC_NOT_FOUND, RPC_ALREADY_EXISTS,
+        RPC_PERMISSION_DENIED, RPC_RESOURCE_EXHAUSTED, RPC_FAILED_PRECONDITION, RPC_ABORTED, RPC_OUT_OF_RANGE,
+        RPC_UNIMPLEMENTED, RPC_INTERNAL, RPC_UNAVAILABLE, RPC_DATA_LOSS, RPC_UNAUTHENTICATED
+};
+const char *rpc_code_name(int code); /* Go's spelling: "OK", "Canceled", "InvalidArgument", … */
+
+struct rpc_status {
+        int code;
+        struct str message; /* decoded UTF-8, in the call's (or caller's) arena */
+        struct str details; /* serialized google.rpc.Status from grpc-status-details-bin, or empty */
+        bool transport;     /* made by this side because the connection failed or broke, not sent by the peer */
+        bool unprocessed;   /* the peer certainly did not see the call (refused stream, GOAWAY, no connection): safe to send again */
+};
+
+struct rpc_md {
+        struct str key;   /* lower case; names that end in "-bin" carry raw bytes (coding is done here) */
+        struct str value;
+};
+struct rpc_mdlist {
+        struct rpc_md *v;
+        size_t n, cap;
+};
+int rpc_md_add(struct rpc_mdlist *l, struct arena *a, struct str key, struct str value); /* borrows; -ENOMEM */
+struct str rpc_md_get(const struct rpc_mdlist *l, const char *key); /* first; p == NULL if absent */
+
+struct rpc_call {
+        struct arena *arena;
+        struct str method;             /* "/package.Service/Method" */
+        struct str authority;
+        struct rpc_mdlist md_in;       /* server: request metadata. client: response headers (after the first recv or rpc_headers) */
+        struct rpc_mdlist md_trailers; /* client: trailers, after the end */
+        struct rpc_mdlist md_out;      /* server: response headers, until the first send. */
+        struct rpc_mdlist md_trailers_out; /* server: trailing metadata */
+        struct rpc_status status;      /* client: the outcome. server: what the handler answers (set by rpc_fail, or left OK) */
+        uint64_t bytes_in, bytes_out;
+        const char *peer;
+        void *user;                    /* server: free for interceptors */
+        void *impl;
+};
+
+/* ---- both sides ---- */
+/* Sends one message; parks while the peer is slow. 0, -EPIPE (call has ended), -ECANCELED, -ETIMEDOUT. */
+int rpc_send(struct rpc_call *c, struct str msg);
+/* Next message, in the call's arena (reused per message when the call was opened with RPC_REUSE). 1 = message, 0 = end of the peer's
+ * messages, <0 error (client: c->status tells). */
+int rpc_recv(struct rpc_call *c, struct str *ret);
+int rpc_send_pb(struct rpc_call *c, const ProtobufCMessage *m);
+/* 1 and *ret, 0 at the end, -EBADMSG when it does not unpack, or as rpc_recv. */
+int rpc_recv_pb(struct rpc_call *c, const ProtobufCMessageDescriptor *d, void *ret);
+
+/* ---- client ---- */
+struct rpc_channel;
+struct rpc_channel_conf {
+        struct str target;         /* conn_dial form */
+        struct str authority;      /* default: from target; "localhost" for Unix sockets */
+        struct tls_context *tls;   /* NULL = plain */
+        struct str server_name;
+        int64_t max_recv_bytes;    /* default 4 MiB; -1 unlimited */
+        double connect_timeout_s;  /* default 5 */
+        double ping_interval_s, ping_timeout_s;
+        bool no_reconnect;         /* fail at once while not connected */
+        const char *user_agent;    /* default "microdapr/<version>" */
+};
+/* Connects on first use and again after a loss. 0 and *ret; strings copied. */
+int rpc_channel_new(struct rpc_channel **ret, const struct rpc_channel_conf *conf);
+int rpc_channel_connect(struct rpc_channel *ch); /* parks until connected: 0 or -errno */
+bool rpc_channel_is_connected(const struct rpc_channel *ch);
+/* Called on the loop's stack when an established connection is lost. */
+void rpc_channel_on_lost(struct rpc_channel *ch, void (*fn)(void *arg), void *arg);
+void rpc_channel_reset(struct rpc_channel *ch);  /* drops the connection: running calls fail with UNAVAILABLE */
+void rpc_channel_close(struct rpc_channel *ch);  /* same, then frees when the last call has ended */
+
+enum rpc_flags { RPC_WAIT_READY = 1, RPC_GZIP = 2, RPC_REUSE = 4 };
+struct rpc_opts {
+        const struct rpc_md *md;
+        size_t n_md;
+        int flags;
+        double timeout_s; /* 0 = the fiber's deadline only */
+};
+/* One request, one reply. Returns 0 with the reply's bytes, or the gRPC code (>0) with st filled. Parks. st->message is in a. */
+int rpc_unary(struct rpc_channel *ch, struct arena *a, const char *method, struct str req, struct str *resp,
+              const struct rpc_opts *o, struct rpc_status *st);
+/* Same with messages: *resp is a message of resp_d in the arena. md_headers/md_trailers may be NULL. */
+int rpc_unary_pb(struct rpc_channel *ch, struct arena *a, const char *method, const ProtobufCMessage *req,
+                 const ProtobufCMessageDescriptor *resp_d, void *resp, const struct rpc_opts *o, struct rpc_status *st);
+/* Any kind of call. 0 and *ret (in the arena), or gRPC code > 0 with st. Must be finished with rpc_finish. */
+int rpc_open(struct rpc_channel *ch, struct arena *a, const char *method, const struct rpc_opts *o, struct rpc_call **ret,
+             struct rpc_status *st);
+int rpc_send_end(struct rpc_call *c);  /* half-close */
+int rpc_headers(struct rpc_call *c);   /* parks until response headers: 0 or <0 */
+/* Reads to the end when not there yet, fills c->status, releases the call. Returns c->status.code. cancel = give it up first. */
+int rpc_finish(struct rpc_call *c);
+void rpc_cancel(struct rpc_call *c);
+
+/* ---- server ---- */
+struct rpc_server;
+/* Runs on the call's fiber. Returns 0 (then c->status is what the caller gets, OK unless rpc_fail was called) or -errno,
+ * which becomes CANCELLED, DEADLINE_EXCEEDED or INTERNAL. */
+typedef int (*rpc_handler)(struct rpc_call *c, void *arg);
+struct rpc_method {
+        const char *path; /* "/package.Service/Method" */
+        rpc_handler fn;
+        void *arg;
+};
+struct rpc_server_conf {
+        const char *name;
+        int64_t max_recv_bytes;     /* default 4 MiB; -1 unlimited */
+        int64_t max_send_bytes;     /* -1 = unlimited (default) */
+        uint32_t max_header_bytes;  /* default 16 KiB */
+        uint32_t max_streams;       /* default 1000 */
+        double ping_interval_s, ping_timeout_s, min_ping_interval_s, idle_timeout_s;
+        struct tls_context *tls;
+        /* For methods not in the table (proxying); NULL = UNIMPLEMENTED "unknown method X for service Y" as grpc-go words it. */
+        rpc_handler unknown;
+        void *unknown_arg;
+        /* Around every handler: calls next() or answers itself. NULL = none. */
+        int (*intercept)(struct rpc_call *c, rpc_handler next, void *next_arg, void *arg);
+        void *intercept_arg;
+        bool reflection;            /* serve grpc.reflection v1 and v1alpha for the registered services */
+};
+int rpc_server_new(struct rpc_server **ret, const struct rpc_server_conf *conf);
+int rpc_server_add(struct rpc_server *s, const struct rpc_method *rows, size_t n); /* rows are kept */
+int rpc_server_listen(struct rpc_server *s, struct str addr);
+int rpc_server_adopt(struct rpc_server *s, int listen_fd);
+void rpc_server_serve_conn(struct rpc_server *s, struct conn *c); /* takes an accepted connection */
+int rpc_server_port(const struct rpc_server *s);
+void rpc_server_stop(struct rpc_server *s, double grace_s); /* GOAWAY, calls finish up to grace_s, then cancelled. Parks. */
+void rpc_server_free(struct rpc_server *s);
+
+/* Sets the call's answer. fmt is UTF-8 text. Returns 0, so a handler can `return rpc_fail(...)`. */
+int rpc_fail(struct rpc_call *c, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+int rpc_fail_details(struct rpc_call *c, int code, struct str message, struct str details);
+/* Sends response headers now (md_out) instead of with the first message. */
+int rpc_send_headers(struct rpc_call *c);
+
+#endif
