@@ -1,0 +1,40 @@
+/*
+ * Metrics: a registry of counters, gauges and histograms with labels, written as Prometheus text. Names and buckets as the
+ * reference (API.md 7.4). Series are found by label values once and then kept by the caller on hot paths.
+ */
+#ifndef KERNEL_METRICS_H
+#define KERNEL_METRICS_H
+
+#include "sdk/base/buf.h"
+#include "sdk/base/map.h"
+#include "sdk/base/str.h"
+
+enum { METRIC_LABELS_MAX = 8, METRIC_SERIES_MAX = 20000 };
+enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
+
+struct metric_def {
+        const char *name, *help;
+        enum metric_type type;
+        const char *labels;     /* "app_id,component,operation": sorted as written */
+        const double *buckets;  /* histogram upper bounds, INFINITY-terminated; NULL = latency buckets (ms) */
+};
+struct metric;
+struct metric_series;
+
+struct metrics;
+int metrics_new(struct metrics **ret);
+void metrics_free(struct metrics *m);
+struct metric *metric_add(struct metrics *m, const struct metric_def *def);
+/* Series for label values in the order of def.labels; NULL when METRIC_SERIES_MAX is reached (then all calls on it do nothing). */
+struct metric_series *metric_series_get(struct metric *m, const struct str *values);
+void metric_inc(struct metric_series *s, double by);
+void metric_set(struct metric_series *s, double v);
+void metric_observe(struct metric_series *s, double v);
+/* Callback run before each scrape, for gauges that are read (RSS, CPU, fds). */
+void metrics_on_scrape(struct metrics *m, void (*fn)(void *arg), void *arg);
+int metrics_write(struct metrics *m, struct buf *out);
+
+extern const double metric_latency_buckets[]; /* ms */
+extern const double metric_size_buckets[];
+
+#endif

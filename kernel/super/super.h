@@ -1,0 +1,93 @@
+/*
+ * The supervisor: every component is an instance inside a plugin process (or a foreign pluggable component behind a socket);
+ * this module finds the plugin for a type, starts it, says Hello, calls Init, watches, restarts and stops it, and carries calls.
+ *
+ * Process states:  ABSENT -> STARTING -> HELLO -> INIT -> READY <-> DEGRADED -> DRAINING -> STOPPED, plus BACKOFF and FAILED.
+ * Death of a process never takes the kernel down. Calls in flight: idempotent ones are sent again to the new process, others fail
+ * at once; calls that come meanwhile wait (bounded by their deadline and PLUGIN_WAIT_MAX_S) for the restart.
+ */
+#ifndef KERNEL_SUPER_H
+#define KERNEL_SUPER_H
+
+#include "kernel/resources/resources.h"
+#include "sdk/base/pb.h"
+#include "sdk/net/rpc.h"
+
+enum { PLUGIN_WAIT_MAX_S = 10, PLUGIN_CALLS_WAITING_MAX = 10000 };
+
+enum component_kind {
+        KIND_STATE, KIND_PUBSUB, KIND_BINDING, KIND_SECRETSTORE, KIND_CONFIGURATION, KIND_LOCK, KIND_CRYPTO, KIND_CONVERSATION,
+        KIND_MIDDLEWARE, KIND_NAMERESOLUTION, KIND_N
+};
+const char *component_kind_category(enum component_kind k); /* "state", "pubsub", "bindings", … as in spec.type */
+
+enum plugin_state {
+        PLUGIN_ABSENT, PLUGIN_STARTING, PLUGIN_HELLO, PLUGIN_INIT, PLUGIN_READY, PLUGIN_DEGRADED, PLUGIN_DRAINING, PLUGIN_STOPPED,
+        PLUGIN_BACKOFF, PLUGIN_FAILED, PLUGIN_STATES
+};
+const char *plugin_state_name(enum plugin_state s); /* "READY" */
+enum death_class {
+        DEATH_NONE, DEATH_CLEAN, DEATH_ERROR, DEATH_SIGNAL, DEATH_OOM, DEATH_HANG, DEATH_PROTOCOL, DEATH_START_TIMEOUT, DEATH_OPERATOR,
+        DEATH_CLASSES
+};
+const char *death_class_name(enum death_class d);
+
+struct super;
+struct component; /* one initialised instance */
+
+/* State features, as bits of component_features(). */
+enum component_feature {
+        FEATURE_ETAG = 1, FEATURE_TRANSACTIONAL = 2, FEATURE_TTL = 4, FEATURE_QUERY_API = 8, FEATURE_DELETE_WITH_PREFIX = 16,
+        FEATURE_PARTITION_KEY = 32, FEATURE_KEYS_LIKE = 64, FEATURE_MULTIPLE_VALUES_PER_SECRET = 1 << 16
+};
+
+struct super_conf {
+        const struct daprd_opts *opts;
+        const char *exe_dir;      /* of daprd, for ../plugins */
+        void (*on_change)(void *arg, struct component *c); /* state of an instance changed: metrics, health, metadata */
+        void *arg;
+};
+int super_new(struct super **ret, const struct super_conf *conf);
+/* Foreign components behind sockets of the folder, now and whenever one appears. Parks for the first scan (bounded). */
+int super_discover(struct super *s);
+/* Finds the plugin or foreign socket for spec->type/version, starts it when needed, Hello, Init. Parks up to spec->init_timeout_ns.
+ * 0 and *ret, or -errno with the text for the log in *ret_err (arena a): unknown type with near names and how to install. */
+int super_component_start(struct super *s, const struct component_spec *spec, struct arena *a, struct component **ret,
+                          const char **ret_err);
+void super_component_stop(struct super *s, struct component *c); /* drain, close; parks */
+void super_stop(struct super *s, double grace_s);                /* all of them, in parallel; parks */
+
+const struct component_spec *component_spec_of(const struct component *c);
+const char *component_name(const struct component *c);
+enum component_kind component_kind_of(const struct component *c);
+unsigned component_features(const struct component *c);
+/* Does the plugin serve this gRPC method? (From Hello, or from reflection for foreign ones.) */
+bool component_serves(const struct component *c, const char *service);
+
+/* One unary call to the component's process. Retried on a restart only when the method is idempotent. Parks.
+ * 0 and *resp (message of resp_d in a), or the gRPC code > 0 with st (message text in a). */
+int component_call(struct component *c, struct arena *a, const char *method, const ProtobufCMessage *req,
+                   const ProtobufCMessageDescriptor *resp_d, void *resp, struct rpc_status *st);
+/* The same on bytes: hot paths. */
+int component_call_bytes(struct component *c, struct arena *a, const char *method, struct str req, struct str *resp,
+                         struct rpc_status *st);
+/* Streams (bindings, pub/sub): bound to the process's present life. */
+int component_open(struct component *c, struct arena *a, const char *method, struct rpc_call **ret, struct rpc_status *st);
+
+/* For metadata, metrics, daprctl. */
+struct component_status {
+        enum plugin_state state;
+        const char *plugin_name, *plugin_version, *executable, *socket;
+        pid_t pid;                 /* 0 = foreign or not running */
+        bool foreign;
+        bool backend_reachable, backend_known;
+        const char *last_error;    /* "" if none */
+        enum death_class last_death;
+        unsigned restarts, deaths_in_window;
+        uint64_t calls, errors, inflight;
+        uint64_t rss_bytes;
+        double cpu_seconds, since_s; /* seconds in this state */
+};
+void component_status_get(const struct component *c, struct arena *a, struct component_status *ret);
+
+#endif

@@ -1,0 +1,233 @@
+/*
+ * microdapr plugin SDK for C: fill a table of operations, call dapr_plugin_main(). No protobuf and no socket code here.
+ *
+ * A plugin serves one or more component types. The runtime starts its process, hands over a listening socket, asks Hello, then
+ * calls init once per component instance with the component's metadata (decoded and checked by the manifest plugin.yaml).
+ *
+ * Return values of every operation: 0 = done; a positive enum dapr_code = a documented outcome (say why with dapr_fail());
+ * a negative errno = unexpected failure. Memory for replies comes from dapr_alloc() and friends: it lives until the reply was sent.
+ * Request strings are NUL-terminated, borrowed, and valid during the call only.
+ */
+#ifndef DAPR_PLUGIN_H
+#define DAPR_PLUGIN_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* How the operations of a table run. */
+enum dapr_mode {
+        DAPR_INLINE,  /* on the event loop's fibers, must not block; may use dapr_io_wait()/dapr_sleep(), which park */
+        DAPR_FIBER,   /* the same, for operations that do wait (own client code on fibers) */
+        DAPR_WORKER   /* each call on a thread of a pool: for client libraries that block */
+};
+
+/* Outcomes; values are gRPC status codes. */
+enum dapr_code {
+        DAPR_INVALID_ARGUMENT = 3,
+        DAPR_NOT_FOUND = 5,
+        DAPR_ALREADY_EXISTS = 6,
+        DAPR_PERMISSION_DENIED = 7,
+        DAPR_RESOURCE_EXHAUSTED = 8,
+        DAPR_FAILED_PRECONDITION = 9,
+        DAPR_UNIMPLEMENTED = 12,
+        DAPR_INTERNAL = 13,
+        DAPR_UNAVAILABLE = 14,
+        /* of state stores; carried as the contract's typed details */
+        DAPR_ETAG_MISMATCH = 100,
+        DAPR_ETAG_INVALID = 101
+};
+
+struct dapr_bytes {
+        const void *p;
+        size_t n;
+};
+struct dapr_kv {
+        const char *key, *value;
+};
+struct dapr_kvs {
+        const struct dapr_kv *v;
+        size_t n;
+};
+/* Value by key without case, or NULL. */
+const char *dapr_kvs_get(struct dapr_kvs m, const char *key);
+
+struct dapr_call; /* one operation in progress */
+void *dapr_alloc(struct dapr_call *c, size_t n);       /* NULL = quota reached: return -ENOMEM */
+char *dapr_strdup(struct dapr_call *c, const char *s);
+struct dapr_bytes dapr_copy(struct dapr_call *c, const void *p, size_t n);
+char *dapr_printf(struct dapr_call *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Sets the text for the caller; returns code, so that an operation can `return dapr_fail(c, DAPR_INTERNAL, "...")`. */
+int dapr_fail(struct dapr_call *c, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+const char *dapr_instance(const struct dapr_call *c);  /* component name, from metadata.name of the YAML */
+double dapr_deadline_s(const struct dapr_call *c);     /* seconds left; INFINITY = none */
+bool dapr_is_cancelled(const struct dapr_call *c);
+
+/* ---- component metadata, typed by the manifest: unknown or ill-typed fields never reach init ---- */
+struct dapr_metadata; /* of one instance; valid during init only: copy what you keep */
+const char *dapr_md_string(const struct dapr_metadata *m, const char *field); /* default of the manifest applied; NULL if none */
+bool dapr_md_bool(const struct dapr_metadata *m, const char *field);
+int64_t dapr_md_int(const struct dapr_metadata *m, const char *field);
+int64_t dapr_md_duration_ns(const struct dapr_metadata *m, const char *field);
+bool dapr_md_has(const struct dapr_metadata *m, const char *field);
+struct dapr_kvs dapr_md_all(const struct dapr_metadata *m);  /* as given, for fields outside the manifest */
+
+/* ---- what a plugin may use while it runs ---- */
+enum dapr_log { DAPR_LOG_ERROR = 1, DAPR_LOG_WARN, DAPR_LOG_INFO, DAPR_LOG_DEBUG };
+void dapr_log(enum dapr_log level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Tells the runtime whether the backend behind this instance is reachable (shown in metadata, metrics, doctor). Any thread. */
+void dapr_backend_up(const char *instance);
+void dapr_backend_down(const char *instance, const char *reason);
+/* Parks this operation (not in DAPR_WORKER mode). events: 1 = readable, 2 = writable. 0, -ETIMEDOUT, -ECANCELED. */
+int dapr_io_wait(int fd, int events);
+int dapr_sleep(double seconds);
+/* Runs fn on the worker pool and parks until it is done. */
+int dapr_work(int (*fn)(void *), void *arg);
+/* A background task of the plugin (fiber); ends with the process. */
+int dapr_spawn(const char *name, void (*fn)(void *), void *arg);
+
+/* ---- state stores ---- */
+enum dapr_feature {
+        DAPR_FEATURE_ETAG = 1,
+        DAPR_FEATURE_TRANSACTIONAL = 2,
+        DAPR_FEATURE_TTL = 4,
+        DAPR_FEATURE_QUERY = 8,
+        DAPR_FEATURE_DELETE_WITH_PREFIX = 16,
+        DAPR_FEATURE_PARTITION_KEY = 32,
+        DAPR_FEATURE_KEYS_LIKE = 64,
+        DAPR_FEATURE_MULTIPLE_VALUES_PER_SECRET = 1 << 16
+};
+enum dapr_concurrency { DAPR_CONCURRENCY_UNSET, DAPR_FIRST_WRITE, DAPR_LAST_WRITE };
+enum dapr_consistency { DAPR_CONSISTENCY_UNSET, DAPR_EVENTUAL, DAPR_STRONG };
+
+struct dapr_get {
+        const char *key;
+        struct dapr_kvs metadata;
+        enum dapr_consistency consistency;
+};
+struct dapr_item { /* a stored value */
+        bool found;
+        struct dapr_bytes value;
+        const char *etag;           /* NULL = none */
+        const char *content_type;   /* NULL = none */
+        struct dapr_kvs metadata;   /* e.g. ttlExpireTime */
+};
+struct dapr_set {
+        const char *key;
+        struct dapr_bytes value;
+        const char *etag;           /* NULL = not given */
+        const char *content_type;
+        struct dapr_kvs metadata;
+        enum dapr_concurrency concurrency;
+        enum dapr_consistency consistency;
+        int64_t ttl_s;              /* 0 = none given, -1 = remove TTL, >0 seconds; parsed from ttlInSeconds by the SDK */
+};
+struct dapr_delete {
+        const char *key;
+        const char *etag;
+        struct dapr_kvs metadata;
+        enum dapr_concurrency concurrency;
+        enum dapr_consistency consistency;
+};
+struct dapr_op { /* of a transaction */
+        enum { DAPR_OP_SET, DAPR_OP_DELETE } kind;
+        struct dapr_set set;
+        struct dapr_delete del;
+};
+struct dapr_bulk_result { /* one per item of a bulk call, preset to success */
+        int code;            /* 0 or dapr_code */
+        const char *message;
+};
+struct dapr_query {
+        const char *json;    /* the query document as the caller wrote it: {"filter":…,"sort":…,"page":…} */
+        struct dapr_kvs metadata;
+};
+struct dapr_query_row {
+        const char *key;
+        struct dapr_item item;
+        const char *error;
+};
+struct dapr_query_result {
+        const struct dapr_query_row *rows;
+        size_t n;
+        const char *token;
+        struct dapr_kvs metadata;
+};
+struct dapr_keys_like {
+        const char *pattern; /* SQL LIKE with \ as escape */
+        uint32_t page_size;  /* 0 = all */
+        const char *token;
+};
+struct dapr_keys {
+        const char *const *keys;
+        size_t n;
+        const char *token;   /* NULL = no more */
+};
+
+struct dapr_state_ops {
+        enum dapr_mode mode;
+        unsigned features;
+        int (*init)(struct dapr_call *c, const struct dapr_metadata *md, void **instance);
+        void (*close)(void *instance);
+        int (*ping)(struct dapr_call *c, void *instance); /* NULL = always fine */
+        int (*get)(struct dapr_call *c, void *instance, const struct dapr_get *in, struct dapr_item *out);
+        int (*set)(struct dapr_call *c, void *instance, const struct dapr_set *in);
+        int (*del)(struct dapr_call *c, void *instance, const struct dapr_delete *in);
+        /* Optional: the SDK loops over the single forms when NULL. */
+        int (*bulk_get)(struct dapr_call *c, void *instance, const struct dapr_get *in, size_t n, struct dapr_item *out);
+        int (*bulk_set)(struct dapr_call *c, void *instance, const struct dapr_set *in, size_t n, struct dapr_bulk_result *out);
+        int (*bulk_del)(struct dapr_call *c, void *instance, const struct dapr_delete *in, size_t n, struct dapr_bulk_result *out);
+        int (*transact)(struct dapr_call *c, void *instance, const struct dapr_op *ops, size_t n, struct dapr_kvs metadata);
+        int (*query)(struct dapr_call *c, void *instance, const struct dapr_query *in, struct dapr_query_result *out);
+        int (*keys_like)(struct dapr_call *c, void *instance, const struct dapr_keys_like *in, struct dapr_keys *out);
+        int (*delete_with_prefix)(struct dapr_call *c, void *instance, const char *prefix, int64_t *deleted);
+        int64_t max_transaction_ops; /* 0 = no limit */
+};
+
+/* ---- secret stores ---- */
+struct dapr_secret { /* one secret: one or more named values */
+        const char *name;
+        struct dapr_kvs values;
+};
+struct dapr_secrets {
+        const struct dapr_secret *v;
+        size_t n;
+};
+struct dapr_secret_ops {
+        enum dapr_mode mode;
+        unsigned features;
+        int (*init)(struct dapr_call *c, const struct dapr_metadata *md, void **instance);
+        void (*close)(void *instance);
+        int (*ping)(struct dapr_call *c, void *instance);
+        int (*get)(struct dapr_call *c, void *instance, const char *name, struct dapr_kvs metadata, struct dapr_kvs *out);
+        int (*bulk_get)(struct dapr_call *c, void *instance, struct dapr_kvs metadata, struct dapr_secrets *out);
+};
+
+/* ---- the table of a plugin ---- */
+struct dapr_component_type {
+        const char *type;                   /* "state.sqlite" */
+        const char *versions;               /* "v1" or "v1,v2" */
+        const struct dapr_state_ops *state; /* exactly one of these */
+        const struct dapr_secret_ops *secrets;
+};
+struct dapr_plugin {
+        const char *name, *version;
+        const struct dapr_component_type *types;
+        size_t n_types;
+        int worker_threads;                 /* for DAPR_WORKER and dapr_work; 0 = 4 */
+        int (*start)(void);                 /* optional, once before the first Hello */
+        void (*stop)(void);                 /* optional, after the drain */
+};
+/* Runs until the runtime tells it to stop or goes away. Returns the process's exit code. `--manifest` prints what it serves;
+ * started by hand, it listens on the socket named by --socket PATH, to be debugged or used as a classic pluggable component. */
+int dapr_plugin_main(int argc, char **argv, const struct dapr_plugin *p);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
