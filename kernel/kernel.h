@@ -1,0 +1,49 @@
+/*
+ * The kernel object: what one daprd process holds. main.c makes it; everything else receives it.
+ * No globals: a function that needs something of the kernel takes the kernel (or the call, which points to it).
+ */
+#ifndef KERNEL_KERNEL_H
+#define KERNEL_KERNEL_H
+
+#include "kernel/observe/health.h"
+#include "kernel/observe/metrics.h"
+#include "kernel/opts.h"
+#include "kernel/resources/resources.h"
+#include "kernel/super/super.h"
+
+#define DAPR_VERSION "1.17.9" /* the release whose surface we serve; reported as runtime version */
+
+struct http_server;
+struct rpc_server;
+struct secrets_block;
+struct state_block;
+
+struct kernel {
+        struct daprd_opts opts;
+        struct configuration config;
+        struct metrics *metrics;
+        struct health health;
+        struct super *super;
+
+        /* Components that initialised, by name, one map a kind (value: struct component *). A name may stand in two kinds. */
+        struct map components[KIND_N];
+        struct component **all_components; /* in order of initialisation */
+        size_t n_components;
+
+        struct secrets_block *secrets;
+        struct state_block *state;
+
+        struct map extended; /* /v1.0/metadata/{key} PUT: heap strings */
+        struct cond shutdown;
+        bool shutting_down, force_exit;
+        int exit_code;
+        const char *exe_dir, *hostname;
+};
+
+/* By kind and name; NULL if absent. */
+struct component *kernel_component(struct kernel *k, enum component_kind kind, struct str name);
+size_t kernel_component_count(const struct kernel *k, enum component_kind kind);
+/* Asks for a graceful stop, as a signal or POST /v1.0/shutdown does. */
+void kernel_shutdown(struct kernel *k, bool force, const char *why);
+
+#endif
