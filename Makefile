@@ -1,9 +1,10 @@
 # microdapr: one non-recursive make. Every folder lists its sources in module.mk; this file turns lists into programs.
-# Lists:  LIBS += name          name_SRC := a.c b.c            -> build/MODE/lib/libname.a
-#         PROGS += name         name_SRC, name_LIBS, name_LD   -> build/MODE/bin/name
-#         PLUGINS += state.x    state.x_SRC, state.x_LD        -> build/MODE/plugins/state.x/state.x (+ plugin.yaml)
-#         UNIT_TESTS += name    name_SRC, name_LIBS, name_LD   -> build/MODE/tests/name, run by `make unit`
-#         FUZZERS += name       name_SRC, name_LIBS            -> build/fuzz/fuzz/name (clang, libFuzzer)
+#   LIBS += name          name_SRC := a.c b.c              -> build/MODE/lib/libname.a
+#   PROGS += name         name_SRC, name_LIBS, name_LD     -> build/MODE/bin/name
+#   PLUGINS += state.x    state.x_SRC, state.x_LD          -> build/MODE/plugins/state.x/state.x (and plugin.yaml beside it)
+#   UNIT_TESTS += name    name_SRC, name_LIBS, name_LD     -> build/MODE/tests/name, run by `make unit`
+#   FUZZERS += name       name_SRC, name_LIBS, name_LD     -> build/fuzz/fuzz/name (clang, libFuzzer), corpus in tests/fuzz/corpus/name
+# MODE is release, debug, asan, tsan, fuzz or cover.
 MODE ?= release
 B    := build/$(MODE)
 GEN  := build/gen
@@ -44,4 +45,146 @@ PLUGINS :=
 UNIT_TESTS :=
 FUZZERS :=
 include $(sort $(wildcard */module.mk */*/module.mk))
-include mk/rules.mk mk/targets.mk
+
+# ---- rules ----
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+# Third-party archives, static where Debian has them: no search path is needed at run time, and a smaller resident set.
+BASE_LD  := -l:libev.a -l:libboost_context.a -l:libprotobuf-c.a -lm -lpthread
+NET_LD   := -l:libnghttp2.a -l:libwolfssl.a -l:libz.a -lm
+CHECK_LD := -l:libcheck_pic.a -l:libsubunit.a -lrt -lm -lpthread
+PLUGIN_LIBS := plugin net base proto llhttp
+
+obj  = $(patsubst %.c,$(B)/obj/%.o,$(filter %.c,$(1)))
+libs = $(foreach l,$(1),$(B)/lib/lib$(l).a)
+link = $(CC) $(OPT) $(LDHARD) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group
+
+# llhttp comes from Debian as C source (package node-llhttp).
+LLHTTP_SRC := api.c http.c llhttp.c
+$(B)/obj/llhttp/%.o: /usr/share/llhttp/%.c
+	@mkdir -p $(@D)
+	@$(CC) $(CSTD) $(OPT) -w $(HARDEN) $(INC) -c $< -o $@
+$(B)/lib/libllhttp.a: $(LLHTTP_SRC:%.c=$(B)/obj/llhttp/%.o)
+	@mkdir -p $(@D)
+	@rm -f $@ && ar rcs $@ $^
+
+# Generated code: built without warnings. Everything else waits for the generated headers.
+$(B)/obj/$(GEN)/%.o: $(GEN)/%.c | gen
+	@mkdir -p $(@D)
+	@$(CC) $(CSTD) $(OPT) -w $(HARDEN) $(INC) -MMD -MP -c $< -o $@
+$(B)/obj/%.o: %.c | gen
+	@mkdir -p $(@D)
+	@echo "  CC   $<"
+	@$(CC) $(CFLAGS_ALL) -MMD -MP -c $< -o $@
+
+define LIB_rule
+$(B)/lib/lib$(1).a: $(call obj,$($(1)_SRC))
+	@mkdir -p $$(@D)
+	@rm -f $$@ && ar rcs $$@ $$(filter %.o,$$^)
+endef
+define PROG_rule
+$(B)/bin/$(1): $(call obj,$($(1)_SRC)) $(call libs,$($(1)_LIBS))
+	@mkdir -p $$(@D)
+	@echo "  LD   $$@"
+	@$$(link) $($(1)_LD)
+endef
+# A plugin: its program and its manifest stand together in build/MODE/plugins/<type>/.
+define PLUGIN_rule
+$(B)/plugins/$(1)/$(1): $(call obj,$($(1)_SRC)) $(call libs,$(PLUGIN_LIBS)) $(B)/plugins/$(1)/plugin.yaml
+	@mkdir -p $$(@D)
+	@echo "  LD   $$@"
+	@$$(link) $($(1)_LD) $(BASE_LD) $(NET_LD)
+$(B)/plugins/$(1)/plugin.yaml: plugins/$(1)/plugin.yaml
+	@mkdir -p $$(@D)
+	@cp $$< $$@
+endef
+define TEST_rule
+$(B)/tests/$(1): $(call obj,$($(1)_SRC)) $(call libs,$($(1)_LIBS))
+	@mkdir -p $$(@D)
+	@echo "  LD   $$@"
+	@$$(link) $($(1)_LD) $(CHECK_LD)
+endef
+define FUZZ_rule
+$(B)/fuzz/$(1): $(call obj,$($(1)_SRC)) $(call libs,$($(1)_LIBS))
+	@mkdir -p $$(@D)
+	@echo "  LD   $$@"
+	@$$(CC) $$(OPT) -fsanitize=fuzzer $$(LDFLAGS) -o $$@ $$(filter %.o,$$^) -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group $($(1)_LD)
+endef
+$(foreach l,$(LIBS),$(eval $(call LIB_rule,$(l))))
+$(foreach p,$(PROGS),$(eval $(call PROG_rule,$(p))))
+$(foreach p,$(PLUGINS),$(eval $(call PLUGIN_rule,$(p))))
+$(foreach t,$(UNIT_TESTS),$(eval $(call TEST_rule,$(t))))
+$(foreach f,$(FUZZERS),$(eval $(call FUZZ_rule,$(f))))
+
+PROG_FILES   := $(PROGS:%=$(B)/bin/%)
+PLUGIN_FILES := $(foreach p,$(PLUGINS),$(B)/plugins/$(p)/$(p))
+TEST_FILES   := $(UNIT_TESTS:%=$(B)/tests/%)
+FUZZ_FILES   := $(FUZZERS:%=$(B)/fuzz/%)
+-include $(shell test -d $(B)/obj && find $(B)/obj -name '*.d')
+
+# ---- what a person calls; the text after ## is printed by `make help` ----
+.PHONY: all gen unit test demo conformance bench asan tsan fuzz lint fmt docs install deps clean help cover
+
+all: $(PROG_FILES) $(PLUGIN_FILES) ## build daprd, daprctl and every plugin into build/release
+
+deps: ## install the Debian packages that the build and the tests need (nothing to do when they are there)
+	@.ci/deps
+
+demo: ## install packages, build, run a sidecar with an app: state on SQLite, a secret, a restart
+	@.ci/deps
+	@$(MAKE) --no-print-directory all
+	@tests/demo/run
+
+test: ## install packages, build, run unit, fault and conformance tests
+	@.ci/deps
+	@$(MAKE) --no-print-directory all unit
+	@$(MAKE) --no-print-directory conformance
+
+unit: $(TEST_FILES) ## run the unit and fault tests
+	@tests/unit/run $(TEST_FILES)
+
+conformance: all ## run the black-box tests through official SDK clients
+	@tests/conformance/run
+
+bench: all ## compare daprd binaries: make bench BINS="ref=/path/to/daprd"
+	@tests/bench/run ours=$(B)/bin/daprd $(BINS)
+
+asan: ## run the unit and fault tests under ASan and UBSan
+	@$(MAKE) --no-print-directory MODE=asan all unit
+
+tsan: ## run the tests of threaded parts under TSan
+	@$(MAKE) --no-print-directory MODE=tsan unit
+
+fuzz: ## run every fuzz target for FUZZ_SECONDS (60) each
+	@$(MAKE) --no-print-directory MODE=fuzz fuzz-run
+
+fuzz-run: $(FUZZ_FILES)
+	@tests/fuzz/run $(FUZZ_FILES)
+
+cover: ## unit tests with coverage
+	@$(MAKE) --no-print-directory MODE=cover unit
+
+lint: ## check layers, includes, names and repository rules
+	@.ci/lint
+
+fmt: ## format changed C files
+	@git diff --name-only HEAD -- '*.c' '*.h' | xargs -r clang-format -i
+
+docs: all ## write the generated pages of docs/ and the man pages
+	@docs/generate $(B)
+
+PREFIX ?= /usr/local
+install: all ## install into PREFIX (/usr/local)
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/plugins
+	install -s -m 755 $(B)/bin/daprd $(B)/bin/daprctl $(DESTDIR)$(PREFIX)/bin/
+	ln -sf daprctl $(DESTDIR)$(PREFIX)/bin/dapr
+	set -e; for p in $(PLUGINS); do install -d $(DESTDIR)$(PREFIX)/plugins/$$p; \
+	  install -s -m 755 $(B)/plugins/$$p/$$p $(DESTDIR)$(PREFIX)/plugins/$$p/; \
+	  install -m 644 $(B)/plugins/$$p/plugin.yaml $(DESTDIR)$(PREFIX)/plugins/$$p/; done
+
+clean: ## remove everything that was built
+	rm -rf build
+
+help: ## print this list
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */  make \1|/' | column -t -s'|'
