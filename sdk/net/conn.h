@@ -22,10 +22,13 @@ struct conn;
 struct tls_context;
 struct tls_session;
 
+/* Any of these may be NULL. They may close or free the conn, or give it another handler. */
 struct conn_handler {
         void (*on_read)(struct conn *c);           /* more bytes in c->in; consume what is understood */
         void (*on_drain)(struct conn *c);          /* output fell below CONN_LOW_WATER after having been above it */
-        void (*on_close)(struct conn *c, int err); /* once: 0 = peer closed, else -errno. conn_close() does not call it. */
+        /* Once: 0 = the peer ended its stream (output can still be sent), else -errno (it cannot). The owner still has to call
+         * conn_close() or conn_free(), which never call this. */
+        void (*on_close)(struct conn *c, int err);
 };
 
 struct conn {
@@ -34,19 +37,26 @@ struct conn {
         const struct conn_handler *handler;
         void *owner;                /* the handler's object */
         struct tls_session *tls;    /* NULL = plain */
-        bool eof, closed, above_high, read_paused;
+        bool eof;                   /* the peer ended its stream */
+        bool closed;                /* on_close is due or done */
+        bool above_high, read_paused;
         int error;                  /* -errno once broken */
         struct io_watch watch;
         struct defer flush;
-        struct cond readable, drained; /* for the fiber way */
+        struct cond readable, drained; /* fibers: bytes, end or error came; output shrank or error */
         char peer[64];              /* "127.0.0.1:1234", "[::1]:1", "unix" */
+        /* conn.c's own */
+        bool reading, closing, shut, notified, handshaking, in_cb, dead;
+        int kick, events, write_error;
+        struct timer linger;
 };
 
 /* Takes fd (non-blocking); no handler yet. NULL = no memory (fd closed). Reading starts with conn_set_handler or conn_read. */
 struct conn *conn_new(int fd);
 void conn_set_handler(struct conn *c, const struct conn_handler *h, void *owner);
-void conn_free(struct conn *c); /* closes at once; unsent output is dropped. Not from inside its own callback: use conn_close. */
-/* Closes after pending output was sent (or after linger_s); then frees the conn. No callback runs after this call. */
+void conn_free(struct conn *c); /* closes at once; unsent output is dropped. NULL is fine. Allowed inside its own callback. */
+/* Closes after pending output was sent and the peer has closed too, or after linger_s; then frees the conn. linger_s 0: one
+ * attempt to write at the end of this turn. No callback runs after this call. */
 void conn_close(struct conn *c, double linger_s);
 void conn_pause_read(struct conn *c, bool paused);
 /* Appends to out and schedules the write. 0, -ENOMEM, or the connection's error. Never parks. */
@@ -60,10 +70,15 @@ static inline size_t conn_out_len(const struct conn *c)
 /* Fiber way. conn_read: parks until c->in has more than it had; 1 = more bytes, 0 = end of stream, <0 error. */
 int conn_read(struct conn *c);
 int conn_flush(struct conn *c); /* parks until out is empty */
+/* Back-pressure for fibers that write, whatever the handler: parks while output is above CONN_HIGH_WATER, until it has fallen
+ * below CONN_LOW_WATER. 0 or error. */
+int conn_throttle(struct conn *c);
 /* Target: "unix:/path", "unix-abstract:name", "host:port", "[v6]:port". Names are resolved on the worker pool; addresses are
- * tried in order. Parks. 0 and *ret, or -errno (-ETIMEDOUT by the fiber's deadline). */
+ * tried in order. Parks. 0 and *ret, or -errno (-ETIMEDOUT by the fiber's deadline, -ENOENT unknown name). */
 int conn_dial(struct str target, struct conn **ret);
-/* Upgrades to TLS: handshake on this fiber (needs FIBER_BIG). server_name may be empty on the server side. */
+/* Upgrades to TLS: parks until the handshake is done; no handler may be set. All of wolfSSL runs on the loop's own stack, so any
+ * fiber will do. server_name: SNI and the name to verify; empty on the server side. 0, -EPROTO (handshake failed),
+ * -EKEYREJECTED (the peer's certificate was refused), or another error; then only conn_free() is left. */
 int conn_start_tls(struct conn *c, struct tls_context *tls, struct str server_name, bool is_server);
 
 struct listener {
@@ -71,6 +86,8 @@ struct listener {
         void (*on_accept)(struct listener *l, struct conn *c); /* loop's stack; gives the conn */
         void *owner;
         struct io_watch watch;
+        struct timer retry; /* out of descriptors: accepting rests for a moment */
+        bool paused;
         char addr[112];  /* bound address as text */
         char *unlink_path;
 };

@@ -3,7 +3,9 @@
 #define SDK_NET_TLS_H
 
 #include <stdbool.h>
+#include <sys/types.h>
 
+#include "sdk/base/buf.h"
 #include "sdk/base/str.h"
 
 struct tls_context;
@@ -22,5 +24,31 @@ struct tls_options {
 int tls_context_new(struct tls_context **ret, const struct tls_options *o, char *err, size_t err_n);
 struct tls_context *tls_context_ref(struct tls_context *t);
 void tls_context_unref(struct tls_context *t);
+
+/*
+ * A session between two buffers of ciphertext; it does no I/O of its own (conn.c moves the bytes). Never run it on a fiber of
+ * ordinary size: a handshake needs up to 50 KiB of stack.
+ */
+struct tls_session {
+        struct buf in;  /* ciphertext from the peer, not yet understood */
+        struct buf out; /* ciphertext to send */
+        bool ended;     /* the peer sent close_notify */
+        void *impl;
+};
+/* server_name: SNI and the name (or IP address) that the peer's certificate must carry; ignored on the server side. */
+int tls_session_new(struct tls_session **ret, struct tls_context *t, struct str server_name, bool is_server);
+void tls_session_free(struct tls_session *s); /* NULL is fine */
+/* 1 = done, 0 = needs more of the peer's bytes, -EPROTO, -EKEYREJECTED (certificate refused), -ENOMEM. Send `out` in any case. */
+int tls_session_handshake(struct tls_session *s);
+/* Plain bytes: > 0, 0 at the peer's close_notify, -EAGAIN, -EPROTO. */
+ssize_t tls_session_read(struct tls_session *s, void *p, size_t n);
+/* Encrypts all of it into out. 0, -EPROTO, -ENOMEM. */
+int tls_session_write(struct tls_session *s, const void *p, size_t n);
+void tls_session_shutdown(struct tls_session *s); /* close_notify into out */
+/* After the handshake; borrowed until the session is freed, empty when there is none. */
+struct str tls_session_alpn(const struct tls_session *s);
+struct str tls_session_peer_leaf(struct tls_session *s);  /* DER */
+/* Why the last call failed, as text. */
+const char *tls_session_error(const struct tls_session *s);
 
 #endif
