@@ -137,7 +137,7 @@ demo: ## install packages, build, run a sidecar with an app: state on SQLite, a 
 	@tests/demo/run
 
 test: ## install packages, build, run unit, fault and conformance tests
-	@.ci/deps
+	@.ci/deps test
 	@$(MAKE) --no-print-directory all unit
 	@$(MAKE) --no-print-directory conformance
 
