@@ -32,26 +32,36 @@ struct scope {
 void scope_init(struct scope *s);
 /* Cancels every fiber of the scope; new ones are refused with -ECANCELED. */
 void scope_cancel(struct scope *s);
-/* Parks until all fibers of the scope have ended; not interrupted by cancel or deadline. From the loop's own stack: must be empty. */
+/* Parks until all fibers of the scope have ended; cancel and deadline do not cut it short, but when the joiner (unshielded) is
+ * cancelled or its deadline passes, the scope is cancelled: what a caller started ends with it. From the loop's own stack: must
+ * be empty. One joiner; not a fiber of the scope itself. */
 void scope_join(struct scope *s);
 
 /* Starts fn(arg) on a new fiber; it first runs in this loop turn, after the caller parks or returns to the loop.
- * 0, -ENOMEM, -EAGAIN (FIBER_MAX reached), -ECANCELED (scope cancelled). name: static text. */
+ * It begins with no deadline and no local. 0, -ENOMEM, -EAGAIN (limit reached), -ECANCELED (scope cancelled). name: static text. */
 int fiber_go(struct scope *s, const char *name, fiber_fn fn, void *arg);
 int fiber_go_flags(struct scope *s, const char *name, int flags, fiber_fn fn, void *arg);
 struct fiber *fiber_self(void);  /* NULL on the loop's own stack */
+const char *fiber_name(const struct fiber *f);
+/* Sticky: from now on each unshielded park returns -ECANCELED. */
 void fiber_cancel(struct fiber *f);
 bool fiber_is_cancelled(void);   /* of the running fiber, shield respected */
 size_t fiber_count(void);
+/* Most fibers at once: FIBER_MAX, or less where each guard page costs a mapping (Linux before 6.13) and vm.max_map_count is low. */
+size_t fiber_limit(void);
+void fiber_set_limit(size_t n);
+/* Deepest use so far of the stack that the running fiber runs on, by all fibers that had it: for tests. */
+size_t fiber_stack_used(void);
 
 /* Lowest layer, for what builds primitives. Park until fiber_wake(); 0, -ETIMEDOUT or -ECANCELED. A wake that comes before the
- * park is not lost. Wakes are queued: the woken fiber runs later in this turn. */
+ * park is not lost. Wakes are queued: the woken fiber runs later in this turn. Several wakes may count as one and a wake meant for
+ * an earlier wait may end this one: check a condition in a loop. f must not have ended. */
 int fiber_park(void);
 int fiber_park_until(double deadline); /* loop time; INFINITY = none; the fiber's own deadline counts too */
 void fiber_wake(struct fiber *f);
 
 /* Deadline in loop_now() time; INFINITY = none. Setting returns the old one, to restore; it never extends an outer deadline
- * unless `force`. */
+ * (fiber_restore_deadline() sets any). */
 double fiber_deadline(void);
 double fiber_set_deadline(double at);
 void fiber_restore_deadline(double old);
@@ -60,11 +70,16 @@ void fiber_shield_begin(void);
 void fiber_shield_end(void);
 
 int fiber_sleep(double seconds); /* 0, or -ECANCELED / -ETIMEDOUT */
-int fiber_yield(void);           /* lets others run once */
+int fiber_yield(void);           /* lets every ready fiber and every ready descriptor have a turn; 0, -ECANCELED, -ETIMEDOUT */
 
 /* Per-fiber pointer for request context (trace, log fields). */
 void *fiber_local(void);
 void fiber_set_local(void *p);
+
+/* For the loop only: fibers that yielded become ready; ready fibers run. True when some are ready still. */
+void fiber_turn_begin(void);
+bool fiber_run_ready(void);
+void fiber_pool_fini(void);
 
 /* Condition: fibers wait, others signal. */
 struct cond {

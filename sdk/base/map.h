@@ -25,5 +25,6 @@ void *map_del(struct map *m, struct str key);            /* the value removed, o
 /* for (struct map_entry *e = NULL; (e = map_next(&m, e));) */
 struct map_entry *map_next(const struct map *m, struct map_entry *e);
 uint64_t hash_bytes(const void *p, size_t n); /* SipHash-1-3 under a process-wide random key */
+uint64_t siphash13(const uint64_t key[2], const void *p, size_t n);
 
 #endif
