@@ -100,15 +100,19 @@ static size_t unsent(const struct conn *c)
         return buf_len(&c->out) + (c->tls ? buf_len(&c->tls->out) : 0);
 }
 
+static bool wants_read(const struct conn *c)
+{
+        if (c->eof || c->error)
+                return false;
+        return c->closing || c->handshaking || (!c->read_paused && (c->handler || c->reading));
+}
+
 /* Asks the loop for the events that matter now. `blocked` = the socket's buffer was full. */
 static void set_events(struct conn *c, bool blocked)
 {
         if (c->dead)
                 return;
-        bool wants = c->handler || c->reading || c->handshaking || c->closing;
-        int ev = 0;
-        if (wants && !c->eof && !c->error && (!c->read_paused || c->closing))
-                ev |= IO_READ;
+        int ev = wants_read(c) ? IO_READ : 0;
         if (blocked)
                 ev |= IO_WRITE;
         if (ev != c->events) {
@@ -158,8 +162,8 @@ static int drain(struct conn *c, struct buf *b)
         return 0;
 }
 
-/* Bytes from the descriptor to the end of b. > 0, 0 = end, -EAGAIN, -errno. */
-static ssize_t fill(struct conn *c, struct buf *b)
+/* Bytes from the descriptor to the end of b. > 0, 0 = end, -EAGAIN, -errno. *ret_more: there may be more to read at once. */
+static ssize_t fill(struct conn *c, struct buf *b, bool *ret_more)
 {
         size_t want = b->cap - b->len;
         if (want < IN_FIRST_BYTES / 4) {
@@ -167,6 +171,8 @@ static ssize_t fill(struct conn *c, struct buf *b)
                         return -ENOMEM;
                 want = b->cap - b->len;
         }
+        if (want > CONN_READ_BYTES)
+                want = CONN_READ_BYTES;
         struct iovec iov[2] = {{b->p + b->len, want}, {scratch, sizeof(scratch)}};
         ssize_t n;
         do
@@ -174,6 +180,7 @@ static ssize_t fill(struct conn *c, struct buf *b)
         while (n < 0 && errno == EINTR);
         if (n < 0)
                 return errno == EWOULDBLOCK ? -EAGAIN : -errno;
+        *ret_more = (size_t)n == want + sizeof(scratch);
         if ((size_t)n <= want) {
                 b->len += (size_t)n;
         } else {
@@ -244,16 +251,16 @@ static void deliver(struct conn *c)
 }
 
 /* One round: descriptor -> (session) -> reader. Returns what the descriptor gave, or an error. */
-static ssize_t read_once(struct conn *c)
+static ssize_t read_once(struct conn *c, bool *ret_more)
 {
-        ssize_t n = fill(c, c->tls ? &c->tls->in : &c->in);
+        size_t had = buf_len(&c->in);
+        ssize_t n = fill(c, c->tls ? &c->tls->in : &c->in, ret_more);
         if (n == -EAGAIN)
                 return n;
         if (n == 0)
                 c->eof = true;
         if (n < 0)
                 return n;
-        size_t had = buf_len(&c->in);
         if (c->handshaking) {
                 if (n)
                         handshake_step(c);
@@ -281,15 +288,16 @@ static ssize_t read_once(struct conn *c)
 
 static void do_read(struct conn *c)
 {
-        for (int i = 0; i < READS_PER_EVENT && !c->dead && !c->eof && !c->error; i++) {
-                ssize_t n = read_once(c);
+        for (int i = 0; i < READS_PER_EVENT && wants_read(c); i++) {
+                bool more = false;
+                ssize_t n = read_once(c, &more);
                 if (c->dead)
                         return;
                 if (n < 0 && n != -EAGAIN) {
                         finish(c, (int)n);
                         break;
                 }
-                if (n < (ssize_t)sizeof(scratch) || (c->read_paused && !c->closing))
+                if (!more)
                         break;
         }
         if (!c->dead && c->eof && !c->error)
@@ -327,7 +335,7 @@ static void write_failed(struct conn *c, int err)
                 buf_clear(&c->tls->out);
         set_events(c, false);
         /* The peer may have answered before it closed: that answer is still worth reading. */
-        if (!c->eof && !c->closing && (c->handler || c->reading) && !c->read_paused)
+        if (!c->closing && wants_read(c))
                 do_read(c);
         if (!c->dead && !c->error)
                 finish(c, err);
