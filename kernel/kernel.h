@@ -13,17 +13,20 @@
 
 #define DAPR_VERSION "1.17.9" /* the release whose surface we serve; reported as runtime version */
 
-struct http_server;
-struct rpc_server;
+struct front;
+struct observe;
 struct secrets_block;
 struct state_block;
 
 struct kernel {
         struct daprd_opts opts;
         struct configuration config;
+        struct resource_set resources;
         struct metrics *metrics;
+        struct observe *observe;
         struct health health;
         struct super *super;
+        struct front *front;
 
         /* Components that initialised, by name, one map a kind (value: struct component *). A name may stand in two kinds. */
         struct map components[KIND_N];
@@ -43,7 +46,12 @@ struct kernel {
 /* By kind and name; NULL if absent. */
 struct component *kernel_component(struct kernel *k, enum component_kind kind, struct str name);
 size_t kernel_component_count(const struct kernel *k, enum component_kind kind);
-/* Asks for a graceful stop, as a signal or POST /v1.0/shutdown does. */
-void kernel_shutdown(struct kernel *k, bool force, const char *why);
+/* Asks for a stop, as a signal or POST /v1.0/shutdown does; returns at once. force: exit code 1 after 100 ms, nothing is drained. */
+void kernel_shutdown(struct kernel *k, bool force);
+
+/* One key of one secret from a configured store, without scopes (kernel/blocks/secrets.c). 0 and *value (in a); 1 = the store is not
+ * loaded or has no such key; < 0 = the store failed, text in *err (in a). Parks. */
+int secrets_resolve(struct kernel *k, const char *store, const char *secret, const char *key, struct arena *a, const char **value,
+                    const char **err);
 
 #endif

@@ -11,14 +11,19 @@
 #include "sdk/net/http.h"
 #include "sdk/net/rpc.h"
 
-/* Rows of the error catalogue: kernel/front/errors.def. One row: enum name, HTTP errorCode tag, rich reason ("" = legacy shape),
- * HTTP status, gRPC code, text with printf conversions. */
+/* Rows of the error catalogue; what the columns mean stands in kernel/front/errors.def. */
 enum error_id {
-#define ERROR_ROW(id, tag, reason, http, grpc, text) id,
+#define ERROR_ROW(id, tag, reason, category, http, grpc, text) id,
 #include "kernel/front/errors.def"
 #undef ERROR_ROW
         ERROR_ROWS
 };
+struct error_row {
+        const char *tag, *reason, *category;
+        int http_status, grpc_code;
+        const char *text;
+};
+extern const struct error_row error_rows[ERROR_ROWS];
 
 enum door { DOOR_HTTP, DOOR_GRPC };
 
@@ -26,6 +31,7 @@ enum door { DOOR_HTTP, DOOR_GRPC };
 struct error_details {
         struct { const char *key; const char *value; } info[8]; /* ErrorInfo.metadata */
         size_t n_info;
+        bool info_object; /* without entries the metadata is {} in JSON instead of null */
         const char *resource_type, *resource_name, *resource_owner, *resource_description;
         const char *field, *field_description; /* BadRequest.field_violations */
         const char *help_url, *help_description;
@@ -46,6 +52,10 @@ struct call {
         struct error_details *details;
         /* response metadata: HTTP headers "metadata.<key>", gRPC as the message has it */
         struct rpc_mdlist md_resp;
+        /* HTTP: headers that every reply of this call carries (call_header), and what the router found */
+        struct http_headers headers;
+        const struct http_route *route;
+        struct route_match *match;
 };
 
 /* Fills the outcome from the row; the arguments go into the row's text. Returns -1. */
@@ -64,7 +74,7 @@ struct http_route {
         const char *group_version; /* "v1" */
         const char *name;      /* for API logging with obfuscated URLs and for metrics, e.g. "GetState" */
         void (*fn)(struct call *c);
-        bool no_token, public_; /* exempt from the API token; served on the public port as well */
+        bool always_allowed, public_, health_check; /* not subject to the allow list; served on the public port as well; for API logging */
 };
 /* Path parameter, unescaped by query rules; in c->arena. Empty when absent. */
 struct str route_param(struct call *c, const char *name);
@@ -73,12 +83,19 @@ struct str call_query(struct call *c, const char *key);   /* first value; p == N
 int call_query_metadata(struct call *c, struct rpc_mdlist *ret);
 /* Whole body; on failure answers ERR_BODY_READ and returns -1. */
 int call_body(struct call *c, struct str *ret);
+/* Adds a response header; strings are borrowed. */
+void call_header(struct call *c, struct str name, struct str value);
 /* Replies. Each writes the response once. */
 void reply_empty(struct call *c);                            /* 204 */
 void reply_json(struct call *c, int status, struct str body); /* application/json */
 void reply_bytes(struct call *c, int status, const char *content_type, struct str body, const struct http_header *h, size_t n);
 void reply_message(struct call *c, const ProtobufCMessage *m, int pbjson_flags); /* proto-JSON, 200 */
 void reply_error(struct call *c);                            /* from the outcome, in the right shape */
+/* Streamed reply with the call's headers; then http_resp_write and http_resp_end on c->http. */
+int reply_begin(struct call *c, int status, const char *content_type, int64_t length);
+/* Body as proto-JSON into a new message of d (unknown members ignored, empty body = empty message). On failure answers
+ * ERR_BODY_READ or ERR_MALFORMED_REQUEST and returns NULL. */
+void *call_body_message(struct call *c, const ProtobufCMessageDescriptor *d);
 
 /* ---- gRPC door ---- */
 /* One method of dapr.proto.runtime.v1.Dapr: handler on messages. resp is preset by its init function. */
@@ -98,6 +115,8 @@ struct block {
         size_t n_http;
         const struct grpc_route *grpc;
         size_t n_grpc;
+        /* A component came up and is not yet published: the block may refuse it (-1 and the text). May be NULL. */
+        int (*component)(struct kernel *k, struct component *c, struct arena *a, const char **ret_err);
         int (*init)(struct kernel *k);   /* after components were loaded; may be NULL */
         void (*fini)(struct kernel *k);
 };

@@ -9,7 +9,7 @@ enum health_scope { HEALTH_ALL, HEALTH_OUTBOUND };
 
 struct health_target {
         const char *name;
-        bool outbound;  /* counts for /healthz/outbound too */
+        enum health_scope scope; /* HEALTH_ALL: counts for /healthz; HEALTH_OUTBOUND: only for /healthz/outbound */
         bool ready;
 };
 struct health {
@@ -17,9 +17,10 @@ struct health {
         int n;
 };
 /* Adds a target, not ready; returns its index. name is static text. */
-int health_add(struct health *h, const char *name, bool outbound);
+int health_add(struct health *h, const char *name, enum health_scope scope);
 void health_set(struct health *h, int target, bool ready);
-/* True when all targets of the scope are ready; else appends the names of the others to *unready, joined by ", ". */
+/* True when the scope has targets and all are ready; else appends the names of the others to *unready (may be NULL), joined by
+ * one space. */
 bool health_check(const struct health *h, enum health_scope scope, struct buf *unready);
 
 #endif
