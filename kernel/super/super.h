@@ -9,6 +9,8 @@
 #ifndef KERNEL_SUPER_H
 #define KERNEL_SUPER_H
 
+#include <sys/types.h>
+
 #include "kernel/resources/resources.h"
 #include "sdk/base/pb.h"
 #include "sdk/net/rpc.h"

@@ -109,6 +109,7 @@ int rpc_finish(struct rpc_call *c);
 void rpc_cancel(struct rpc_call *c);
 
 /* ---- server ---- */
+struct conn;
 struct rpc_server;
 /* Runs on the call's fiber. Returns 0 (then c->status is what the caller gets, OK unless rpc_fail was called) or -errno,
  * which becomes CANCELLED, DEADLINE_EXCEEDED or INTERNAL. */
