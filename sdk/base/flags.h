@@ -40,6 +40,7 @@ struct flag_row {
         int attr;
         const char *note;        /* for FLAG_DEPRECATED: what to use instead */
         char short_name;         /* 'k' allows -k; 0 = none */
+        size_t given;            /* offset of a bool that tells whether the flag was given; 0 = not asked for */
 };
 struct flag_program {
         const char *name, *summary;
@@ -49,19 +50,24 @@ struct flag_program {
         size_t n_rows;
 };
 
-/* Fills *opts (defaults first). Argument strings are borrowed from argv. Returns the number of positional arguments (moved to
- * the front of argv[1..]), or -EINVAL with a sentence in err that names the flag, the value and the fix; -ECANCELED when
- * --help was asked for and printed. "--" ends flags. */
+/* Fills *opts (defaults first; a string is never NULL). Strings are borrowed from argv and the rows, lists are copies. Returns
+ * the number of positional arguments (moved to the front of argv[1..]), or -EINVAL with a sentence in err that names the flag,
+ * the value and the fix; -ECANCELED when --help was asked for and printed; -ENOMEM. Nothing is to be freed after a failure.
+ * "--" ends flags. A boolean takes its value only by '=': `--flag false` leaves "false" as a positional argument. */
 int flags_parse(const struct flag_program *p, void *opts, int argc, char **argv, char *err, size_t err_n);
 void flags_free(const struct flag_program *p, void *opts);
 void flags_help(const struct flag_program *p, FILE *to, bool color);
 void flags_man(const struct flag_program *p, FILE *to);      /* man page, section 1, roff */
 void flags_markdown(const struct flag_program *p, FILE *to); /* reference page */
+/* A completion script for "bash", "zsh" or "fish"; nothing for another name. */
+void flags_completion(const struct flag_program *p, const char *shell, FILE *to);
+/* What stands for the value in texts: the row's `arg` or a word for its kind; NULL when it takes none. */
+const char *flag_placeholder(const struct flag_row *row);
 
 /* Also used by the YAML readers. 0 or -EINVAL. */
 int parse_bool(struct str s, bool *ret);           /* Go strconv.ParseBool */
 int parse_duration(struct str s, int64_t *ret_ns); /* Go time.ParseDuration */
 int parse_quantity(struct str s, int64_t *ret);    /* Kubernetes resource.Quantity, as bytes */
-int parse_int64(struct str s, int64_t *ret);
+int parse_int64(struct str s, int64_t *ret);       /* Go strconv.ParseInt(s, 0, 64): 0x, 0o, 0b, leading 0 = octal */
 
 #endif
