@@ -30,9 +30,13 @@ struct metric_series *metric_series_get(struct metric *m, const struct str *valu
 void metric_inc(struct metric_series *s, double by);
 void metric_set(struct metric_series *s, double v);
 void metric_observe(struct metric_series *s, double v);
+/* Forgets every series of a metric: for gauges that are rebuilt at each scrape. Pointers to them die. */
+void metric_series_drop_all(struct metric *m);
 /* Callback run before each scrape, for gauges that are read (RSS, CPU, fds). */
 void metrics_on_scrape(struct metrics *m, void (*fn)(void *arg), void *arg);
-int metrics_write(struct metrics *m, struct buf *out);
+int metrics_write(struct metrics *m, struct buf *out); /* appends the text form; 0 or -ENOMEM */
+/* A number as the text form has it: shortest decimal that reads back, exponent from 1e+06 on. */
+void metric_number(char to[32], double v);
 
 extern const double metric_latency_buckets[]; /* ms */
 extern const double metric_size_buckets[];

@@ -7,9 +7,9 @@
 
 #include "kernel/observe/metrics.h"
 
+struct arena;
 struct configuration;
 struct observe;
-struct super;
 
 struct observe_conf {
         const char *app_id, *namespace_;
@@ -19,9 +19,14 @@ struct observe_conf {
 int observe_new(struct observe **ret, struct metrics *m, const struct observe_conf *conf);
 void observe_free(struct observe *o);
 
-/* One served HTTP request; path as in the URL, unescaped. Sizes in bytes. */
-void observe_http_server(struct observe *o, struct str method, struct str path, int status, int64_t req_bytes, int64_t resp_bytes,
-                         double elapsed_ms);
+/* One served HTTP request. */
+struct observe_http {
+        struct str method, path; /* path as in the URL, unescaped */
+        int status;
+        int64_t req_bytes, resp_bytes;
+        double elapsed_ms;
+};
+void observe_http_server(struct observe *o, struct arena *a, const struct observe_http *h);
 /* One served gRPC call. Byte counts only for unary calls. */
 void observe_grpc_server(struct observe *o, const char *method, int code, bool unary, size_t req_bytes, size_t resp_bytes,
                          double elapsed_ms);
@@ -37,8 +42,5 @@ void observe_component(struct observe *o, enum observe_kind kind, struct str com
 void observe_component_loaded(struct observe *o);
 void observe_component_init(struct observe *o, const char *type);
 void observe_component_init_failed(struct observe *o, const char *type, const char *reason, const char *name);
-
-/* Path as the label of the HTTP metrics has it, e.g. /v1.0/state/mystore for /v1.0/state/mystore/key. In a. */
-struct str observe_http_path(const struct observe *o, struct arena *a, struct str path);
 
 #endif

@@ -1,0 +1,301 @@
+/*
+ * Metric registry. A metric owns its series; a series is found by its label values in one map whose key is the metric's number and
+ * the values, and is never freed before the registry, so callers keep the pointer. Counts are doubles: exact up to 2^53.
+ * Written in the text format 0.0.4: families sorted by name, families without series left out, labels in the order of the
+ * definition.
+ */
+#include "kernel/observe/metrics.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "sdk/base/list.h"
+#include "sdk/base/log.h"
+
+const double metric_latency_buckets[] = {1,   2,   3,   4,   5,   6,   8,   10,   13,   16,   20,    25,    30,    40,     50,      65,      80,
+                                         100, 130, 160, 200, 250, 300, 400, 500,  650,  800,  1000,  2000,  5000,  10000,  20000,   50000,
+                                         100000, INFINITY};
+const double metric_size_buckets[] = {1024,    2048,    4096,     16384,    65536,      262144,     1048576,
+                                      4194304, 16777216, 67108864, 268435456, 1073741824, 4294967296, INFINITY};
+
+enum { SCRAPERS_MAX = 8 };
+
+struct metric_series {
+        struct list link; /* of the metric, in order of creation */
+        struct metric *metric;
+        char *labels;     /* `a="x",b="y"` as written */
+        double value;     /* counter, gauge; histogram: sum */
+        uint64_t count;
+        uint64_t buckets[]; /* histogram: one each upper bound, not cumulated; what is above all is only in count */
+};
+struct metric {
+        struct metric *next; /* sorted by name */
+        struct metrics *owner;
+        struct metric_def def;
+        uint32_t id;
+        size_t n_labels, n_buckets;
+        const char *label_names[METRIC_LABELS_MAX];
+        size_t label_lens[METRIC_LABELS_MAX];
+        struct list series;
+};
+struct metrics {
+        struct metric *first;
+        struct map series;
+        uint32_t n_metrics;
+        bool full_said;
+        struct {
+                void (*fn)(void *arg);
+                void *arg;
+        } scrapers[SCRAPERS_MAX];
+        size_t n_scrapers;
+};
+
+int metrics_new(struct metrics **ret)
+{
+        struct metrics *m = calloc(1, sizeof *m);
+        if (!m)
+                return -ENOMEM;
+        *ret = m;
+        return 0;
+}
+
+void metrics_free(struct metrics *m)
+{
+        if (!m)
+                return;
+        for (struct metric *x = m->first, *next; x; x = next) {
+                next = x->next;
+                list_for_each_safe (l, tmp, &x->series) {
+                        struct metric_series *s = list_entry(l, struct metric_series, link);
+                        free(s->labels);
+                        free(s);
+                }
+                free(x);
+        }
+        map_fini(&m->series);
+        free(m);
+}
+
+struct metric *metric_add(struct metrics *m, const struct metric_def *def)
+{
+        struct metric *x = calloc(1, sizeof *x), **at;
+
+        if (!x)
+                return NULL;
+        x->def = *def;
+        x->owner = m;
+        x->id = m->n_metrics++;
+        list_init(&x->series);
+        for (struct str rest = str_of(def->labels ? def->labels : ""), t; rest.n && (t = str_cut(&rest, ','), 1);) {
+                must(x->n_labels < METRIC_LABELS_MAX);
+                x->label_names[x->n_labels] = t.p;
+                x->label_lens[x->n_labels++] = t.n;
+        }
+        if (def->type == METRIC_HISTOGRAM) {
+                if (!x->def.buckets)
+                        x->def.buckets = metric_latency_buckets;
+                while (isfinite(x->def.buckets[x->n_buckets]))
+                        x->n_buckets++;
+        }
+        for (at = &m->first; *at && strcmp((*at)->def.name, def->name) < 0; at = &(*at)->next)
+                ;
+        x->next = *at;
+        *at = x;
+        return x;
+}
+
+static void escape_label(struct buf *b, struct str v)
+{
+        for (size_t i = 0; i < v.n; i++) {
+                if (v.p[i] == '\\' || v.p[i] == '"')
+                        buf_addc(b, '\\');
+                if (v.p[i] == '\n')
+                        buf_add(b, "\\n", 2);
+                else
+                        buf_addc(b, v.p[i]);
+        }
+}
+
+static struct metric_series *series_new(struct metric *m, const struct str *values, struct str key)
+{
+        struct metric_series *s = calloc(1, sizeof *s + m->n_buckets * sizeof s->buckets[0]);
+        struct buf b = {0};
+
+        if (!s)
+                return NULL;
+        for (size_t i = 0; i < m->n_labels; i++) {
+                buf_printf(&b, "%s%.*s=\"", i ? "," : "", (int)m->label_lens[i], m->label_names[i]);
+                escape_label(&b, values[i]);
+                buf_addc(&b, '"');
+        }
+        buf_addc(&b, '\0');
+        if (b.failed || map_set(&m->owner->series, key, s)) {
+                buf_fini(&b);
+                free(s);
+                return NULL;
+        }
+        s->labels = b.p; /* takes the buffer: off is 0 */
+        s->metric = m;
+        list_add_tail(&m->series, &s->link);
+        return s;
+}
+
+struct metric_series *metric_series_get(struct metric *m, const struct str *values)
+{
+        char local[256], *key = local;
+        size_t n = sizeof m->id;
+        struct metric_series *s;
+
+        if (!m)
+                return NULL;
+        for (size_t i = 0; i < m->n_labels; i++)
+                n += values[i].n + 1;
+        if (n > sizeof local && !(key = malloc(n)))
+                return NULL;
+        memcpy(key, &m->id, sizeof m->id);
+        for (size_t i = 0, at = sizeof m->id; i < m->n_labels; i++) {
+                if (values[i].n)
+                        memcpy(key + at, values[i].p, values[i].n);
+                at += values[i].n;
+                key[at++] = '\0';
+        }
+        s = map_get(&m->owner->series, str_n(key, n));
+        if (!s && m->owner->series.count < METRIC_SERIES_MAX) {
+                s = series_new(m, values, str_n(key, n));
+        } else if (!s && !m->owner->full_said) {
+                m->owner->full_said = true;
+                log_warn("dapr.runtime.diagnostics", "more than %d metric series: new label values are no longer counted",
+                         METRIC_SERIES_MAX);
+        }
+        if (key != local)
+                free(key);
+        return s;
+}
+
+void metric_inc(struct metric_series *s, double by)
+{
+        if (s)
+                s->value += by;
+}
+
+void metric_set(struct metric_series *s, double v)
+{
+        if (s)
+                s->value = v;
+}
+
+void metric_observe(struct metric_series *s, double v)
+{
+        if (!s)
+                return;
+        s->value += v;
+        s->count++;
+        for (size_t i = 0; i < s->metric->n_buckets; i++)
+                if (v <= s->metric->def.buckets[i]) {
+                        s->buckets[i]++;
+                        return;
+                }
+}
+
+void metric_series_drop_all(struct metric *m)
+{
+        struct map *map = &m->owner->series;
+
+        for (struct map_entry *e = NULL; (e = map_next(map, e));) {
+                struct metric_series *s = e->value;
+                if (s->metric != m)
+                        continue;
+                map_del(map, str_n(e->key, e->key_n));
+                list_del(&s->link);
+                free(s->labels);
+                free(s);
+        }
+}
+
+void metrics_on_scrape(struct metrics *m, void (*fn)(void *arg), void *arg)
+{
+        must(m->n_scrapers < SCRAPERS_MAX);
+        m->scrapers[m->n_scrapers].fn = fn;
+        m->scrapers[m->n_scrapers++].arg = arg;
+}
+
+void metric_number(char to[32], double v)
+{
+        char digits[32];
+        int p = 0, exp;
+
+        if (isinf(v) || isnan(v)) {
+                strcpy(to, isnan(v) ? "NaN" : v > 0 ? "+Inf" : "-Inf");
+                return;
+        }
+        if (v == (double)(int64_t)v && fabs(v) < 1e6) {
+                snprintf(to, 32, "%lld", (long long)v);
+                return;
+        }
+        do /* the shortest form that reads back the same */
+                snprintf(digits, sizeof digits, "%.*e", p, v);
+        while (++p < 18 && strtod(digits, NULL) != v);
+        exp = atoi(strchr(digits, 'e') + 1);
+        if (exp < -4 || exp >= 6)
+                snprintf(to, 32, "%s", digits);
+        else
+                snprintf(to, 32, "%.*f", p - 1 - exp > 0 ? p - 1 - exp : 0, v);
+}
+
+static void write_sample(struct buf *b, const char *name, const char *suffix, const char *labels, const char *le, double v)
+{
+        char number[32];
+
+        metric_number(number, v);
+        buf_addz(b, name);
+        buf_addz(b, suffix);
+        if (labels[0] || le) {
+                buf_addc(b, '{');
+                buf_addz(b, labels);
+                if (le)
+                        buf_printf(b, "%sle=\"%s\"", labels[0] ? "," : "", le);
+                buf_addc(b, '}');
+        }
+        buf_addc(b, ' ');
+        buf_addz(b, number);
+        buf_addc(b, '\n');
+}
+
+static void write_histogram(struct buf *b, const struct metric_series *s)
+{
+        const struct metric *m = s->metric;
+        uint64_t sum = 0;
+        char le[32];
+
+        for (size_t i = 0; i < m->n_buckets; i++) {
+                sum += s->buckets[i];
+                metric_number(le, m->def.buckets[i]);
+                write_sample(b, m->def.name, "_bucket", s->labels, le, (double)sum);
+        }
+        write_sample(b, m->def.name, "_bucket", s->labels, "+Inf", (double)s->count);
+        write_sample(b, m->def.name, "_sum", s->labels, NULL, s->value);
+        write_sample(b, m->def.name, "_count", s->labels, NULL, (double)s->count);
+}
+
+int metrics_write(struct metrics *m, struct buf *out)
+{
+        static const char *const types[] = {[METRIC_COUNTER] = "counter", [METRIC_GAUGE] = "gauge", [METRIC_HISTOGRAM] = "histogram"};
+
+        for (size_t i = 0; i < m->n_scrapers; i++)
+                m->scrapers[i].fn(m->scrapers[i].arg);
+        for (const struct metric *x = m->first; x; x = x->next) {
+                if (list_is_empty(&x->series))
+                        continue;
+                buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", x->def.name, x->def.help, x->def.name, types[x->def.type]);
+                list_for_each (l, &x->series) {
+                        const struct metric_series *s = list_entry(l, struct metric_series, link);
+                        if (x->def.type == METRIC_HISTOGRAM)
+                                write_histogram(out, s);
+                        else
+                                write_sample(out, x->def.name, "", s->labels, NULL, s->value);
+                }
+        }
+        return out->failed ? -ENOMEM : 0;
+}
