@@ -26,6 +26,8 @@ int http_headers_add(struct http_headers *h, struct arena *a, struct str name, s
 /* First value by name without case; p == NULL if absent. */
 struct str http_headers_get(const struct http_headers *h, const char *name);
 void http_headers_remove(struct http_headers *h, const char *name);
+/* Is the token one of a comma-separated list, without case? (Connection: keep-alive, Upgrade) */
+bool http_value_has_token(struct str value, const char *token);
 const char *http_status_text(int status); /* "Not Found"; "" when unknown */
 
 struct http_server;
@@ -121,6 +123,7 @@ void http_exchange_close(struct http_exchange *x); /* returns the connection to 
 
 /* URL helpers (arena strings). Decoding: %XX; plus_is_space as in query strings. p == NULL on a bad escape. */
 struct str url_unescape(struct arena *a, struct str s, bool plus_is_space);
+/* Everything but unreserved characters (RFC 3986) as %XX: fits into a path segment and into a query. */
 struct str url_escape(struct arena *a, struct str s);
 /* Cleans dot segments and double slashes as Go's path.Clean. */
 struct str path_clean(struct arena *a, struct str path);

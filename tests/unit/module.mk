@@ -2,3 +2,32 @@ UNIT_TESTS += conn_test
 conn_test_SRC := tests/unit/conn_test.c
 conn_test_LIBS := net base
 conn_test_LD = $(NET_LD) $(BASE_LD)
+UNIT_TESTS += url_test
+url_test_SRC := tests/unit/url_test.c
+url_test_LIBS := net base
+url_test_LD = $(NET_LD) $(BASE_LD)
+
+# sdk/base. FAULT_LD: for programs that include tests/unit/fault.h.
+FAULT_LD := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
+UNIT_TESTS += arena_buf_test map_test
+arena_buf_test_SRC := tests/unit/arena_buf_test.c
+arena_buf_test_LIBS := base
+arena_buf_test_LD = $(FAULT_LD) $(BASE_LD)
+map_test_SRC := tests/unit/map_test.c
+map_test_LIBS := base
+map_test_LD = $(FAULT_LD) $(BASE_LD)
+loop_test_SRC := tests/unit/loop_test.c
+loop_test_LIBS := base
+loop_test_LD = $(BASE_LD)
+fiber_test_SRC := tests/unit/fiber_test.c
+fiber_test_LIBS := base
+fiber_test_LD = $(BASE_LD)
+work_test_SRC := tests/unit/work_test.c
+work_test_LIBS := base
+work_test_LD = $(BASE_LD)
+log_test_SRC := tests/unit/log_test.c
+log_test_LIBS := base
+log_test_LD = $(BASE_LD)
+flags_test_SRC := tests/unit/flags_test.c
+flags_test_LIBS := base
+flags_test_LD = $(FAULT_LD) $(BASE_LD)
