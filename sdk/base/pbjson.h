@@ -16,9 +16,18 @@ enum pbjson_flags {
         PBJSON_REFUSE_UNKNOWN = 8 /* reading: unknown members are an error (default: ignored) */
 };
 
+/*
+ * As Go's protojson does: null leaves a field unset, a field or map key that is there twice is an error, unknown enum names are
+ * ignored together with unknown members, an absent message field is null under PBJSON_EMIT_ZERO and an absent oneof or optional
+ * field is left out. Reading nests no deeper than pb_unpack allows (a Value takes three levels for each object).
+ * Any: well-known types always; others when the program uses pb_message_find (proto/registry.h), which links all of them.
+ * Neither function recurses; both take about 1 KiB of stack.
+ */
+
 /* Reads JSON text into a new message in the arena. NULL on error; *ret_error then says where and why (in the arena). */
 void *pbjson_read(struct arena *a, const ProtobufCMessageDescriptor *d, struct str text, int flags, const char **ret_error);
-/* Writes compact JSON. 0, -ENOMEM, or -EINVAL (an Any of unknown type, an invalid timestamp). */
+/* Writes compact JSON. 0, -ENOMEM, or -EINVAL (an Any of unknown type, an invalid timestamp,
+ * duration or Value); out is then as it was. */
 int pbjson_write(struct buf *out, const ProtobufCMessage *m, int flags);
 
 #endif
