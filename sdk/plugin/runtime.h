@@ -1,0 +1,120 @@
+/*
+ * The plugin side of the contract, inside the SDK: one process serves its table of component types to one runtime.
+ * An instance is one component of the user's YAML that was initialised by Init; calls name it by metadata x-component-instance.
+ */
+#ifndef SDK_PLUGIN_RUNTIME_H
+#define SDK_PLUGIN_RUNTIME_H
+
+#include "dapr/plugin.h"
+#include "sdk/base/list.h"
+#include "sdk/net/rpc.h"
+
+enum { CONTRACT_VERSION = 1, PLUGIN_FD_LISTEN = 3, PLUGIN_FD_CONTROL = 4 };
+
+enum sdk_kind { SDK_STATE, SDK_SECRETS };
+
+struct instance {
+        struct list node; /* in runtime.instances; replaced ones are in no list and live until their last call ends */
+        enum sdk_kind kind;
+        char *name;
+        const struct dapr_component_type *type;
+        void *obj;        /* what the plugin's init gave; valid once ready */
+        bool ready;
+        unsigned refs;    /* the list and each call in progress hold one */
+        bool backend_known, backend_up, pinged;
+        char *backend_error;
+};
+
+struct runtime {
+        const struct dapr_plugin *plugin;
+        struct rpc_server *server;
+        struct scope scope;      /* background fibers; joined at the end */
+        struct list instances;
+        struct instance *recent; /* of the last call: most processes have one instance */
+        uint64_t calls, errors, inflight;
+        double started_at;       /* loop time */
+        bool draining;
+        struct cond idle;        /* inflight fell to zero while draining */
+        struct cond health;      /* something that a report tells has changed */
+        char last_error[512];    /* of any backend */
+        char *wanted_type, *wanted_version; /* from Hello: for whom the process was started */
+        struct rpc_method *rows[4]; /* of the server, freed after it */
+        size_t n_rows;
+        int exit_code;
+};
+
+/* An operation in progress; public functions see it as opaque. */
+struct dapr_call {
+        struct runtime *rt;
+        struct rpc_call *rpc;
+        struct arena *arena;
+        struct instance *inst;
+        double deadline;      /* loop time */
+        const char *message;  /* from dapr_fail */
+        bool on_worker;
+};
+
+/* One method that the SDK serves: fn reads req, runs the operation and answers by sdk_reply*(). */
+struct sdk_method {
+        const char *path;
+        enum sdk_kind kind;
+        int (*fn)(struct dapr_call *dc, struct str req);
+        bool idempotent;      /* may be sent again after a crash */
+        unsigned feature;     /* served only if a type of the table has one of these; 0 = always */
+        bool any_instance;    /* runs without an instance too (dc->inst may be NULL) */
+};
+extern const struct sdk_method sdk_state_methods[], sdk_secret_methods[];
+extern const size_t sdk_state_methods_n, sdk_secret_methods_n;
+extern const struct rpc_method sdk_lifecycle_methods[]; /* arg is set by the caller */
+extern const size_t sdk_lifecycle_methods_n;
+
+unsigned sdk_features(const struct dapr_component_type *t);
+enum dapr_mode sdk_mode(const struct dapr_component_type *t);
+enum sdk_kind sdk_kind_of(const struct dapr_component_type *t);
+/* The type a call is about: of its instance, else the one the process was started for, else the table's first of the kind. */
+const struct dapr_component_type *sdk_call_type(const struct dapr_call *dc, enum sdk_kind kind);
+const char *sdk_feature_name(unsigned bit); /* one bit; NULL when there is none */
+
+/* dispatch.c: server rows of all component services of the table. Rows live as long as the process. 0 or -errno. */
+int sdk_dispatch_add(struct runtime *rt);
+
+/* instance.c */
+struct instance *sdk_instance_find(struct runtime *rt, enum sdk_kind kind, struct str name);
+/* Init of `name`: runs the plugin's init; a ready instance of that name is replaced when it succeeds and stays when it fails. */
+int sdk_instance_init(struct dapr_call *dc, enum sdk_kind kind, struct dapr_kvs metadata);
+int sdk_instance_ping(struct dapr_call *dc);
+void sdk_instance_ref(struct instance *i);
+void sdk_instance_unref(struct runtime *rt, struct instance *i);
+void sdk_instances_close(struct runtime *rt);
+void sdk_backend_report(struct runtime *rt, const char *instance, bool up, const char *reason);
+
+/* Runs fn(arg) as the instance's mode says: here, or on the worker pool (parks). */
+int sdk_run(struct dapr_call *dc, enum dapr_mode mode, int (*fn)(void *arg), void *arg);
+/* Answers. sdk_outcome maps what an operation returned: sends nothing on success. All return the handler's value. */
+int sdk_outcome(struct dapr_call *dc, int r);
+int sdk_reply(struct dapr_call *dc, struct str msg);
+int sdk_reply_pb(struct dapr_call *dc, const ProtobufCMessage *m);
+int sdk_bad_request(struct dapr_call *dc);
+/* Of an outcome r != 0: its gRPC code and text. */
+int sdk_code(int r);
+const char *sdk_text(struct dapr_call *dc, int r);
+
+/* details.c: failed answers with the contract's typed details (see kernel/super/details.h for their reader). */
+int sdk_fail_etag(struct dapr_call *dc, int code, const char *text);
+int sdk_fail_items(struct dapr_call *dc, const char *const *keys, const struct dapr_bulk_result *results, size_t n);
+
+/* metadata.c */
+struct dapr_metadata {
+        struct dapr_kvs kvs;
+};
+
+/* log.c */
+void sdk_log_setup(void);
+int sdk_log_set_level(const char *level); /* -EINVAL */
+void sdk_log(enum dapr_log level, const char *fmt, va_list ap);
+
+/* main.c: backend reports may come from any thread. NULL outside dapr_plugin_main. */
+struct runtime *sdk_runtime(void);
+bool sdk_on_loop(void); /* does this thread run the loop? */
+
+#endif
