@@ -9,7 +9,7 @@ url_test_LD = $(NET_LD) $(BASE_LD)
 
 # sdk/base. FAULT_LD: for programs that include tests/unit/fault.h.
 FAULT_LD := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
-UNIT_TESTS += arena_buf_test map_test
+UNIT_TESTS += arena_buf_test map_test loop_test fiber_test work_test
 arena_buf_test_SRC := tests/unit/arena_buf_test.c
 arena_buf_test_LIBS := base
 arena_buf_test_LD = $(FAULT_LD) $(BASE_LD)
@@ -31,3 +31,19 @@ log_test_LD = $(BASE_LD)
 flags_test_SRC := tests/unit/flags_test.c
 flags_test_LIBS := base
 flags_test_LD = $(FAULT_LD) $(BASE_LD)
+UNIT_TESTS += http1_test
+http1_test_SRC := tests/unit/http1_test.c
+http1_test_LIBS := net base llhttp
+http1_test_LD = $(NET_LD) $(BASE_LD)
+
+# sdk/base: json, pb, pbjson
+UNIT_TESTS += json_test pb_test pbjson_test
+json_test_SRC := tests/unit/json_test.c
+json_test_LIBS := base
+json_test_LD = $(FAULT_LD) $(BASE_LD)
+pb_test_SRC := tests/unit/pb_test.c
+pb_test_LIBS := base proto
+pb_test_LD = $(FAULT_LD) $(BASE_LD)
+pbjson_test_SRC := tests/unit/pbjson_test.c
+pbjson_test_LIBS := base proto
+pbjson_test_LD = $(FAULT_LD) $(BASE_LD)
