@@ -134,6 +134,7 @@ static inline void san_left(void)
 static inline void san_new(struct fiber *f)
 {
 }
+enum { MOST_FIBERS = FIBER_MAX };
 static inline void san_free(struct fiber *f)
 {
         __asan_unpoison_memory_region(f->map, f->map_bytes);
@@ -141,6 +142,7 @@ static inline void san_free(struct fiber *f)
 #elif defined(HAVE_TSAN)
 #include <sanitizer/tsan_interface.h>
 static void *loop_tsan;
+enum { MOST_FIBERS = 6000 }; /* TSan knows 8128 threads and fibers at most */
 static inline void san_enter(struct fiber *f)
 {
         loop_tsan = __tsan_get_current_fiber();
@@ -165,6 +167,7 @@ static inline void san_free(struct fiber *f)
         __tsan_destroy_fiber(f->tsan);
 }
 #else
+enum { MOST_FIBERS = FIBER_MAX };
 static inline void san_enter(struct fiber *f)
 {
 }
@@ -549,9 +552,9 @@ void fiber_set_limit(size_t n)
         struct fiber *probe = F.total ? NULL : stack_new(0); /* finds out which guards the kernel has */
         if (probe)
                 pool_put(probe);
-        size_t max = F.light_guards ? FIBER_MAX : limit_of_mappings();
-        if (max > FIBER_MAX)
-                max = FIBER_MAX;
+        size_t max = F.light_guards ? MOST_FIBERS : limit_of_mappings();
+        if (max > MOST_FIBERS)
+                max = MOST_FIBERS;
         F.limit = n < max ? n : max;
 }
 
