@@ -39,11 +39,15 @@ struct rpc_mdlist {
 int rpc_md_add(struct rpc_mdlist *l, struct arena *a, struct str key, struct str value); /* borrows; -ENOMEM */
 struct str rpc_md_get(const struct rpc_mdlist *l, const char *key); /* first; p == NULL if absent */
 
+enum rpc_flags { RPC_WAIT_READY = 1, RPC_GZIP = 2, RPC_REUSE = 4 };
+
 struct rpc_call {
         struct arena *arena;
+        int flags;                     /* RPC_REUSE: set it in handlers of streams that may be long, before the first rpc_recv.
+                                        * RPC_GZIP: messages go out compressed (a server call has it when the request's were). */
         struct str method;             /* "/package.Service/Method" */
         struct str authority;
-        struct rpc_mdlist md_in;       /* server: request metadata. client: response headers (after the first recv or rpc_headers) */
+        struct rpc_mdlist md_in;       /* server: request metadata, with user-agent and content-type. client: response headers (after the first recv or rpc_headers) */
         struct rpc_mdlist md_trailers; /* client: trailers, after the end */
         struct rpc_mdlist md_out;      /* server: response headers, until the first send. */
         struct rpc_mdlist md_trailers_out; /* server: trailing metadata */
@@ -57,10 +61,13 @@ struct rpc_call {
 /* ---- both sides ---- */
 /* Sends one message; parks while the peer is slow. 0, -EPIPE (call has ended), -ECANCELED, -ETIMEDOUT. */
 int rpc_send(struct rpc_call *c, struct str msg);
-/* Next message, in the call's arena (reused per message when the call was opened with RPC_REUSE). 1 = message, 0 = end of the peer's
- * messages, <0 error (client: c->status tells). */
+/* Next message. It lives as long as the call, or with RPC_REUSE until the next rpc_recv. 1 = message, 0 = end of the peer's
+ * messages, <0 error (c->status tells; on the server it is what the caller gets when the handler returns). */
 int rpc_recv(struct rpc_call *c, struct str *ret);
+/* The arena in which the message of the last rpc_recv_pb lives: the call's, or with RPC_REUSE the one that is emptied. */
+struct arena *rpc_msg_arena(struct rpc_call *c);
 int rpc_send_pb(struct rpc_call *c, const ProtobufCMessage *m);
+void rpc_call_fini(void); /* frees what is kept between calls; for leak checkers at the end of a process */
 /* 1 and *ret, 0 at the end, -EBADMSG when it does not unpack, or as rpc_recv. */
 int rpc_recv_pb(struct rpc_call *c, const ProtobufCMessageDescriptor *d, void *ret);
 
@@ -74,7 +81,9 @@ struct rpc_channel_conf {
         int64_t max_recv_bytes;    /* default 4 MiB; -1 unlimited */
         double connect_timeout_s;  /* default 5 */
         double ping_interval_s, ping_timeout_s;
-        bool no_reconnect;         /* fail at once while not connected */
+        bool ping_without_streams; /* keepalive also while no call runs */
+        bool no_reconnect;         /* fail at once while not connected; only rpc_channel_connect connects */
+        uint32_t max_header_bytes; /* of responses; default 64 KiB */
         const char *user_agent;    /* default "microdapr/<version>" */
 };
 /* Connects on first use and again after a loss. 0 and *ret; strings copied. */
@@ -86,14 +95,13 @@ void rpc_channel_on_lost(struct rpc_channel *ch, void (*fn)(void *arg), void *ar
 void rpc_channel_reset(struct rpc_channel *ch);  /* drops the connection: running calls fail with UNAVAILABLE */
 void rpc_channel_close(struct rpc_channel *ch);  /* same, then frees when the last call has ended */
 
-enum rpc_flags { RPC_WAIT_READY = 1, RPC_GZIP = 2, RPC_REUSE = 4 };
 struct rpc_opts {
-        const struct rpc_md *md;
+        const struct rpc_md *md;   /* reserved names ("content-type", "grpc-…", ":…") are left out */
         size_t n_md;
         int flags;
         double timeout_s; /* 0 = the fiber's deadline only */
 };
-/* One request, one reply. Returns 0 with the reply's bytes, or the gRPC code (>0) with st filled. Parks. st->message is in a. */
+/* One request, one reply. Returns 0 with the reply's bytes in a, or the gRPC code (>0) with st filled. Parks. st->message is in a. */
 int rpc_unary(struct rpc_channel *ch, struct arena *a, const char *method, struct str req, struct str *resp,
               const struct rpc_opts *o, struct rpc_status *st);
 /* Same with messages: *resp is a message of resp_d in the arena. md_headers/md_trailers may be NULL. */
@@ -104,8 +112,10 @@ int rpc_open(struct rpc_channel *ch, struct arena *a, const char *method, const 
              struct rpc_status *st);
 int rpc_send_end(struct rpc_call *c);  /* half-close */
 int rpc_headers(struct rpc_call *c);   /* parks until response headers: 0 or <0 */
-/* Reads to the end when not there yet, fills c->status, releases the call. Returns c->status.code. cancel = give it up first. */
+/* Half-closes, reads to the end when not there yet (parks), fills c->status, releases the call. Returns c->status.code. Status
+ * and metadata stay readable in the arena. */
 int rpc_finish(struct rpc_call *c);
+/* Gives the call up: RST_STREAM CANCEL, status CANCELLED unless it has ended. rpc_finish must still follow. */
 void rpc_cancel(struct rpc_call *c);
 
 /* ---- server ---- */
@@ -141,8 +151,10 @@ int rpc_server_listen(struct rpc_server *s, struct str addr);
 int rpc_server_adopt(struct rpc_server *s, int listen_fd);
 void rpc_server_serve_conn(struct rpc_server *s, struct conn *c); /* takes an accepted connection */
 int rpc_server_port(const struct rpc_server *s);
-void rpc_server_stop(struct rpc_server *s, double grace_s); /* GOAWAY, calls finish up to grace_s, then cancelled. Parks. */
-void rpc_server_free(struct rpc_server *s);
+/* No new connections; GOAWAY; calls finish up to grace_s, then they are cancelled. Parks until all handlers have returned. */
+void rpc_server_stop(struct rpc_server *s, double grace_s);
+void rpc_server_free(struct rpc_server *s); /* after rpc_server_stop, or while no handler runs */
+size_t rpc_server_calls(const struct rpc_server *s); /* handlers that run now */
 
 /* Sets the call's answer. fmt is UTF-8 text. Returns 0, so a handler can `return rpc_fail(...)`. */
 int rpc_fail(struct rpc_call *c, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
