@@ -121,12 +121,21 @@ PROG_FILES   := $(PROGS:%=$(B)/bin/%)
 PLUGIN_FILES := $(foreach p,$(PLUGINS),$(B)/plugins/$(p)/$(p))
 TEST_FILES   := $(UNIT_TESTS:%=$(B)/tests/%)
 FUZZ_FILES   := $(FUZZERS:%=$(B)/fuzz/%)
+# For plugin authors: one archive with all that a plugin links, and the public header.
+SDK_PARTS := $(call libs,$(PLUGIN_LIBS)) $(foreach l,ev boost_context protobuf-c nghttp2 wolfssl z,$(shell $(CC) -print-file-name=lib$(l).a))
+SDK_FILES := $(B)/lib/libdapr-plugin.a $(B)/include/dapr/plugin.h
+$(B)/lib/libdapr-plugin.a: $(call libs,$(PLUGIN_LIBS))
+	@rm -f $@
+	@(echo "CREATE $@"; for a in $(SDK_PARTS); do echo "ADDLIB $$a"; done; echo SAVE; echo END) | ar -M
+$(B)/include/dapr/plugin.h: sdk/include/dapr/plugin.h
+	@mkdir -p $(@D)
+	@cp $< $@
 -include $(shell test -d $(B)/obj && find $(B)/obj -name '*.d')
 
 # ---- what a person calls; the text after ## is printed by `make help` ----
 .PHONY: all gen unit test demo conformance bench asan tsan fuzz lint fmt docs install deps clean help cover
 
-all: $(PROG_FILES) $(PLUGIN_FILES) ## build daprd, daprctl and every plugin into build/release
+all: $(PROG_FILES) $(PLUGIN_FILES) $(SDK_FILES) ## build daprd, daprctl and every plugin into build/release
 
 deps: ## install the Debian packages that the build and the tests need (nothing to do when they are there)
 	@.ci/deps
@@ -176,7 +185,9 @@ docs: all ## write the generated pages of docs/ and the man pages
 
 PREFIX ?= /usr/local
 install: all ## install into PREFIX (/usr/local)
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/plugins
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/plugins $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include/dapr
+	install -m 644 $(B)/lib/libdapr-plugin.a $(DESTDIR)$(PREFIX)/lib/
+	install -m 644 sdk/include/dapr/plugin.h $(DESTDIR)$(PREFIX)/include/dapr/
 	install -s -m 755 $(B)/bin/daprd $(B)/bin/daprctl $(DESTDIR)$(PREFIX)/bin/
 	ln -sf daprctl $(DESTDIR)$(PREFIX)/bin/dapr
 	set -e; for p in $(PLUGINS); do install -d $(DESTDIR)$(PREFIX)/plugins/$$p; \

@@ -1,0 +1,226 @@
+/*
+ * The daprd processes of this machine, as the reference CLI finds them: every process named daprd, its command line, and what
+ * its metadata API tells (who started it, the app's command and process).
+ */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "ctl/ctl.h"
+#include "sdk/base/loop.h"
+#include "sdk/net/http.h"
+
+enum { CMDLINE_MAX = 64 * 1024, REPLY_MAX = 4 << 20 };
+#define METADATA_TIMEOUT_S 2.0
+
+int sidecar_http(struct arena *a, const struct sidecar *s, const char *method, const char *path, struct str body, double timeout_s,
+                 int *status, struct str *ret)
+{
+        struct http_client_conf conf = {.authority = STR("localhost"), .connect_timeout_s = timeout_s};
+        const char *target = s->socket ? arena_printf(a, "unix:%s/dapr-%s-http.socket", s->socket, s->app_id)
+                                       : arena_printf(a, "127.0.0.1:%d", s->http_port);
+        conf.target = str_of(target);
+        struct http_client *c;
+        int r = http_client_new(&c, &conf);
+        if (r)
+                return r;
+        const char *token = getenv("DAPR_API_TOKEN");
+        struct http_header h[] = {{STR("user-agent"), STR("daprctl/" CTL_VERSION)}, {STR("dapr-api-token"), str_of(token ? token : "")}};
+        struct http_exchange *x = NULL;
+        double old = fiber_deadline();
+        fiber_set_deadline(loop_now_exact() + timeout_s);
+        r = http_client_start(c, a, str_of(method), str_of(path), h, token && *token ? 2 : 1, (int64_t)body.n,
+                              body.p ? body : STR(""), &x);
+        if (!r)
+                r = http_exchange_response(x);
+        if (!r)
+                r = http_exchange_body(x, a, REPLY_MAX, ret);
+        if (!r)
+                *status = x->status;
+        fiber_restore_deadline(old);
+        if (x)
+                http_exchange_close(x);
+        http_client_free(c);
+        return r;
+}
+
+static void read_extended(struct arena *a, struct json_reader *r, struct sidecar *s)
+{
+        struct str name, v;
+        if (!json_enter_object(r)) {
+                json_skip(r);
+                return;
+        }
+        while (json_next_member(r, a, &name)) {
+                if (!json_read_string(r, a, &v)) {
+                        json_skip(r);
+                        continue;
+                }
+                const char *z = arena_strdup(a, v);
+                if (!z)
+                        return;
+                if (str_eqz(name, "appCommand"))
+                        s->command = z;
+                else if (str_eqz(name, "appPID"))
+                        s->app_pid = atoi(z);
+                else if (str_eqz(name, "cliPID"))
+                        s->cli_pid = atoi(z);
+                else if (str_eqz(name, "runTemplatePath"))
+                        s->template_path = z;
+                else if (str_eqz(name, "runTemplateName"))
+                        s->template_name = z;
+                else if (str_eqz(name, "appLogPath"))
+                        s->app_log = z;
+                else if (str_eqz(name, "daprdLogPath"))
+                        s->daprd_log = z;
+        }
+}
+
+static void ask_metadata(struct arena *a, struct sidecar *s)
+{
+        int status = 0;
+        struct str body;
+        if (sidecar_http(a, s, "GET", "/v1.0/metadata", STR_NULL, METADATA_TIMEOUT_S, &status, &body) != 0 || status != 200)
+                return;
+        struct json_reader r;
+        struct str name;
+        json_read_init(&r, body);
+        if (!json_enter_object(&r))
+                return;
+        while (json_next_member(&r, a, &name)) {
+                if (str_eqz(name, "extended"))
+                        read_extended(a, &r, s);
+                else
+                        json_skip(&r);
+        }
+}
+
+/* Value of a flag in argv (NUL-separated): --name=value or --name value, one dash or two. */
+static const char *flag_value(char **argv, int argc, const char *name)
+{
+        const char *found = NULL;
+        size_t n = strlen(name);
+        for (int i = 1; i < argc; i++) {
+                const char *p = argv[i];
+                if (*p++ != '-')
+                        continue;
+                if (*p == '-')
+                        p++;
+                if (strncmp(p, name, n) != 0)
+                        continue;
+                if (p[n] == '=')
+                        found = p + n + 1;
+                else if (!p[n] && i + 1 < argc)
+                        found = argv[i + 1];
+        }
+        return found;
+}
+
+static int flag_int(char **argv, int argc, const char *name, int dflt)
+{
+        const char *v = flag_value(argv, argc, name);
+        return v && *v ? atoi(v) : dflt;
+}
+
+static int64_t flag_bytes(char **argv, int argc, const char *name, int64_t dflt)
+{
+        const char *v = flag_value(argv, argc, name);
+        int64_t n;
+        return v && parse_quantity(str_of(v), &n) == 0 ? n : dflt;
+}
+
+static char **read_cmdline(struct arena *a, int pid, int *argc)
+{
+        char path[64];
+        snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
+        FILE *f = fopen(path, "re");
+        char *text = arena_alloc(a, CMDLINE_MAX);
+        size_t n = f && text ? fread(text, 1, CMDLINE_MAX - 1, f) : 0;
+        if (f)
+                fclose(f);
+        if (n == 0)
+                return NULL;
+        text[n] = '\0';
+        size_t count = 0;
+        for (size_t i = 0; i < n; i++)
+                count += text[i] == '\0';
+        char **argv = arena_alloc(a, (count + 2) * sizeof(*argv));
+        if (!argv)
+                return NULL;
+        *argc = 0;
+        for (char *p = text; p < text + n; p += strlen(p) + 1)
+                argv[(*argc)++] = p;
+        argv[*argc] = NULL;
+        return argv;
+}
+
+static bool read_process(struct arena *a, int pid, struct sidecar *s)
+{
+        char path[64], comm[32] = "";
+        snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+        FILE *f = fopen(path, "re");
+        bool daprd = f && fgets(comm, sizeof(comm), f) && strcmp(comm, "daprd\n") == 0;
+        if (f)
+                fclose(f);
+        struct stat st;
+        int argc;
+        char **argv = daprd ? read_cmdline(a, pid, &argc) : NULL;
+        snprintf(path, sizeof(path), "/proc/%d", pid);
+        if (!argv || stat(path, &st) != 0)
+                return false;
+        const char *id = flag_value(argv, argc, "app-id"), *metrics = flag_value(argv, argc, "enable-metrics");
+        if (!id || !*id)
+                return false;
+        bool off;
+        *s = (struct sidecar){
+                .app_id = id, .pid = pid, .uid = (int)st.st_uid, .created_s = st.st_mtime,
+                .http_port = flag_int(argv, argc, "dapr-http-port", 3500), .grpc_port = flag_int(argv, argc, "dapr-grpc-port", 50001),
+                .app_port = flag_int(argv, argc, "app-port", 0), .socket = flag_value(argv, argc, "unix-domain-socket"),
+                .metrics_enabled = !(metrics && parse_bool(str_of(metrics), &off) == 0 && !off),
+                .max_body_size = flag_bytes(argv, argc, "max-body-size", 4 << 20),
+                .read_buffer_size = flag_bytes(argv, argc, "read-buffer-size", 4 << 10),
+                .command = "", .template_path = "", .template_name = "", .app_log = "", .daprd_log = ""};
+        if (s->socket && !*s->socket)
+                s->socket = NULL;
+        return true;
+}
+
+int sidecars_find(struct arena *a, struct sidecars *ret)
+{
+        *ret = (struct sidecars){0};
+        DIR *d = opendir("/proc");
+        if (!d)
+                return -errno;
+        size_t cap = 0;
+        for (struct dirent *e; (e = readdir(d));) {
+                int pid = atoi(e->d_name);
+                struct sidecar s;
+                if (pid <= 0 || !read_process(a, pid, &s))
+                        continue;
+                if (ret->n == cap) {
+                        size_t more = cap ? cap * 2 : 8;
+                        ret->v = arena_grow(a, ret->v, cap * sizeof(s), more * sizeof(s));
+                        if (!ret->v) {
+                                closedir(d);
+                                return -ENOMEM;
+                        }
+                        cap = more;
+                }
+                ret->v[ret->n++] = s;
+        }
+        closedir(d);
+        for (size_t i = 0; i < ret->n; i++)
+                ask_metadata(a, &ret->v[i]);
+        return 0;
+}
+
+struct sidecar *sidecars_get(struct sidecars *s, const char *app_id)
+{
+        for (size_t i = 0; i < s->n; i++)
+                if (strcmp(s->v[i].app_id, app_id) == 0)
+                        return &s->v[i];
+        return NULL;
+}
