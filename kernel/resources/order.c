@@ -64,6 +64,10 @@ size_t resources_order(const struct resource_set *set, const struct daprd_opts *
 
         r.waits_for = calloc(n + 1, sizeof *r.waits_for);
         r.stack = calloc(n + 1, sizeof *r.stack);
+        if (!r.waits_for || !r.stack) { /* out of memory: an order as good as can be had */
+                memcpy(order, set->components, n * sizeof *order);
+                r.n_started = n;
+        }
         for (int others = 0; others < 2 && r.waits_for && r.stack; others++) {
                 for (size_t i = 0; i < n; i++) {
                         if (is_secret_store(set->components[i]) == (others == 1))
@@ -73,7 +77,7 @@ size_t resources_order(const struct resource_set *set, const struct daprd_opts *
                 }
         }
         at = r.n_started;
-        for (size_t i = 0; i < n && r.waits_for; i++)
+        for (size_t i = 0; i < n && at < n; i++)
                 if (r.waits_for[i])
                         order[at++] = set->components[i];
         free(r.waits_for);

@@ -99,4 +99,8 @@ const char *yaml_error(struct arena *a, const struct yaml_node *at, const char *
  * is below it. NULL when the arena is full. Neither input is changed. */
 struct yaml_node *yaml_merge(struct arena *a, struct yaml_node *base, struct yaml_node *over);
 
+/* Sets a key of a map in place; 0 or -ENOMEM. yaml_map_new: an empty map; NULL when the arena is full. */
+int yaml_set(struct arena *a, struct yaml_node *map, const char *key, struct yaml_node *value);
+struct yaml_node *yaml_map_new(struct arena *a, const char *file);
+
 #endif

@@ -1,5 +1,5 @@
 /*
- * YAML trees as JSON, and one tree laid over another. Both walk with an explicit stack: a tree is at most YAML_MAX_DEPTH deep and
+ * YAML trees as JSON, and trees made of trees: one laid over another. Both walk with an explicit stack: a tree is at most YAML_MAX_DEPTH deep and
  * its size with aliases written out is bounded (yaml.h). Keys are sorted, as the reference's encoder does, so that a metadata
  * value that is a map has the same bytes.
  */
@@ -215,4 +215,31 @@ struct yaml_node *yaml_merge(struct arena *a, struct yaml_node *base, struct yam
                         return NULL;
         }
         return root;
+}
+
+struct yaml_node *yaml_map_new(struct arena *a, const char *file)
+{
+        struct yaml_node *n = arena_new(a, struct yaml_node);
+        if (n)
+                *n = (struct yaml_node){.kind = YAML_MAP, .file = file, .total_nodes = 1};
+        return n;
+}
+
+int yaml_set(struct arena *a, struct yaml_node *map, const char *key, struct yaml_node *value)
+{
+        struct yaml_item *have = item_of(map, str_of(key));
+        if (have) {
+                have->value = value;
+        } else {
+                struct yaml_node *k = arena_new(a, struct yaml_node);
+                if (!k)
+                        return -ENOMEM;
+                *k = (struct yaml_node){.file = value->file, .line = value->line, .column = value->column, .text = str_of(key),
+                                        .plain = true, .total_nodes = 1};
+                if (!add_item(a, map, k, value))
+                        return -ENOMEM;
+        }
+        if (value->depth + 1 > map->depth)
+                map->depth = value->depth + 1;
+        return 0;
 }
