@@ -39,6 +39,7 @@ enum {
         LISTEN_BACKLOG = 1024,
 };
 enum { KICK_READ = 1, KICK_CLOSE = 2 }; /* what a new handler is told at the end of the turn */
+#define FIN_WAIT_S 0.5   /* for the peer's end, after ours */
 #define ACCEPT_RETRY_S 0.1
 #define DIAL_MIN_SHARE_S 2.0
 
@@ -379,6 +380,8 @@ static void close_step(struct conn *c)
         } else if (sent && !c->shut) {
                 c->shut = true;
                 shutdown(c->fd, SHUT_WR);
+                if (c->linger_at > loop_now() + FIN_WAIT_S)
+                        timer_start(&c->linger, FIN_WAIT_S, 0);
                 set_events(c, false);
         }
 }
@@ -477,8 +480,10 @@ void conn_close(struct conn *c, double linger_s)
                 return;
         }
         buf_clear(&c->in);
-        if (linger_s > 0)
+        if (linger_s > 0) {
+                c->linger_at = loop_now() + linger_s;
                 timer_start(&c->linger, linger_s, 0);
+        }
         set_events(c, is_blocked(c));
         defer_run(&c->flush);
 }

@@ -48,6 +48,7 @@ struct conn {
         /* conn.c's own */
         bool reading, closing, shut, notified, handshaking, in_cb, dead;
         int kick, events, write_error;
+        double linger_at;
         struct timer linger;
 };
 
@@ -55,8 +56,9 @@ struct conn {
 struct conn *conn_new(int fd);
 void conn_set_handler(struct conn *c, const struct conn_handler *h, void *owner);
 void conn_free(struct conn *c); /* closes at once; unsent output is dropped. NULL is fine. Allowed inside its own callback. */
-/* Closes after pending output was sent and the peer has closed too, or after linger_s; then frees the conn. linger_s 0: one
- * attempt to write at the end of this turn. No callback runs after this call. */
+/* Closes after pending output was sent, or after linger_s, then frees the conn. The peer gets a moment to read and close first,
+ * so that the end does not destroy what it was sent. linger_s 0: one attempt to write at the end of this turn. No callback runs
+ * after this call. */
 void conn_close(struct conn *c, double linger_s);
 void conn_pause_read(struct conn *c, bool paused);
 /* Appends to out and schedules the write. 0, -ENOMEM, or the connection's error. Never parks. */

@@ -44,7 +44,7 @@ struct http_req {
         const char *peer;
         /* of the response, for logs and metrics */
         int status;
-        uint64_t bytes_in, bytes_out;
+        uint64_t bytes_in, bytes_out; /* of the bodies */
         bool begun, ended;
         void *impl;             /* transport's own */
         void *user;
@@ -55,7 +55,7 @@ struct http_server_conf {
         const char *name;            /* for fiber names and logs */
         http_handler handler;
         void *arg;
-        size_t max_header_bytes;     /* request line and headers; default 4 KiB; over it: 431 */
+        size_t max_header_bytes;     /* request line and headers; default 4 KiB; 4 KiB over it: 431 (as Go) */
         int64_t max_body_bytes;      /* <= 0 unlimited; over it the body read gives -EMSGSIZE */
         double header_timeout_s;     /* default 10 */
         double idle_timeout_s;       /* keep-alive without a request; 0 = none */
@@ -74,17 +74,21 @@ int http_server_port(const struct http_server *s);              /* of the first 
 void http_server_stop(struct http_server *s, double grace_s);
 void http_server_free(struct http_server *s);
 
-/* Body. Reads up to n bytes: >0, 0 at the end, -EMSGSIZE over the limit, -ECONNRESET, -ECANCELED, -ETIMEDOUT. Parks. */
+/* Body. Reads up to n bytes: >0, 0 at the end, -EMSGSIZE over the limit, -EBADMSG malformed, -ECONNRESET, -ECANCELED,
+ * -ETIMEDOUT. Parks. What the handler does not read is skipped up to 256 KiB; with more the connection closes. */
 ssize_t http_req_read(struct http_req *r, void *p, size_t n);
 /* The whole rest of the body, in the arena (borrowed from the connection when possible). 0 or negative as above. Parks. */
 int http_req_body(struct http_req *r, struct str *ret);
-/* One whole response. Content-Length is set; headers are written as given. May park on a slow reader. 0 or -errno. */
+/* One whole response. Headers are written as given, but for what belongs to the connection: Content-Length is set (the
+ * caller's counts only where no body is sent: HEAD, 304), Date unless given, Connection ("close" is understood),
+ * Transfer-Encoding. No Content-Type is made up. May park on a slow reader. 0 or -errno. */
 int http_resp_send(struct http_req *r, int status, const struct http_header *h, size_t n, struct str body);
-/* Streamed response: length -1 = unknown (chunked / HTTP/2 DATA). write parks while the reader is slow. */
+/* Streamed response: length -1 = unknown (chunked / HTTP/2 DATA). write parks while the reader is slow. A response that is
+ * begun and not ended when the handler returns, or shorter than its length, is aborted. */
 int http_resp_begin(struct http_req *r, int status, const struct http_header *h, size_t n, int64_t length);
 int http_resp_write(struct http_req *r, struct str data);
 int http_resp_end(struct http_req *r, const struct http_header *trailers, size_t n);
-/* Breaks the response off: connection closed (HTTP/1) or RST_STREAM (HTTP/2). */
+/* Breaks the response off: connection closed (HTTP/1) or RST_STREAM (HTTP/2), when the handler has returned. */
 void http_resp_abort(struct http_req *r);
 
 /* ---- client: pooled keep-alive connections to one base address; HTTP/1.1, or HTTP/2 prior knowledge when h2 is set ---- */

@@ -25,3 +25,18 @@ int tls_session_write(struct tls_session *s, const void *p, size_t n)
 void tls_session_shutdown(struct tls_session *s)
 {
 }
+int tls_context_new(struct tls_context **ret, const struct tls_options *o, char *err, size_t err_n)
+{
+        return -ENOTSUP;
+}
+struct tls_context *tls_context_ref(struct tls_context *t)
+{
+        return t;
+}
+void tls_context_unref(struct tls_context *t)
+{
+}
+struct str tls_session_alpn(const struct tls_session *s)
+{
+        return STR("");
+}
