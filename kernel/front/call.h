@@ -56,6 +56,7 @@ struct call {
         struct http_headers headers;
         const struct http_route *route;
         struct route_match *match;
+        const struct grpc_route *method; /* gRPC: the row */
 };
 
 /* Fills the outcome from the row; the arguments go into the row's text. Returns -1. */
@@ -74,7 +75,9 @@ struct http_route {
         const char *group_version; /* "v1" */
         const char *name;      /* for API logging with obfuscated URLs and for metrics, e.g. "GetState" */
         void (*fn)(struct call *c);
-        bool always_allowed, public_, health_check; /* not subject to the allow list; served on the public port as well; for API logging */
+        bool always_allowed, health_check; /* not subject to the allow list; may be left out of the API log */
+        bool public_;          /* served on the public port as well */
+        bool fallback;         /* also takes every request that no route takes */
 };
 /* Path parameter, unescaped by query rules; in c->arena. Empty when absent. */
 struct str route_param(struct call *c, const char *name);

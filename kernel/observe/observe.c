@@ -104,7 +104,7 @@ struct observe {
         struct http_paths paths;
         struct process_metrics *process;
         double *latency_buckets;
-        bool exclude_verbs, error_codes;
+        bool on, exclude_verbs, error_codes;
         struct map bundles; /* "<kind>\0labels…" -> struct bundle */
 };
 
@@ -131,6 +131,7 @@ int observe_new(struct observe **ret, struct metrics *m, const struct observe_co
 
         if (!o)
                 return -ENOMEM;
+        o->on = cfg->metrics_enabled;
         o->app_id = str_of(conf->app_id);
         o->ns = str_of(conf->namespace_);
         o->exclude_verbs = cfg->metrics_exclude_verbs;
@@ -229,7 +230,7 @@ void observe_http_server(struct observe *o, struct arena *a, const struct observ
         struct str labels[4];
         char status[12];
 
-        if (!o)
+        if (!o || !o->on)
                 return;
         snprintf(status, sizeof status, "%d", h->status);
         labels[0] = o->app_id;
@@ -266,7 +267,7 @@ void observe_grpc_server(struct observe *o, const char *method, int code, bool u
         struct bundle *b, made;
         struct str labels[3];
 
-        if (!o)
+        if (!o || !o->on)
                 return;
         labels[0] = o->app_id;
         labels[1] = str_of(method);
@@ -292,7 +293,7 @@ void observe_grpc_server(struct observe *o, const char *method, int code, bool u
 
 void observe_error_code(struct observe *o, const char *code, const char *category)
 {
-        if (!o || !o->error_codes || !code[0] || !category[0])
+        if (!o || !o->on || !o->error_codes || !code[0] || !category[0])
                 return;
         metric_inc(metric_series_get(o->metric[M_ERROR_CODE], (struct str[]){o->app_id, str_of(category), str_of(code)}), 1);
 }
@@ -306,7 +307,7 @@ void observe_component(struct observe *o, enum observe_kind kind, struct str com
         size_t n = 0;
         char tag[2] = {(char)('0' + kind), 0};
 
-        if (!o)
+        if (!o || !o->on)
                 return;
         key_add(&k, str_of(tag));
         key_add(&k, component);
@@ -330,19 +331,19 @@ void observe_component(struct observe *o, enum observe_kind kind, struct str com
 
 void observe_component_loaded(struct observe *o)
 {
-        if (o)
+        if (o && o->on)
                 metric_inc(metric_series_get(o->metric[M_LOADED], &o->app_id), 1);
 }
 
 void observe_component_init(struct observe *o, const char *type)
 {
-        if (o)
+        if (o && o->on)
                 metric_inc(metric_series_get(o->metric[M_INIT], (struct str[]){o->app_id, str_of(type)}), 1);
 }
 
 void observe_component_init_failed(struct observe *o, const char *type, const char *reason, const char *name)
 {
-        if (o)
+        if (o && o->on)
                 metric_inc(metric_series_get(o->metric[M_INIT_FAIL],
                                              (struct str[]){o->app_id, str_of(type), str_of(name), str_of(reason)}),
                            1);

@@ -1,6 +1,6 @@
 /*
  * The kernel's own metrics, with the reference's names, labels and cardinality rules. Blocks call these after each operation;
- * all of them accept a NULL observe (metrics are off) and never fail.
+ * all of them accept a NULL observe, do nothing when spec.metric.enabled is false, and never fail.
  */
 #ifndef KERNEL_OBSERVE_H
 #define KERNEL_OBSERVE_H

@@ -1,0 +1,23 @@
+/* The servers of the process: what listens where. Order of start and stop is the runtime's. */
+#ifndef KERNEL_FRONT_H
+#define KERNEL_FRONT_H
+
+#include "kernel/front/call.h"
+
+struct front;
+
+/* Builds routes and method tables from the blocks' rows; nothing listens yet. blocks is kept. 0 or -ENOMEM. */
+int front_new(struct front **ret, struct kernel *k, const struct block *const *blocks, size_t n);
+void front_free(struct front *f);
+
+/* Each: 0, or a negative errno with a sentence in err. */
+int front_start_metrics(struct front *f, char *err, size_t err_n);
+int front_start_grpc(struct front *f, char *err, size_t err_n);     /* API server */
+int front_start_http(struct front *f, char *err, size_t err_n);     /* API, public and profiling server */
+int front_start_internal(struct front *f, char *err, size_t err_n); /* sidecar to sidecar; chooses the port when none is given */
+
+/* Stops the API servers and the internal one together: no new requests, those that run finish up to grace_s. Parks. */
+void front_stop_apis(struct front *f, double grace_s);
+void front_stop_metrics(struct front *f);
+
+#endif

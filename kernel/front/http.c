@@ -1,0 +1,132 @@
+/*
+ * One request, in the reference's order: path, metrics around all, CORS, API token, API log, route. Each request has its own fiber
+ * and arena; nothing is kept between requests.
+ */
+#include "kernel/front/http.h"
+
+#include <stdio.h>
+
+#include "kernel/observe/observe.h"
+#include "sdk/base/log.h"
+
+#define TOKEN_HEADER "dapr-api-token"
+#define INFO_SCOPE "dapr.runtime.http-info"
+
+/* Constant time in the length of the secret. */
+static bool same_secret(struct str given, struct str secret)
+{
+        unsigned diff = given.n != secret.n;
+
+        for (size_t i = 0; i < secret.n; i++)
+                diff |= (unsigned char)secret.p[i] ^ (unsigned char)(i < given.n ? given.p[i] : 0);
+        return diff == 0;
+}
+
+static bool is_token_free(const struct http_req *r, struct str path)
+{
+        if (!str_eqz(r->method, "GET"))
+                return false;
+        while (path.n && path.p[0] == '/')
+                path = str_skip(path, 1);
+        while (path.n && path.p[path.n - 1] == '/')
+                path.n--;
+        return str_eqz(path, "v1.0/healthz") || str_eqz(path, "v1.0/healthz/outbound");
+}
+
+/* True when the request may go on. */
+static bool check_token(const struct http_door *d, struct call *c, struct str path)
+{
+        struct http_req *r = c->http;
+
+        if (!d->token.n)
+                return true;
+        if (!same_secret(http_headers_get(&r->headers, TOKEN_HEADER), d->token) && !is_token_free(r, path)) {
+                reply_text(c, 401, "invalid api token\n");
+                return false;
+        }
+        http_headers_remove(&r->headers, TOKEN_HEADER);
+        return true;
+}
+
+static void log_call(const struct http_door *d, struct call *c, struct str path, double began)
+{
+        struct http_req *r = c->http;
+        struct str agent = http_headers_get(&r->headers, "User-Agent"), method;
+        char code[12], ms[24], size[24];
+        struct log_field f[5];
+        size_t n = 0;
+
+        if (!c->route || (c->route->health_check && !d->log_health))
+                return;
+        if (d->obfuscate)
+                method = str_of(c->operation);
+        else
+                method = str_of(arena_printf(c->arena, "%.*s %.*s", STR_FMT(r->method), STR_FMT(path)));
+        snprintf(code, sizeof code, "%d", r->status);
+        snprintf(ms, sizeof ms, "%lld", (long long)((loop_now_exact() - began) * 1e3));
+        snprintf(size, sizeof size, "%llu", (unsigned long long)r->bytes_out);
+        f[n++] = (struct log_field){"duration", str_of(ms)};
+        f[n++] = (struct log_field){"method", method};
+        f[n++] = (struct log_field){"code", str_of(code)};
+        f[n++] = (struct log_field){"size", str_of(size)};
+        if (agent.n)
+                f[n++] = (struct log_field){"useragent", agent};
+        log_write(LOG_INFO, INFO_SCOPE, STR("HTTP API Called"), f, n);
+}
+
+/* The path routes are looked up by: cleaned, without trailing slash. */
+static struct str route_path(struct arena *a, struct str path)
+{
+        struct str clean = path_clean(a, path.n ? path : STR("/"));
+
+        if (clean.n > 1 && clean.p[clean.n - 1] == '/')
+                clean.n--;
+        return clean;
+}
+
+static void dispatch(const struct http_door *d, struct call *c)
+{
+        struct route_match m;
+
+        c->match = &m;
+        if (router_find(d->router, c->http->method, route_path(c->arena, c->http->path), &m))
+                c->route = m.route;
+        else
+                c->route = d->fallback;
+        if (c->route) {
+                c->operation = c->route->name;
+                c->route->fn(c);
+        } else if (m.path_exists) {
+                const struct http_header allow = {STR("Allow"), str_of(m.allow)};
+                reply_bytes(c, 405, NULL, STR(""), &allow, 1);
+        } else {
+                reply_text(c, 404, "404 page not found\n");
+        }
+        c->match = NULL;
+}
+
+void http_door_serve(struct http_req *r, void *arg)
+{
+        const struct http_door *d = arg;
+        struct call c = {.k = d->k, .arena = r->arena, .door = DOOR_HTTP, .http = r, .operation = ""};
+        struct str path = url_unescape(r->arena, r->path, false);
+        double began = loop_now_exact();
+
+        if (!path.p) {
+                const struct http_header close_it = {STR("Connection"), STR("close")};
+                reply_bytes(&c, 400, "text/plain; charset=utf-8", STR("400 Bad Request"), &close_it, 1);
+                return;
+        }
+        if (!cors_handle(&d->cors, &c) && check_token(d, &c, path)) {
+                dispatch(d, &c);
+                if (d->log_calls)
+                        log_call(d, &c, path, began);
+        }
+        observe_http_server(d->k->observe, r->arena,
+                            &(struct observe_http){.method = r->method,
+                                                   .path = path,
+                                                   .status = r->status,
+                                                   .req_bytes = r->content_length,
+                                                   .resp_bytes = (int64_t)r->bytes_out,
+                                                   .elapsed_ms = (loop_now_exact() - began) * 1e3});
+}

@@ -1,0 +1,417 @@
+/*
+ * Building blocks without an implementation here: one table an API. The answers are those of the reference with no component,
+ * placement or scheduler configured; where a component of the kind is loaded, the honest answer is "not implemented". A block that
+ * comes registers its own rows, and its rows here can go.
+ */
+#include "kernel/front/unconfigured.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "dapr/proto/runtime/v1/dapr.pb-c.h"
+#include "kernel/front/errors.h"
+#include "kernel/front/http.h"
+#include "kernel/front/target.h"
+#include "sdk/base/json.h"
+#include "sdk/base/list.h"
+
+/* name: component, store or job; arg: the one detail of the request that decides between two answers. Always fails. */
+typedef int (*answer_fn)(struct call *c, struct str name, struct str arg);
+
+struct http_row {
+        struct http_route route;
+        const char *name_param, *body_member; /* NULL = none; two members: "a,b", the first that is there */
+        answer_fn fn;
+};
+struct grpc_row {
+        struct grpc_route route;
+        const char *name_field, *arg_field;
+        answer_fn fn;
+};
+
+/* ---- answers ---- */
+
+static int unimplemented(struct call *c, struct str name, struct str arg)
+{
+        return call_fail(c, ERR_API_UNIMPLEMENTED);
+}
+
+static int no_placement(struct call *c, struct str name, struct str arg)
+{
+        return call_fail(c, ERR_ACTOR_NO_PLACEMENT);
+}
+
+static int no_pubsub(struct call *c, struct str name, struct str arg)
+{
+        struct error_details *d;
+
+        if (kernel_component(c->k, KIND_PUBSUB, name))
+                return unimplemented(c, name, arg);
+        if (name.n) {
+                call_fail(c, ERR_PUBSUB_NOT_FOUND, arena_strdup(c->arena, name));
+                call_details(c)->info_object = true;
+                return -1;
+        }
+        call_fail(c, ERR_PUBSUB_EMPTY);
+        d = call_details(c);
+        d->info_object = true;
+        d->resource_type = "pubsub";
+        d->resource_name = d->resource_owner = "";
+        d->resource_description = c->message.p;
+        return -1;
+}
+
+static int no_binding(struct call *c, struct str name, struct str operation)
+{
+        const char *z = arena_strdup(c->arena, name);
+
+        if (!operation.n)
+                return call_fail(c, ERR_INVOKE_OUTPUT_BINDING, z, "operation field is missing from request");
+        if (kernel_component(c->k, KIND_BINDING, name))
+                return unimplemented(c, name, operation);
+        return call_fail(c, ERR_INVOKE_OUTPUT_BINDING, z, arena_printf(c->arena, "couldn't find output binding %s", z));
+}
+
+static int no_configuration(struct call *c, struct str name, struct str arg)
+{
+        return kernel_component_count(c->k, KIND_CONFIGURATION) ? unimplemented(c, name, arg)
+                                                                : call_fail(c, ERR_CONFIGURATION_STORE_NOT_CONFIGURED);
+}
+
+static int no_lock(struct call *c, struct str name, struct str arg)
+{
+        return kernel_component_count(c->k, KIND_LOCK) ? unimplemented(c, name, arg) : call_fail(c, ERR_LOCK_STORE_NOT_CONFIGURED);
+}
+
+static int no_try_lock(struct call *c, struct str name, struct str expiry)
+{
+        char *text = arena_strdup(c->arena, expiry);
+
+        if (!text || strtol(text, NULL, 10) <= 0)
+                return call_fail(c, ERR_LOCK_EXPIRY_NOT_POSITIVE, arena_strdup(c->arena, name));
+        return no_lock(c, name, expiry);
+}
+
+static int no_crypto(struct call *c, struct str name, struct str arg)
+{
+        return kernel_component_count(c->k, KIND_CRYPTO) ? unimplemented(c, name, arg)
+                                                         : call_fail(c, ERR_CRYPTO_PROVIDERS_NOT_CONFIGURED);
+}
+
+static int no_conversation(struct call *c, struct str name, struct str arg)
+{
+        return kernel_component(c->k, KIND_CONVERSATION, name)
+                       ? unimplemented(c, name, arg)
+                       : call_fail(c, ERR_CONVERSATION_NOT_FOUND, arena_strdup(c->arena, name));
+}
+
+static int no_scheduler(struct call *c, enum error_id id)
+{
+        call_fail(c, id, "scheduler clients are disabled");
+        details_info(call_details(c), "namespace", c->k->opts.own_namespace);
+        details_info(call_details(c), "appID", c->k->opts.app_id);
+        return -1;
+}
+
+static int no_job(struct call *c, struct str name, enum error_id id)
+{
+        return no_scheduler(c, name.n && str_chr(name, '|') < 0 ? id : ERR_JOB_NAME_EMPTY);
+}
+
+static int no_job_schedule(struct call *c, struct str name, struct str schedule)
+{
+        return no_job(c, name, schedule.n ? ERR_JOB_SCHEDULE : ERR_JOB_SCHEDULE_EMPTY);
+}
+
+static int no_job_get(struct call *c, struct str name, struct str arg)
+{
+        return no_job(c, name, ERR_JOB_GET);
+}
+
+static int no_job_delete(struct call *c, struct str name, struct str arg)
+{
+        return no_job(c, name, ERR_JOB_DELETE);
+}
+
+static int no_job_delete_prefix(struct call *c, struct str name, struct str arg)
+{
+        return no_scheduler(c, ERR_JOB_DELETE);
+}
+
+static int no_job_list(struct call *c, struct str name, struct str arg)
+{
+        return no_scheduler(c, ERR_JOB_LIST);
+}
+
+static int no_service(struct call *c, struct str id, struct str arg)
+{
+        const char *z = arena_strdup(c->arena, id), *why;
+
+        if (!id.n)
+                why = "app id is empty";
+        else if (str_eqz(id, c->k->opts.app_id))
+                why = "cannot invoke local endpoint: app channel not initialized";
+        else
+                why = arena_printf(c->arena, "couldn't find service: %s", z);
+        return call_fail(c, ERR_DIRECT_INVOKE, z, why);
+}
+
+/* ---- HTTP ---- */
+
+/* The first of the members of the JSON body, as text. False: answered. */
+static bool body_member(struct call *c, const char *names, struct str *ret)
+{
+        struct json_reader r;
+        struct str body, name, raw;
+
+        if (call_body(c, &body))
+                return false;
+        json_read_init(&r, body);
+        if (!json_valid(body) || !json_enter_object(&r)) {
+                call_fail(c, ERR_MALFORMED_REQUEST, body.n ? "the body is not a JSON object" : "EOF");
+                reply_error(c);
+                return false;
+        }
+        while (json_next_member(&r, c->arena, &name) && json_read_raw(&r, &raw)) {
+                for (struct str rest = str_of(names), n; rest.p && (n = str_cut(&rest, ','), 1);) {
+                        if (!str_eq(n, name))
+                                continue;
+                        if (raw.n > 1 && raw.p[0] == '"')
+                                raw = str_n(raw.p + 1, raw.n - 2);
+                        *ret = raw;
+                        return true;
+                }
+        }
+        return true;
+}
+
+static void answer_http(struct call *c)
+{
+        const struct http_row *row = container_of(c->route, struct http_row, route);
+        struct str name = row->name_param ? route_param(c, row->name_param) : STR(""), arg = STR("");
+
+        if (row->body_member && !body_member(c, row->body_member, &arg))
+                return;
+        row->fn(c, name, arg);
+        reply_error(c);
+}
+
+static void answer_invoke(struct call *c)
+{
+        struct str path = url_unescape(c->arena, c->http->path, false);
+        struct invoke_target t = invoke_target_find(c->arena, path, &c->http->headers);
+
+        if (t.id.n)
+                no_service(c, t.id, t.method);
+        else
+                call_fail(c, ERR_DIRECT_INVOKE_NO_APP_ID);
+        reply_error(c);
+}
+
+#define HTTP(methods, prefix, path, group, version, name, param, member, fn) \
+        {{methods, prefix path, group, version, name, answer_http}, param, member, fn}
+#define ACTOR "/v1.0/actors/{actorType}/{actorId}/"
+#define WORKFLOW(prefix, version)                                                                                                        \
+        HTTP("GET", prefix, "workflows/{component}/{id}", "workflows", version, "GetWorkflow", NULL, NULL, no_placement),                \
+        HTTP("POST", prefix, "workflows/{component}/{id}/raiseEvent/{event}", "workflows", version, "RaiseEventWorkflow", NULL, NULL,    \
+             no_placement),                                                                                                              \
+        HTTP("POST", prefix, "workflows/{component}/{id}/start", "workflows", version, "StartWorkflow", NULL, NULL, no_placement),       \
+        HTTP("POST", prefix, "workflows/{component}/{id}/pause", "workflows", version, "PauseWorkflow", NULL, NULL, no_placement),       \
+        HTTP("POST", prefix, "workflows/{component}/{id}/resume", "workflows", version, "ResumeWorkflow", NULL, NULL, no_placement),     \
+        HTTP("POST", prefix, "workflows/{component}/{id}/terminate", "workflows", version, "TerminateWorkflow", NULL, NULL,              \
+             no_placement),                                                                                                              \
+        HTTP("POST", prefix, "workflows/{component}/{id}/purge", "workflows", version, "PurgeWorkflow", NULL, NULL, no_placement)
+#define CONFIGURATION(prefix, version)                                                                                                   \
+        HTTP("GET", prefix, "configuration/{storeName}", "configuration", version, "GetConfiguration", "storeName", NULL,                \
+             no_configuration),                                                                                                          \
+        HTTP("GET", prefix, "configuration/{storeName}/subscribe", "configuration", version, "SubscribeConfiguration", "storeName",      \
+             NULL, no_configuration),                                                                                                    \
+        HTTP("GET", prefix, "configuration/{storeName}/{id}/unsubscribe", "configuration", version, "UnsubscribeConfiguration",          \
+             "storeName", NULL, no_configuration)
+#define SUBTLE(verb, name)                                                                                                               \
+        HTTP("POST", "/v1.0-alpha1/", "subtlecrypto/{name}/" verb, "subtlecrypto", "v1alpha1", name, "name", NULL, unimplemented)
+
+static const struct http_row http_rows[] = {
+        HTTP("POST,PUT", "/v1.0/", "publish/{pubsubname}/{topic...}", "publish", "v1", "PublishEvent", "pubsubname", NULL, no_pubsub),
+        HTTP("POST,PUT", "/v1.0/", "publish/bulk/{pubsubname}/{topic...}", "publish", "v1", "BulkPublishEvent", "pubsubname", NULL, no_pubsub),
+        HTTP("POST,PUT", "/v1.0-alpha1/", "publish/bulk/{pubsubname}/{topic...}", "publish", "v1alpha1", "BulkPublishEvent", "pubsubname",
+             NULL, no_pubsub),
+        HTTP("POST,PUT", "/v1.0/", "bindings/{name}", "bindings", "v1", "InvokeBinding", "name", "operation", no_binding),
+        CONFIGURATION("/v1.0/", "v1"),
+        CONFIGURATION("/v1.0-alpha1/", "v1alpha1"),
+        HTTP("POST", "/v1.0-alpha1/", "lock/{storeName}", "lock", "v1alpha1", "TryLock", "storeName", "expiryInSeconds,expiry_in_seconds",
+             no_try_lock),
+        HTTP("POST", "/v1.0-alpha1/", "unlock/{storeName}", "unlock", "v1alpha1", "Unlock", "storeName", NULL, no_lock),
+        HTTP("PUT", "/v1.0-alpha1/", "crypto/{name}/encrypt", "crypto", "v1alpha1", "Encrypt", "name", NULL, no_crypto),
+        HTTP("PUT", "/v1.0-alpha1/", "crypto/{name}/decrypt", "crypto", "v1alpha1", "Decrypt", "name", NULL, no_crypto),
+        SUBTLE("getkey", "SubtleGetKey"),
+        SUBTLE("encrypt", "SubtleEncrypt"),
+        SUBTLE("decrypt", "SubtleDecrypt"),
+        SUBTLE("wrapkey", "SubtleWrapKey"),
+        SUBTLE("unwrapkey", "SubtleUnwrapKey"),
+        SUBTLE("sign", "SubtleSign"),
+        SUBTLE("verify", "SubtleVerify"),
+        HTTP("POST,PUT", ACTOR, "state", "actors", "v1", "ExecuteActorStateTransaction", NULL, NULL, no_placement),
+        HTTP("GET,POST,DELETE,PUT", ACTOR, "method/{method}", "actors", "v1", "InvokeActor", NULL, NULL, no_placement),
+        HTTP("GET", ACTOR, "state/{key}", "actors", "v1", "GetActorState", NULL, NULL, no_placement),
+        HTTP("POST,PUT", ACTOR, "reminders/{name}", "actors", "v1", "RegisterActorReminder", NULL, NULL, no_placement),
+        HTTP("POST,PUT", ACTOR, "timers/{name}", "actors", "v1", "RegisterActorTimer", NULL, NULL, no_placement),
+        HTTP("DELETE", ACTOR, "reminders/{name}", "actors", "v1", "UnregisterActorReminder", NULL, NULL, no_placement),
+        HTTP("DELETE", ACTOR, "timers/{name}", "actors", "v1", "UnregisterActorTimer", NULL, NULL, no_placement),
+        HTTP("GET", ACTOR, "reminders/{name}", "actors", "v1", "GetActorReminder", NULL, NULL, no_placement),
+        WORKFLOW("/v1.0/", "v1"),
+        WORKFLOW("/v1.0-beta1/", "v1beta1"),
+        WORKFLOW("/v1.0-alpha1/", "v1alpha1"),
+        HTTP("POST", "/v1.0-alpha1/", "jobs/{name}", "jobs", "v1alpha1", "ScheduleJob", "name", "schedule,dueTime", no_job_schedule),
+        HTTP("GET", "/v1.0-alpha1/", "jobs/{name}", "jobs", "v1alpha1", "GetJob", "name", NULL, no_job_get),
+        HTTP("DELETE", "/v1.0-alpha1/", "jobs/{name}", "jobs", "v1alpha1", "DeleteJob", "name", NULL, no_job_delete),
+        HTTP("POST", "/v1.0-alpha1/", "conversation/{name}/converse", "conversation", "v1alpha1", "Converse", "name", NULL, no_conversation),
+        HTTP("POST", "/v1.0-alpha2/", "conversation/{name}/converse", "conversation", "v1alpha2", "Converse", "name", NULL, no_conversation),
+        {{"*", "/v1.0/invoke/{rest...}", "invoke", "v1", "InvokeService", answer_invoke, .fallback = true}, NULL, NULL, no_service},
+};
+
+/* ---- gRPC ---- */
+
+static struct str field_text(struct arena *a, const ProtobufCMessage *m, const char *name)
+{
+        const ProtobufCFieldDescriptor *f = name ? protobuf_c_message_descriptor_get_field_by_name(m->descriptor, name) : NULL;
+        const char *at;
+
+        if (!f)
+                return STR("");
+        at = (const char *)m + f->offset;
+        if (f->type == PROTOBUF_C_TYPE_STRING)
+                return str_of(*(const char *const *)at);
+        if (f->type == PROTOBUF_C_TYPE_INT32)
+                return str_of(arena_printf(a, "%d", *(const int32_t *)at));
+        return STR("");
+}
+
+static int answer_grpc(struct call *c, const ProtobufCMessage *in, ProtobufCMessage *out)
+{
+        const struct grpc_row *row = container_of(c->method, struct grpc_row, route);
+
+        return row->fn(c, field_text(c->arena, in, row->name_field), field_text(c->arena, in, row->arg_field));
+}
+
+static int job_schedule(struct call *c, const ProtobufCMessage *in, ProtobufCMessage *out)
+{
+        const Dapr__Proto__Runtime__V1__Job *job = ((const Dapr__Proto__Runtime__V1__ScheduleJobRequest *)in)->job;
+
+        if (!job)
+                return no_scheduler(c, ERR_JOB_EMPTY);
+        return no_job_schedule(c, str_of(job->name), str_of(job->_schedule_case || job->_due_time_case ? "given" : ""));
+}
+
+static int unsubscribe(struct call *c, const ProtobufCMessage *in, ProtobufCMessage *out)
+{
+        const Dapr__Proto__Runtime__V1__UnsubscribeConfigurationRequest *req = (const void *)in;
+        Dapr__Proto__Runtime__V1__UnsubscribeConfigurationResponse *resp = (void *)out;
+        const char *text =
+                arena_printf(c->arena, "failed to unsubscribe to configuration request %s: subscription does not exist", req->id);
+
+        if (text)
+                resp->message = text;
+        return 0;
+}
+
+static int configuration_subscribe(struct call *c)
+{
+        return no_configuration(c, STR(""), STR(""));
+}
+
+static int topic_subscribe(struct call *c)
+{
+        Dapr__Proto__Runtime__V1__SubscribeTopicEventsRequestAlpha1 *m = NULL;
+
+        if (rpc_recv_pb(c->rpc, &dapr__proto__runtime__v1__subscribe_topic_events_request_alpha1__descriptor, &m) != 1 || !m ||
+            m->subscribe_topic_events_request_type_case !=
+                    DAPR__PROTO__RUNTIME__V1__SUBSCRIBE_TOPIC_EVENTS_REQUEST_ALPHA1__SUBSCRIBE_TOPIC_EVENTS_REQUEST_TYPE_INITIAL_REQUEST)
+                return call_fail(c, ERR_UNTYPED, "initial request is required");
+        return no_pubsub(c, str_of(m->initial_request->pubsub_name), STR(""));
+}
+
+static int crypto_stream(struct call *c)
+{
+        /* EncryptRequest and DecryptRequest: field 1 is the options */
+        Dapr__Proto__Runtime__V1__EncryptRequest *m = NULL;
+
+        if (rpc_recv_pb(c->rpc, &dapr__proto__runtime__v1__encrypt_request__descriptor, &m) != 1 || !m || !m->options)
+                return call_fail(c, ERR_BAD_REQUEST, "first message does not contain the required options");
+        return no_crypto(c, STR(""), STR(""));
+}
+
+#define GRPC(method, group, name, arg, fn) {{method, group, NULL, NULL, answer_grpc, NULL}, name, arg, fn}
+#define GRPC_WORKFLOW(verb)                                                                              \
+        GRPC(verb "WorkflowAlpha1", "workflows.v1alpha1", NULL, NULL, no_placement),                     \
+        GRPC(verb "WorkflowBeta1", "workflows.v1beta1", NULL, NULL, no_placement)
+#define GRPC_SUBTLE(verb) GRPC("Subtle" verb "Alpha1", "subtlecrypto.v1alpha1", NULL, NULL, unimplemented)
+
+static const struct grpc_row grpc_rows[] = {
+        GRPC("InvokeService", "invoke.v1", "id", NULL, no_service),
+        GRPC("PublishEvent", "publish.v1", "pubsub_name", NULL, no_pubsub),
+        GRPC("BulkPublishEvent", "publish.v1", "pubsub_name", NULL, no_pubsub),
+        GRPC("BulkPublishEventAlpha1", "publish.v1alpha1", "pubsub_name", NULL, no_pubsub),
+        {{"SubscribeTopicEventsAlpha1", "subscribe.v1alpha1", NULL, NULL, NULL, topic_subscribe}, NULL, NULL, NULL},
+        GRPC("InvokeBinding", "bindings.v1", "name", "operation", no_binding),
+        GRPC("RegisterActorTimer", "actors.v1", NULL, NULL, no_placement),
+        GRPC("UnregisterActorTimer", "actors.v1", NULL, NULL, no_placement),
+        GRPC("RegisterActorReminder", "actors.v1", NULL, NULL, no_placement),
+        GRPC("UnregisterActorReminder", "actors.v1", NULL, NULL, no_placement),
+        GRPC("UnregisterActorRemindersByType", "actors.v1", NULL, NULL, no_placement),
+        GRPC("ListActorReminders", "actors.v1", NULL, NULL, no_placement),
+        GRPC("GetActorState", "actors.v1", NULL, NULL, no_placement),
+        GRPC("GetActorReminder", "actors.v1", NULL, NULL, no_placement),
+        GRPC("ExecuteActorStateTransaction", "actors.v1", NULL, NULL, no_placement),
+        GRPC("InvokeActor", "actors.v1", NULL, NULL, no_placement),
+        GRPC("GetConfiguration", "configuration.v1", "store_name", NULL, no_configuration),
+        GRPC("GetConfigurationAlpha1", "configuration.v1alpha1", "store_name", NULL, no_configuration),
+        {{"SubscribeConfiguration", "configuration.v1", NULL, NULL, NULL, configuration_subscribe}, NULL, NULL, NULL},
+        {{"SubscribeConfigurationAlpha1", "configuration.v1alpha1", NULL, NULL, NULL, configuration_subscribe}, NULL, NULL, NULL},
+        {{"UnsubscribeConfiguration", "configuration.v1", NULL, NULL, unsubscribe, NULL}, NULL, NULL, NULL},
+        {{"UnsubscribeConfigurationAlpha1", "configuration.v1alpha1", NULL, NULL, unsubscribe, NULL}, NULL, NULL, NULL},
+        GRPC("TryLockAlpha1", "lock.v1alpha1", "store_name", "expiry_in_seconds", no_try_lock),
+        GRPC("UnlockAlpha1", "unlock.v1alpha1", "store_name", NULL, no_lock),
+        {{"EncryptAlpha1", "crypto.v1alpha1", NULL, NULL, NULL, crypto_stream}, NULL, NULL, NULL},
+        {{"DecryptAlpha1", "crypto.v1alpha1", NULL, NULL, NULL, crypto_stream}, NULL, NULL, NULL},
+        GRPC_SUBTLE("GetKey"),
+        GRPC_SUBTLE("Encrypt"),
+        GRPC_SUBTLE("Decrypt"),
+        GRPC_SUBTLE("WrapKey"),
+        GRPC_SUBTLE("UnwrapKey"),
+        GRPC_SUBTLE("Sign"),
+        GRPC_SUBTLE("Verify"),
+        GRPC_WORKFLOW("Start"),
+        GRPC_WORKFLOW("Get"),
+        GRPC_WORKFLOW("Purge"),
+        GRPC_WORKFLOW("Terminate"),
+        GRPC_WORKFLOW("Pause"),
+        GRPC_WORKFLOW("Resume"),
+        GRPC_WORKFLOW("RaiseEvent"),
+        {{"ScheduleJobAlpha1", "jobs.v1alpha1", NULL, NULL, job_schedule, NULL}, NULL, NULL, NULL},
+        GRPC("GetJobAlpha1", "jobs.v1alpha1", "name", NULL, no_job_get),
+        GRPC("DeleteJobAlpha1", "jobs.v1alpha1", "name", NULL, no_job_delete),
+        GRPC("DeleteJobsByPrefixAlpha1", "jobs.v1alpha1", NULL, NULL, no_job_delete_prefix),
+        GRPC("ListJobsAlpha1", "jobs.v1alpha1", NULL, NULL, no_job_list),
+        GRPC("ConverseAlpha1", "conversation.v1alpha1", "name", NULL, no_conversation),
+        GRPC("ConverseAlpha2", "conversation.v1alpha2", "name", NULL, no_conversation),
+};
+
+const struct http_route *unconfigured_http(size_t i)
+{
+        return i < sizeof http_rows / sizeof http_rows[0] ? &http_rows[i].route : NULL;
+}
+
+const struct grpc_route *unconfigured_grpc(size_t i)
+{
+        return i < sizeof grpc_rows / sizeof grpc_rows[0] ? &grpc_rows[i].route : NULL;
+}
+
+int unconfigured_task_hub(struct rpc_call *rpc, void *arg)
+{
+        const struct error_row *row = &error_rows[ERR_ACTOR_NO_PLACEMENT];
+
+        if (str_has_suffix(rpc->method, STR("/Hello")))
+                return rpc_send(rpc, STR(""));
+        return rpc_fail(rpc, row->grpc_code, "%s", row->text);
+}
