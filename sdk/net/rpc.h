@@ -44,7 +44,8 @@ enum rpc_flags { RPC_WAIT_READY = 1, RPC_GZIP = 2, RPC_REUSE = 4 };
 struct rpc_call {
         struct arena *arena;
         int flags;                     /* RPC_REUSE: set it in handlers of streams that may be long, before the first rpc_recv.
-                                        * RPC_GZIP: messages go out compressed (a server call has it when the request's were). */
+                                        * RPC_GZIP: messages go out compressed (a server call has it when the request's
+                                        * were); it may be taken away and given again between messages, once headers said gzip. */
         struct str method;             /* "/package.Service/Method" */
         struct str authority;
         struct rpc_mdlist md_in;       /* server: request metadata, with user-agent and content-type. client: response headers (after the first recv or rpc_headers) */
@@ -53,6 +54,7 @@ struct rpc_call {
         struct rpc_mdlist md_trailers_out; /* server: trailing metadata */
         struct rpc_status status;      /* client: the outcome. server: what the handler answers (set by rpc_fail, or left OK) */
         uint64_t bytes_in, bytes_out;
+        bool msg_compressed;           /* the last message received came compressed */
         const char *peer;
         void *user;                    /* server: free for interceptors */
         void *impl;

@@ -285,6 +285,7 @@ int call_next(struct call *k, struct str *ret)
         if (r)
                 return r;
         k->c.bytes_in += ret->n;
+        k->c.msg_compressed = f.compressed;
         return 1;
 }
 
@@ -321,7 +322,7 @@ int call_put(struct call *k, struct str msg, bool last)
 {
         char head[RPC_FRAME_HEAD];
         struct arena zipped = {0};
-        bool zip = k->c.flags & RPC_GZIP;
+        bool zip = k->gzip_out && k->c.flags & RPC_GZIP;
         k->c.bytes_out += msg.n;
         if (zip && !(msg = rpc_gzip(&zipped, msg)).p) {
                 arena_fini(&zipped);

@@ -16,6 +16,7 @@ struct call {
         bool keep_md;                /* client: metadata is wanted */
         bool ended;                  /* client: status is final */
         bool gzip_in;                /* the peer's compressed messages are gzip */
+        bool gzip_out;               /* our headers said so */
         bool headers_sent;           /* server */
         bool send_ended;
         bool in_place;               /* the last message lies in the stream's buffer, and stays there */

@@ -387,7 +387,8 @@ static int open_stream(struct call *k, struct link *l, const char *method, const
                 return err;
         memcpy(h, ch->head, sizeof(ch->head));
         h[2].value = str_of(method);
-        if (k->c.flags & RPC_GZIP)
+        k->gzip_out = k->c.flags & RPC_GZIP;
+        if (k->gzip_out)
                 h[n++] = (struct http_header){STR("grpc-encoding"), STR("gzip")};
         if (deadline < INFINITY) {
                 if (!(timeout = arena_alloc(a, RPC_TIMEOUT_BYTES)))

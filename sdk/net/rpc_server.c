@@ -86,6 +86,7 @@ int call_send_headers(struct call *k)
                 r = h2_respond_nocopy(k->s, fixed, n, false);
         }
         k->headers_sent = !r;
+        k->gzip_out = zip;
         return r == -ENOMEM ? r : r ? -EPIPE : 0;
 }
 

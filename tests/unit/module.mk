@@ -9,7 +9,7 @@ url_test_LD = $(NET_LD) $(BASE_LD)
 
 # sdk/base. FAULT_LD: for programs that include tests/unit/fault.h.
 FAULT_LD := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
-UNIT_TESTS += arena_buf_test map_test loop_test fiber_test work_test
+UNIT_TESTS += arena_buf_test map_test loop_test fiber_test work_test log_test flags_test
 arena_buf_test_SRC := tests/unit/arena_buf_test.c
 arena_buf_test_LIBS := base
 arena_buf_test_LD = $(FAULT_LD) $(BASE_LD)
@@ -47,3 +47,8 @@ pb_test_LD = $(FAULT_LD) $(BASE_LD)
 pbjson_test_SRC := tests/unit/pbjson_test.c
 pbjson_test_LIBS := base proto
 pbjson_test_LD = $(FAULT_LD) $(BASE_LD)
+
+UNIT_TESTS += rpc_test
+rpc_test_SRC := tests/unit/rpc_test.c
+rpc_test_LIBS := net base proto llhttp
+rpc_test_LD = $(NET_LD) $(BASE_LD)
