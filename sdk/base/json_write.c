@@ -1,6 +1,7 @@
 /*
  * JSON writer: text goes straight into a buf, whose `failed` flag is the only error. Runs of plain characters are copied whole.
  */
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -161,7 +162,9 @@ void json_int(struct json_writer *w, int64_t v)
 size_t json_format_double(char out[JSON_DOUBLE_BYTES], double v, bool single)
 {
         char e[40], *digits = e + (v < 0 || (v == 0 && signbit(v))), *p = out;
-        for (int precision = single ? 5 : 14; precision <= 16; precision++) {
+        /* 15 digits (6 in a float) are always kept and trailing zeros go below; subnormal numbers hold fewer. */
+        int precision = fabs(v) < (single ? (double)FLT_MIN : DBL_MIN) ? 0 : single ? 5 : 14;
+        for (; precision <= 16; precision++) {
                 snprintf(e, sizeof e, "%.*e", precision, v);
                 if (single ? strtof(e, NULL) == (float)v : strtod(e, NULL) == v)
                         break;
@@ -170,8 +173,8 @@ size_t json_format_double(char out[JSON_DOUBLE_BYTES], double v, bool single)
         char *mark = strchr(e, 'e');
         int exponent = atoi(mark + 1), n = 1;
         digits[1] = digits[0]; /* digits without the point: digits[1..n] */
-        for (char *q = digits + 2; q < mark; q++)
-                n++;
+        if (mark - digits > 2)
+                n = (int)(mark - digits) - 1;
         memmove(digits, digits + 1, (size_t)n);
         while (n > 1 && digits[n - 1] == '0')
                 n--;

@@ -196,7 +196,7 @@ static bool store_bytes(struct decoder *d, void *at, ProtobufCType t, const stru
                 /* A C string cannot hold NUL; cut short, a key could pass for another. */
                 if (!utf8_is_valid(s) || (s.n && memchr(s.p, 0, s.n)))
                         return false;
-                const char *z = s.n ? arena_strdup(d->a, s) : protobuf_c_empty_string;
+                const char *z = s.n ? arena_strdup(d->a, s) : ""; /* not protobuf_c_empty_string: see pb.h */
                 memcpy(at, &z, sizeof z);
                 return z;
         }

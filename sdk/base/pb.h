@@ -1,6 +1,8 @@
 /*
  * protobuf-c's messages with an arena and with the checks that it lacks: decoding is done here (depth, UTF-8, no recursion),
  * encoding by protobuf-c. Never call foo__unpack() on bytes from outside.
+ * Two habits of protobuf-c's encoder: an empty string in a oneof or optional field is sent only when its pointer is not
+ * protobuf_c_empty_string (use ""), and a field that holds -0.0 is left out.
  */
 #ifndef SDK_BASE_PB_H
 #define SDK_BASE_PB_H

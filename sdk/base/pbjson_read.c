@@ -20,13 +20,15 @@ enum kind {
         IN_ANY_VALUE /* "@type" and "value"; value is m, a well-known type */
 };
 
+enum { SEEN_WORDS = 2 }; /* larger messages than 128 fields: no check for fields that come twice */
+
 struct frame {
         struct frame *outer, *inner; /* inner: kept for reuse */
         enum kind kind;
         ProtobufCMessage *m;
         const ProtobufCFieldDescriptor *f;
         Google__Protobuf__Any *any; /* m is packed into it at the closing bracket */
-        uint64_t seen;              /* fields of m that were read, by index; IN_ANY_VALUE: bit 0, the value */
+        uint64_t seen[SEEN_WORDS];  /* fields of m that were read, by index; IN_ANY_VALUE: bit 0, the value */
         int depth;                  /* of m */
 };
 
@@ -126,7 +128,7 @@ static bool take_text(struct reader *r, struct str s, const char **out)
 {
         if (s.n && memchr(s.p, 0, s.n))
                 return fail(r, "a string holds NUL");
-        *out = s.n ? need(r, arena_strdup(r->a, s)) : protobuf_c_empty_string;
+        *out = s.n ? need(r, arena_strdup(r->a, s)) : "";
         return *out;
 }
 
@@ -205,7 +207,7 @@ static bool push(struct reader *r, enum kind kind, ProtobufCMessage *m, const Pr
         inner->m = m;
         inner->f = f;
         inner->any = NULL;
-        inner->seen = 0;
+        memset(inner->seen, 0, sizeof inner->seen);
         inner->depth = depth;
         r->top = inner;
         return depth < PB_MAX_DEPTH || fail(r, "nested too deep");
@@ -391,10 +393,13 @@ static bool read_member(struct reader *r, struct frame *t, struct str name)
         const ProtobufCFieldDescriptor *f = pbjson_field(d, name);
         if (!f)
                 return r->flags & PBJSON_REFUSE_UNKNOWN ? fail(r, "unknown field") : json_skip(&r->json);
-        uint64_t bit = UINT64_C(1) << ((size_t)(f - d->fields) & 63);
-        if (d->n_fields <= 64 && (t->seen & bit))
-                return fail(r, "the field is there twice");
-        t->seen |= bit;
+        size_t index = (size_t)(f - d->fields);
+        if (index < 64 * SEEN_WORDS) {
+                uint64_t bit = UINT64_C(1) << index % 64, *seen = &t->seen[index / 64];
+                if (*seen & bit)
+                        return fail(r, "the field is there twice");
+                *seen |= bit;
+        }
         bool repeated = f->label == PROTOBUF_C_LABEL_REPEATED;
         if (json_peek(&r->json) == JSON_NULL && (repeated || !takes_null(f)))
                 return json_read_null(&r->json);
@@ -440,9 +445,9 @@ static bool read_any_member(struct reader *r, struct frame *t, struct str name)
                 return json_skip(&r->json);
         if (!str_eqz(name, "value"))
                 return r->flags & PBJSON_REFUSE_UNKNOWN ? fail(r, "unknown field") : json_skip(&r->json);
-        if (t->seen)
+        if (t->seen[0])
                 return fail(r, "the field is there twice");
-        t->seen = 1;
+        t->seen[0] = 1;
         return begin(r, t->m, 0);
 }
 
@@ -476,7 +481,7 @@ static bool end(struct reader *r)
                 return false;
         if (!t->any)
                 return true;
-        if (t->kind == IN_ANY_VALUE && !t->seen && pbjson_well_known(t->m->descriptor) != WK_EMPTY)
+        if (t->kind == IN_ANY_VALUE && !t->seen[0] && pbjson_well_known(t->m->descriptor) != WK_EMPTY)
                 return fail(r, "\"value\" is missing beside \"@type\"");
         struct str packed = pb_pack(r->a, t->m);
         r->anys--;
