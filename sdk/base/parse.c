@@ -1,6 +1,6 @@
 /*
  * The textual values of flags and of configuration files, as the reference's libraries read them (declared in flags.h).
- * Exact integer arithmetic throughout; what does not fit is -EINVAL. *ret is untouched on failure.
+ * What does not fit is -EINVAL. *ret is untouched on failure.
  */
 #include <errno.h>
 
@@ -103,15 +103,79 @@ static int64_t take_unit(struct str *s)
         return 0;
 }
 
-/* Decimal digits with at most one point: value = *mant / 10^*frac, *frac <= MOST_PLACES. Returns the characters used, 0 when
- * there is no digit or when more than `most` of them stand before the point. */
-static size_t take_decimal(struct str s, int most, u128 *mant, int *frac)
+/* Reads digits. Those that would carry *ret past INT64_MAX are dropped and *ret_lost is set. Returns how many were kept. */
+static int take_digits(struct str *s, uint64_t *ret, bool *ret_lost)
 {
+        int kept = 0;
+        *ret = 0;
+        for (; s->n && s->p[0] >= '0' && s->p[0] <= '9'; *s = str_skip(*s, 1)) {
+                uint64_t v = *ret * 10 + (uint64_t)(s->p[0] - '0');
+                *ret_lost |= *ret > INT64_MAX / 10 || v > INT64_LIMIT;
+                if (*ret_lost)
+                        continue;
+                *ret = v;
+                kept++;
+        }
+        return kept;
+}
+
+/* One number with its unit, in nanoseconds. The fraction is computed as Go does it, in doubles. */
+static int take_part(struct str *s, uint64_t *ret)
+{
+        uint64_t whole, part = 0;
+        bool over = false, lost = false;
+        int digits = take_digits(s, &whole, &over), places = 0;
+        double scale = 1;
+        if (s->n && s->p[0] == '.') {
+                *s = str_skip(*s, 1);
+                places = take_digits(s, &part, &lost);
+        }
+        if (over || !(digits + places))
+                return -EINVAL;
+        uint64_t unit = (uint64_t)take_unit(s);
+        if (!unit || __builtin_mul_overflow(whole, unit, &whole) || whole > INT64_LIMIT)
+                return -EINVAL;
+        for (int i = 0; i < places; i++)
+                scale *= 10;
+        *ret = whole + (uint64_t)((double)part * ((double)unit / scale));
+        return *ret > INT64_LIMIT ? -EINVAL : 0;
+}
+
+int parse_duration(struct str s, int64_t *ret_ns)
+{
+        bool minus = take_sign(&s);
+        uint64_t total = 0, part;
+        if (str_eq(s, STR("0"))) {
+                *ret_ns = 0;
+                return 0;
+        }
+        if (!s.n)
+                return -EINVAL;
+        while (s.n) {
+                if (take_part(&s, &part))
+                        return -EINVAL;
+                total += part;
+                if (total > INT64_LIMIT)
+                        return -EINVAL;
+        }
+        return signed_value(minus, total, ret_ns);
+}
+
+/* Digits with at most one point: value = mant / 10^places, and a little more when `more` is set. */
+struct decimal {
+        u128 mant;
+        int places;
+        bool more;
+};
+
+/* Returns the characters used; 0 when there is no digit or when there are too many before the point. */
+static size_t take_decimal(struct str s, struct decimal *ret)
+{
+        enum { MOST_DIGITS = 20 };
+        struct decimal d = {0};
         size_t i = 0;
         int digits = 0, counted = 0;
         bool point = false;
-        *mant = 0;
-        *frac = 0;
         for (; i < s.n; i++) {
                 if (s.p[i] == '.' && !point) {
                         point = true;
@@ -120,14 +184,17 @@ static size_t take_decimal(struct str s, int most, u128 *mant, int *frac)
                 if (s.p[i] < '0' || s.p[i] > '9')
                         break;
                 digits++;
-                if (point && (counted == most || *frac == MOST_PLACES))
-                        continue; /* beyond what can matter */
-                if (counted == most)
+                if (point && (counted == MOST_DIGITS || d.places == MOST_PLACES)) {
+                        d.more |= s.p[i] != '0';
+                        continue;
+                }
+                if (counted == MOST_DIGITS)
                         return 0;
-                *mant = *mant * 10 + (unsigned)(s.p[i] - '0');
-                counted += *mant != 0;
-                *frac += point;
+                d.mant = d.mant * 10 + (unsigned)(s.p[i] - '0');
+                counted += d.mant != 0;
+                d.places += point;
         }
+        *ret = d;
         return digits ? i : 0;
 }
 
@@ -137,34 +204,6 @@ static u128 pow10_of(int n)
         while (n-- > 0)
                 p *= 10;
         return p;
-}
-
-int parse_duration(struct str s, int64_t *ret_ns)
-{
-        enum { MOST_DIGITS = 24 };
-        bool minus = take_sign(&s);
-        u128 total = 0;
-        if (str_eq(s, STR("0"))) {
-                *ret_ns = 0;
-                return 0;
-        }
-        if (!s.n)
-                return -EINVAL;
-        while (s.n) {
-                u128 mant;
-                int frac;
-                size_t used = take_decimal(s, MOST_DIGITS, &mant, &frac);
-                if (!used)
-                        return -EINVAL;
-                s = str_skip(s, used);
-                u128 unit = (u128)take_unit(&s);
-                if (!unit)
-                        return -EINVAL;
-                total += mant * unit / pow10_of(frac); /* 10^24 * 3.6*10^12 fits 128 bits */
-                if (total > INT64_LIMIT)
-                        return -EINVAL;
-        }
-        return signed_value(minus, total, ret_ns);
 }
 
 struct scale {
@@ -208,25 +247,26 @@ static int take_scale(struct str s, struct scale *ret)
 
 int parse_quantity(struct str s, int64_t *ret)
 {
-        enum { MOST_DIGITS = 20 };
-        u128 v, d = 1;
-        int frac;
+        struct decimal n;
         struct scale scale;
         bool minus = take_sign(&s);
-        size_t used = take_decimal(s, MOST_DIGITS, &v, &frac);
+        size_t used = take_decimal(s, &n);
         if (!used || take_scale(str_skip(s, used), &scale))
                 return -EINVAL;
-        int ten = scale.ten - frac;
+        int ten = scale.ten - n.places;
+        u128 v = n.mant;
         if (v == 0) {
-                *ret = 0;
+                *ret = n.more ? minus ? -1 : 1 : 0;
                 return 0;
         }
-        if (ten > MOST_DIGITS || v > (u128)-1 >> scale.two)
+        if (ten > MOST_ZEROS || v > (u128)-1 >> scale.two)
                 return -EINVAL;
         v <<= scale.two;
         for (; ten > 0; ten--)
                 if (__builtin_mul_overflow(v, 10, &v))
                         return -EINVAL;
-        d = pow10_of(-ten < MOST_ZEROS ? -ten : MOST_ZEROS); /* smaller parts round up to 1 all the same */
-        return signed_value(minus, v / d + (v % d != 0), ret);
+        u128 d = pow10_of(-ten < MOST_ZEROS ? -ten : MOST_ZEROS); /* smaller parts round away from zero all the same */
+        if (v / d > INT64_LIMIT)
+                return -EINVAL;
+        return signed_value(minus, v / d + (v % d != 0 || n.more), ret);
 }
