@@ -23,10 +23,6 @@
 
 enum { WAIT_OUTBOUND_SECONDS = 60, PORT_MAX = 65535 };
 
-/* A flag that still points to its default was not given. */
-static const char MAX_BODY_DEFAULT[] = "4Mi", READ_BUFFER_DEFAULT[] = "4Ki";
-static const char TRUST_DOMAIN_DEFAULT[] = "localhost", CONTROL_NAMESPACE_DEFAULT[] = "default";
-
 #define F(field) offsetof(struct daprd_opts, field)
 static const struct flag_row rows[] = {
         {"General", FLAG_GROUP},
@@ -73,12 +69,12 @@ static const struct flag_row rows[] = {
         {"unix-domain-socket", FLAG_STRING, F(unix_domain_socket), "", "DIR",
          "Folder for Unix sockets; the Dapr API then listens on them instead of on ports"},
         {"allowed-origins", FLAG_STRING, F(allowed_origins), "", "LIST", "Allowed HTTP origins; none = all"},
-        {"max-body-size", FLAG_STRING, F(text.max_body_size), MAX_BODY_DEFAULT, "QUANTITY",
-         "Largest request body, as a quantity like 4Mi"},
+        {"max-body-size", FLAG_STRING, F(text.max_body_size), "4Mi", "QUANTITY",
+         "Largest request body, as a quantity like 4Mi", .given = F(given.max_body_size)},
         {"dapr-http-max-request-size", FLAG_INT, F(dapr_http_max_request_size), "4", "MB", "Largest request body in MB",
          FLAG_DEPRECATED, "use '--max-body-size 4Mi'"},
-        {"read-buffer-size", FLAG_STRING, F(text.read_buffer_size), READ_BUFFER_DEFAULT, "QUANTITY",
-         "Read buffer, as a quantity like 4Ki; request headers must fit into it"},
+        {"read-buffer-size", FLAG_STRING, F(text.read_buffer_size), "4Ki", "QUANTITY",
+         "Read buffer, as a quantity like 4Ki; request headers must fit into it", .given = F(given.read_buffer_size)},
         {"dapr-http-read-buffer-size", FLAG_INT, F(dapr_http_read_buffer_size), "4", "KB", "Read buffer in KB",
          FLAG_DEPRECATED, "use '--read-buffer-size 4Ki'"},
         {"dapr-graceful-shutdown-seconds", FLAG_INT, F(dapr_graceful_shutdown_seconds), "5", "SECONDS",
@@ -90,16 +86,17 @@ static const struct flag_row rows[] = {
 
         {"Control plane", FLAG_GROUP},
         {"control-plane-address", FLAG_STRING, F(control_plane_address), "", "ADDRESS", "Address of the operator"},
-        {"control-plane-trust-domain", FLAG_STRING, F(control_plane_trust_domain), TRUST_DOMAIN_DEFAULT, "DOMAIN",
-         "Trust domain of the control plane"},
-        {"control-plane-namespace", FLAG_STRING, F(control_plane_namespace), CONTROL_NAMESPACE_DEFAULT, "NAMESPACE",
-         "Namespace of the control plane"},
+        {"control-plane-trust-domain", FLAG_STRING, F(control_plane_trust_domain), "localhost", "DOMAIN",
+         "Trust domain of the control plane", .given = F(given.trust_domain)},
+        {"control-plane-namespace", FLAG_STRING, F(control_plane_namespace), "default", "NAMESPACE",
+         "Namespace of the control plane", .given = F(given.control_namespace)},
         {"sentry-address", FLAG_STRING, F(sentry_address), "", "ADDRESS", "Address of sentry"},
         {"sentry-request-jwt-audiences", FLAG_LIST, F(sentry_request_jwt_audiences), NULL, "LIST",
          "JWT audiences to ask of sentry; none = the trust domain"},
         {"enable-mtls", FLAG_BOOL, F(enable_mtls), "false", NULL, "Use mTLS between sidecars"},
         {"placement-host-address", FLAG_STRING, F(placement_host_address), "", "LIST", "Addresses of placement; none = no actors"},
-        {"scheduler-host-address", FLAG_LIST, F(scheduler_host_address), NULL, "LIST", "Addresses of scheduler, host:port"},
+        {"scheduler-host-address", FLAG_LIST, F(scheduler_host_address), NULL, "LIST", "Addresses of scheduler, host:port",
+         .given = F(given.scheduler)},
         {"scheduler-job-streams", FLAG_INT, F(scheduler_job_streams), "3", "N", "Job streams to each scheduler"},
         {"actors-service", FLAG_STRING, F(actors_service), "", "TYPE:ADDRESS", "Has no effect", FLAG_HIDDEN | FLAG_DEPRECATED,
          "flag no longer has any effect"},
@@ -171,18 +168,42 @@ static void read_environment(struct daprd_opts *o)
         o->sentry_token_file = env_or("DAPR_SENTRY_TOKEN_FILE", "");
         o->host_ip = env_or("DAPR_HOST_IP", "");
         o->http_disable_h2c = env_truthy("DAPR_HTTP_DISABLE_H2C");
-        if (o->control_plane_namespace == CONTROL_NAMESPACE_DEFAULT)
-                o->control_plane_namespace = env_or("DAPR_CONTROLPLANE_NAMESPACE", CONTROL_NAMESPACE_DEFAULT);
-        if (o->control_plane_trust_domain == TRUST_DOMAIN_DEFAULT)
-                o->control_plane_trust_domain = env_or("DAPR_CONTROLPLANE_TRUST_DOMAIN", TRUST_DOMAIN_DEFAULT);
+        if (!o->given.control_namespace)
+                o->control_plane_namespace = env_or("DAPR_CONTROLPLANE_NAMESPACE", o->control_plane_namespace);
+        if (!o->given.trust_domain)
+                o->control_plane_trust_domain = env_or("DAPR_CONTROLPLANE_TRUST_DOMAIN", o->control_plane_trust_domain);
+}
+
+/* Scheduler's addresses by way of its DNS name, as the injector sets it. */
+static int read_scheduler_env(struct daprd_opts *o)
+{
+        const char *text = env_or("DAPR_SCHEDULER_HOST_ADDRESS_DNS_A", "");
+        size_t most = 1;
+
+        if (o->given.scheduler || !*text)
+                return 0;
+        for (const char *c = text; *c; c++)
+                most += *c == ',';
+        const char **list = calloc(most, sizeof *list);
+        char *copy = strdup(text), *save = NULL;
+        if (!list || !copy) {
+                free(list);
+                free(copy);
+                return -ENOMEM;
+        }
+        o->scheduler_env = copy;
+        o->scheduler_host_address = (struct flag_list){list, 0};
+        for (char *t = strtok_r(copy, ",", &save); t; t = strtok_r(NULL, ",", &save))
+                list[o->scheduler_host_address.n++] = t;
+        return 0;
 }
 
 /* A size given as a quantity wins over the deprecated flag that counts in units of 1 << shift bytes. */
-static int read_size(const char *flag, const char *text, const char *text_default, int deprecated, int shift, int64_t fallback,
+static int read_size(const char *flag, const char *text, bool given, int deprecated, int shift, int64_t fallback,
                      int64_t *ret, char *err, size_t err_n)
 {
         int64_t v = deprecated > 0 ? (int64_t)deprecated << shift : deprecated;
-        if (text != text_default && parse_quantity(str_of(text), &v) != 0)
+        if (given && parse_quantity(str_of(text), &v) != 0)
                 return fail(err, err_n, "invalid value for '%s' option: \"%s\" is not a quantity; write a number of bytes, or one "
                                         "with a unit like 4Mi or 64Ki", flag, text);
         *ret = v == -1 ? fallback : v;
@@ -191,10 +212,10 @@ static int read_size(const char *flag, const char *text, const char *text_defaul
 
 static int read_sizes(struct daprd_opts *o, char *err, size_t err_n)
 {
-        int r = read_size("max-body-size", o->text.max_body_size, MAX_BODY_DEFAULT, o->dapr_http_max_request_size, 20,
+        int r = read_size("max-body-size", o->text.max_body_size, o->given.max_body_size, o->dapr_http_max_request_size, 20,
                           DEFAULT_MAX_BODY_BYTES, &o->max_body_size, err, err_n);
         if (r == 0)
-                r = read_size("read-buffer-size", o->text.read_buffer_size, READ_BUFFER_DEFAULT, o->dapr_http_read_buffer_size,
+                r = read_size("read-buffer-size", o->text.read_buffer_size, o->given.read_buffer_size, o->dapr_http_read_buffer_size,
                               10, DEFAULT_READ_BUFFER_BYTES, &o->read_buffer_size, err, err_n);
         return r;
 }
@@ -351,6 +372,22 @@ static int answer(struct daprd_opts *o)
         return -ECANCELED;
 }
 
+static int read_rest(struct daprd_opts *o, char *err, size_t err_n)
+{
+        int r;
+
+        read_environment(o);
+        if (read_scheduler_env(o)) {
+                snprintf(err, err_n, "out of memory");
+                return -ENOMEM;
+        }
+        if (o->scheduler_job_streams < 0)
+                return fail(err, err_n, "invalid argument \"%d\" for \"--scheduler-job-streams\" flag: give zero or more",
+                            o->scheduler_job_streams);
+        r = read_sizes(o, err, err_n);
+        return r ? r : answer(o);
+}
+
 int opts_parse(struct daprd_opts *o, int argc, char **argv, char *err, size_t err_n)
 {
         int r;
@@ -359,17 +396,21 @@ int opts_parse(struct daprd_opts *o, int argc, char **argv, char *err, size_t er
         r = flags_parse(&daprd_program, o, argc, argv, err, err_n);
         if (r < 0)
                 return r;
-        read_environment(o);
-        if (o->scheduler_job_streams < 0)
-                return fail(err, err_n, "invalid argument \"%d\" for \"--scheduler-job-streams\" flag: give zero or more",
-                            o->scheduler_job_streams);
-        r = read_sizes(o, err, err_n);
-        return r ? r : answer(o);
+        r = read_rest(o, err, err_n);
+        if (r)
+                opts_fini(o);
+        return r;
 }
 
 void opts_fini(struct daprd_opts *o)
 {
         if (o->resources_path.v == o->alias_path)
                 o->resources_path = (struct flag_list){0};
+        if (o->scheduler_env) {
+                free(o->scheduler_host_address.v);
+                free(o->scheduler_env);
+                o->scheduler_env = NULL;
+                o->scheduler_host_address = (struct flag_list){0};
+        }
         flags_free(&daprd_program, o);
 }

@@ -63,7 +63,11 @@ struct daprd_opts {
                 const char *app_port, *http_port, *grpc_port, *internal_grpc_port, *public_port, *profile_port, *metrics_port;
                 const char *max_body_size, *read_buffer_size;
         } text;
+        struct {
+                bool max_body_size, read_buffer_size, trust_domain, control_namespace, scheduler;
+        } given;
         const char *alias_path[1];   /* storage for resources_path from components_path */
+        char *scheduler_env;         /* storage for scheduler_host_address from the environment; NULL = from the flag */
         /* Environment */
         const char *namespace_;      /* NAMESPACE, "" if unset */
         const char *own_namespace;   /* NAMESPACE, "default" if unset: what {namespace} and identities use */
@@ -78,7 +82,8 @@ struct daprd_opts {
 };
 
 /* Reads flags and environment. 0; -ECANCELED when --help, --version, --build-info or --wait was answered (exit with 0);
- * -EINVAL with a sentence in err. --wait blocks up to 60 s. Strings are borrowed from argv and the environment. */
+ * -EINVAL with a sentence in err; -ENOMEM. --wait blocks up to 60 s. Strings are borrowed from argv and the environment. Nothing
+ * is to be freed unless 0 was returned. */
 int opts_parse(struct daprd_opts *o, int argc, char **argv, char *err, size_t err_n);
 /* Checks values against each other and fills the fields marked (c). Logs what is deprecated. 0, or -EINVAL with the reference's
  * text in err. */
