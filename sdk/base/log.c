@@ -18,6 +18,7 @@
 
 #include "sdk/base/buf.h"
 #include "sdk/base/loop.h"
+#include "sdk/base/utf8.h"
 
 enum { FIELDS_MAX = 32, LINE_KEEP_BYTES = 16 * 1024, TERMINAL_MSG_WIDTH = 44 };
 
@@ -118,24 +119,14 @@ int log_level_parse(struct str s, enum log_level *ret)
 
 /* ---- values ---- */
 
-/* Length of the UTF-8 sequence at p, its code point in *ret; 1 and -1 when it is not valid. */
-static size_t utf8_next(const unsigned char *p, size_t n, int32_t *ret)
+/* Bytes of the character at p, its code point in *ret; 1 and -1 when it is not valid UTF-8. */
+static size_t utf8_next(const char *p, size_t n, int32_t *ret)
 {
-        static const int32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-        size_t len = p[0] < 0x80 ? 1 : p[0] >> 5 == 6 ? 2 : p[0] >> 4 == 14 ? 3 : p[0] >> 3 == 30 ? 4 : 0;
-        int32_t c = len == 1 ? p[0] : p[0] & (0xff >> (len + 1));
-        *ret = -1;
-        if (!len || len > n)
-                return 1;
-        for (size_t i = 1; i < len; i++) {
-                if (p[i] >> 6 != 2)
-                        return 1;
-                c = c << 6 | (p[i] & 0x3f);
-        }
-        if (c < least[len] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff))
-                return 1;
-        *ret = c;
-        return len;
+        int len = utf8_char_len(p, n);
+        *ret = len == 1 ? p[0] : len ? p[0] & (0xff >> (len + 1)) : -1;
+        for (int i = 1; i < len; i++)
+                *ret = *ret << 6 | (p[i] & 0x3f);
+        return len ? (size_t)len : 1;
 }
 
 static bool is_bare(struct str v)
@@ -169,9 +160,9 @@ static char short_escape(int32_t c)
 static bool is_printable(int32_t c)
 {
         static const int32_t hidden[][2] = {
-                {0x7f, 0xa0}, {0xad, 0xad}, {0x600, 0x605}, {0x61c, 0x61c}, {0x6dd, 0x6dd}, {0x70f, 0x70f}, {0x1680, 0x1680},
-                {0x180e, 0x180e}, {0x2000, 0x200f}, {0x2028, 0x202f}, {0x205f, 0x206f}, {0x3000, 0x3000}, {0xd800, 0xf8ff},
-                {0xfeff, 0xfeff}, {0xfff0, 0xfffb}, {0xfffe, 0xffff}, {0xe0000, 0xe007f}, {0xf0000, 0x10ffff},
+                {0x7f, 0xa0}, {0xad, 0xad}, {0x600, 0x605}, {0x61c, 0x61c}, {0x6dd, 0x6dd}, {0x70f, 0x70f}, {0x890, 0x891},
+                {0x8e2, 0x8e2}, {0x1680, 0x1680}, {0x180e, 0x180e}, {0x2000, 0x200f}, {0x2028, 0x202f}, {0x205f, 0x206f},
+                {0x3000, 0x3000}, {0xd800, 0xf8ff}, {0xfeff, 0xfeff}, {0xfff0, 0xfffb}, {0xfffe, 0xffff}, {0xe0000, 0xe007f}, {0xf0000, 0x10ffff},
         };
         if (c < 0x20)
                 return false;
@@ -185,7 +176,7 @@ static void add_quoted(struct buf *b, struct str v)
 {
         buf_addc(b, '"');
         for (size_t i = 0, len; i < v.n; i += len) {
-                const unsigned char *p = (const unsigned char *)v.p + i;
+                const char *p = v.p + i;
                 int32_t c;
                 len = utf8_next(p, v.n - i, &c);
                 char e = short_escape(c);
@@ -194,7 +185,7 @@ static void add_quoted(struct buf *b, struct str v)
                 else if (c == '\a' || c == '\v')
                         buf_addz(b, c == '\a' ? "\\a" : "\\v");
                 else if (c < 0 || (c < 0x80 && !is_printable(c)))
-                        buf_printf(b, "\\x%02x", *p);
+                        buf_printf(b, "\\x%02x", (unsigned char)*p);
                 else if (is_printable(c))
                         buf_add(b, p, len);
                 else
@@ -207,7 +198,7 @@ static void add_json(struct buf *b, struct str v)
 {
         buf_addc(b, '"');
         for (size_t i = 0, len; i < v.n; i += len) {
-                const unsigned char *p = (const unsigned char *)v.p + i;
+                const char *p = v.p + i;
                 int32_t c;
                 len = utf8_next(p, v.n - i, &c);
                 char e = short_escape(c);
@@ -237,7 +228,7 @@ static void add_time(struct buf *b)
                         snprintf(G.zone, sizeof(G.zone), "%c%02u:%02u", off < 0 ? '-' : '+', (unsigned)(abs / 60 % 100),
                                  (unsigned)(abs % 60));
                 else
-                        strcpy(G.zone, "Z");
+                        memcpy(G.zone, "Z", 2);
                 G.at = s;
         }
         buf_addz(b, G.date);

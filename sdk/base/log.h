@@ -1,9 +1,9 @@
 /*
  * Log lines in the reference's schema, text (logfmt as logrus writes it) or JSON, on stdout, one write per line.
- * Fields: time (RFC 3339, nanoseconds), level, type=log, msg, scope, instance (host name), app_id, ver.
+ * Fields: time (RFC 3339, nanoseconds), level, type=log, msg, scope, instance (host name), app_id (when set), ver.
  * Text form, in this order:
  *   time="2026-01-02T03:04:05.123456789Z" level=info msg="..." app_id=x instance=h scope=dapr.runtime type=log ver=1.17.9
- * The one that decides about an error logs it, once; lower layers return it. Never log a secret.
+ * On a terminal the text form is the coloured one of logrus. The one that decides about an error logs it, once; lower layers return it. Never log a secret.
  */
 #ifndef SDK_BASE_LOG_H
 #define SDK_BASE_LOG_H
@@ -20,7 +20,7 @@ struct log_field {
 };
 
 void log_setup(const char *app_id, const char *version, bool as_json); /* strings are kept by reference */
-int log_to_file(const char *path);                                     /* appends there as well; 0 or -errno */
+int log_to_file(const char *path); /* appends there from now on, instead of stdout (as the reference); 0 or -errno */
 void log_set_level(enum log_level level);
 enum log_level log_get_level(void);
 int log_level_parse(struct str s, enum log_level *ret); /* debug info warn(ing) error fatal; -EINVAL */
