@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "ctl/run.h"
-#include "kernel/resources/yaml.h"
+#include "sdk/base/yaml.h"
 
 enum member_kind { M_TEXT, M_INT, M_BOOL };
 static const struct member {

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 #include "kernel/resources/resources.h"
-#include "kernel/resources/yaml.h"
+#include "sdk/base/yaml.h"
 #include "sdk/base/flags.h"
 #include "sdk/base/log.h"
 

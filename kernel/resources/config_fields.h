@@ -3,7 +3,7 @@
 #define KERNEL_RESOURCES_CONFIG_FIELDS_H
 
 #include "kernel/resources/resources.h"
-#include "kernel/resources/yaml.h"
+#include "sdk/base/yaml.h"
 
 /* Fills c from c->doc and checks every field that the reference knows, also those that only later blocks read. 0; -EINVAL or
  * -ENOMEM with a text in *ret_err (arena of c). */

@@ -13,7 +13,7 @@
 #include "kernel/resources/config_fields.h"
 #include "kernel/resources/expand_env.h"
 #include "kernel/resources/resources.h"
-#include "kernel/resources/yaml.h"
+#include "sdk/base/yaml.h"
 #include "sdk/base/log.h"
 
 static const char scope[] = "dapr.runtime";

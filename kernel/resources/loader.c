@@ -9,7 +9,7 @@
 
 #include "kernel/opts.h"
 #include "kernel/resources/resources.h"
-#include "kernel/resources/yaml.h"
+#include "sdk/base/yaml.h"
 #include "sdk/base/log.h"
 #include "sdk/base/map.h"
 

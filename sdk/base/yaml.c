@@ -6,7 +6,7 @@
  * Invariants: items of a map have distinct keys and no merge keys once the map is closed; key is NULL exactly in lists.
  * Failures leave the arena with garbage that its owner frees; libyaml's own memory is freed on every path.
  */
-#include "kernel/resources/yaml.h"
+#include "sdk/base/yaml.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -7,8 +7,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "kernel/resources/yaml.h"
-#include "kernel/resources/yaml_float.h"
+#include "sdk/base/yaml.h"
+#include "sdk/base/yaml_float.h"
 #include "sdk/base/json.h"
 
 struct level { /* one open map or list */

@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "kernel/resources/yaml.h"
-#include "kernel/resources/yaml_float.h"
+#include "sdk/base/yaml.h"
+#include "sdk/base/yaml_float.h"
 #include "sdk/base/json.h"
 
 #define TAG_PREFIX "tag:yaml.org,2002:"

@@ -9,8 +9,8 @@
  * Scalars are kept as text and get their type when asked for, because the reference reads resources by YAML 1.1 rules (yes, no,
  * on, off are booleans) and --config files by the rules of yaml.v3 (they are strings, but a field that wants a boolean takes them).
  */
-#ifndef KERNEL_RESOURCES_YAML_H
-#define KERNEL_RESOURCES_YAML_H
+#ifndef SDK_BASE_YAML_H
+#define SDK_BASE_YAML_H
 
 #include "sdk/base/arena.h"
 #include "sdk/base/buf.h"

@@ -1,6 +1,6 @@
 /* Numbers as text in the forms in which the reference's components see them; private to the YAML readers. */
-#ifndef KERNEL_RESOURCES_YAML_FLOAT_H
-#define KERNEL_RESOURCES_YAML_FLOAT_H
+#ifndef SDK_BASE_YAML_FLOAT_H
+#define SDK_BASE_YAML_FLOAT_H
 
 enum { YAML_FLOAT_TEXT = 40 };
 enum yaml_float_form {

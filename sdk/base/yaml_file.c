@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "kernel/resources/yaml.h"
+#include "sdk/base/yaml.h"
 #include "sdk/base/utf8.h"
 
 enum { CHUNK_BYTES = 64 * 1024 };
