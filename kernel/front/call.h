@@ -35,6 +35,7 @@ struct error_details {
         const char *resource_type, *resource_name, *resource_owner, *resource_description;
         const char *field, *field_description; /* BadRequest.field_violations */
         const char *help_url, *help_description;
+        const char *tag, *reason, *domain; /* of a component's own error: stand in for the row's */
 };
 
 struct call {

@@ -75,7 +75,9 @@ void details_info(struct error_details *d, const char *key, const char *value)
 const char *call_error_code(const struct call *c)
 {
         const struct error_row *row = &error_rows[c->error];
-        return row->tag[0] ? row->tag : row->reason;
+        const char *tag = c->details && c->details->reason ? c->details->tag : row->tag;
+
+        return tag && tag[0] ? tag : c->details && c->details->reason ? c->details->reason : row->reason;
 }
 
 const char *call_component_error(struct call *c, const struct component *comp, const struct rpc_status *st)
@@ -98,6 +100,8 @@ static const char *rich_reason(const struct call *c)
 {
         const struct error_row *row = &error_rows[c->error];
 
+        if (c->details && c->details->reason)
+                return c->details->reason;
         if (row->reason[0] == '\0')
                 return NULL;
         if (row->reason[0] == '=')
@@ -109,7 +113,7 @@ static void json_info(struct json_writer *w, const char *reason, const struct er
 {
         json_object_begin(w);
         json_kv(w, "@type", STR(TYPE_PREFIX "google.rpc.ErrorInfo"));
-        json_kv(w, "domain", STR(ERROR_DOMAIN));
+        json_kv(w, "domain", str_of(d && d->domain ? d->domain : ERROR_DOMAIN));
         json_key(w, STR("metadata"));
         if (d && (d->n_info || d->info_object)) {
                 /* members sorted by name, as maps are written by the reference */
@@ -212,7 +216,7 @@ static Google__Protobuf__Any *any_info(struct arena *a, const char *reason, cons
         Google__Rpc__ErrorInfo__MetadataEntry entries[8], *pointers[8];
 
         info.reason = reason;
-        info.domain = ERROR_DOMAIN;
+        info.domain = d && d->domain ? d->domain : ERROR_DOMAIN;
         for (size_t i = 0; d && i < d->n_info; i++) {
                 google__rpc__error_info__metadata_entry__init(&entries[i]);
                 entries[i].key = d->info[i].key;
