@@ -145,7 +145,9 @@ struct rpc_server_conf {
         /* Around every handler: calls next() or answers itself. NULL = none. */
         int (*intercept)(struct rpc_call *c, rpc_handler next, void *next_arg, void *arg);
         void *intercept_arg;
-        bool reflection;            /* serve grpc.reflection v1 and v1alpha for the registered services */
+        /* rpc_reflection to serve grpc.reflection v1 and v1alpha for the registered services, or NULL. A pointer, so that only
+         * programs that name it link all descriptors. */
+        int (*reflection)(struct rpc_server *s);
 };
 int rpc_server_new(struct rpc_server **ret, const struct rpc_server_conf *conf);
 int rpc_server_add(struct rpc_server *s, const struct rpc_method *rows, size_t n); /* rows are kept */
@@ -157,6 +159,8 @@ int rpc_server_port(const struct rpc_server *s);
 void rpc_server_stop(struct rpc_server *s, double grace_s);
 void rpc_server_free(struct rpc_server *s); /* after rpc_server_stop, or while no handler runs */
 size_t rpc_server_calls(const struct rpc_server *s); /* handlers that run now */
+
+int rpc_reflection(struct rpc_server *s);
 
 /* Sets the call's answer. fmt is UTF-8 text. Returns 0, so a handler can `return rpc_fail(...)`. */
 int rpc_fail(struct rpc_call *c, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));

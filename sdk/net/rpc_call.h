@@ -54,8 +54,6 @@ int call_too_large(struct call *k, size_t n); /* fails the call: -EMSGSIZE */
 struct rpc_server;
 /* Services for reflection: next name after *it (start with NULL), NULL at the end. */
 struct str rpc_server_next_service(const struct rpc_server *s, void **it);
-extern const struct rpc_method rpc_reflection_rows[];
-extern const size_t rpc_reflection_rows_n;
 /* The server of a handler's call. */
 struct rpc_server *rpc_call_server(struct rpc_call *c);
 

@@ -420,7 +420,7 @@ int rpc_server_new(struct rpc_server **ret, const struct rpc_server_conf *conf)
         scope_init(&sv->scope);
         scope_init(&sv->handshakes);
         cond_init(&sv->changed);
-        int r = conf->reflection ? rpc_server_add(sv, rpc_reflection_rows, rpc_reflection_rows_n) : 0;
+        int r = conf->reflection ? conf->reflection(sv) : 0;
         if (r) {
                 rpc_server_free(sv);
                 return r;

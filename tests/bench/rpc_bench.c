@@ -131,7 +131,7 @@ static int by_rps(const void *a, const void *b)
 
 static void bench(void *arg)
 {
-        struct round r[ROUNDS_MAX];
+        static struct round r[ROUNDS_MAX];
         long n = B.n;
         const struct rpc_channel_conf conf = {.target = str_of(B.target), .max_recv_bytes = -1};
         if (rpc_channel_new(&B.ch, &conf))

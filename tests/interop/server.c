@@ -171,7 +171,7 @@ int main(int argc, char **argv)
         const char *port = "10000";
         char addr[32];
         struct rpc_server *sv;
-        const struct rpc_server_conf conf = {.name = "interop", .reflection = true};
+        const struct rpc_server_conf conf = {.name = "interop", .reflection = rpc_reflection};
         for (int i = 1; i < argc; i++) {
                 const char *eq = strchr(argv[i], '=');
                 if (strstr(argv[i], "port"))
