@@ -11,6 +11,6 @@ void work_set_threads(int n); /* before first use */
 /* Runs fn(arg) on a pool thread; parks, shielded: returns only when fn has returned (a thread cannot be interrupted).
  * Returns fn's value, or -EAGAIN (queue full), -ENOMEM. */
 int work_run(int (*fn)(void *), void *arg);
-void work_fini(void); /* joins all threads */
+void work_fini(void); /* joins all threads; no work may be queued; before loop_fini() */
 
 #endif

@@ -6,3 +6,7 @@ PROGS += httpd_bench
 httpd_bench_SRC := tests/bench/httpd.c
 httpd_bench_LIBS := net base proto llhttp
 httpd_bench_LD = $(NET_LD) $(BASE_LD)
+PROGS += fiber_bench
+fiber_bench_SRC := tests/bench/fiber_bench.c
+fiber_bench_LIBS := base
+fiber_bench_LD = $(BASE_LD)

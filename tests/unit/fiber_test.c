@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "sdk/base/log.h"
 #include "tests/unit/on_loop.h"
 
 static char trace[256];
@@ -522,6 +523,11 @@ static void prints_a_double(void)
         snprintf(out, sizeof(out), "%.17g", third);
 }
 
+static void logs_a_double(void)
+{
+        log_error("test", "%.17g", third);
+}
+
 static void measures(void *arg)
 {
         struct depth *d = arg;
@@ -556,6 +562,18 @@ static void uses_much(void *arg)
         for (size_t i = 64; i < n - 4096; i += 1024)
                 low[n - 4096 - i] = 1;
 }
+
+static void logging_main(void *arg)
+{
+        ck_assert_uint_lt(depth_of(logs_a_double), FIBER_STACK_BYTES / 4);
+}
+
+START_TEST(logging_fits_a_small_stack_many_times)
+{
+        ck_assert_int_eq(log_to_file("/dev/null"), 0);
+        on_loop(logging_main);
+}
+END_TEST
 
 ON_LOOP_TEST(a_big_fiber_has_a_big_stack)
 {
@@ -621,6 +639,7 @@ int main(void)
         tcase_add_test(t, a_semaphore_lets_as_many_through_as_it_counts);
         tcase_add_test(t, a_channel_carries_everything_and_stops_its_sender);
         tcase_add_test(t, printing_a_double_fits_a_small_stack_many_times);
+        tcase_add_test(t, logging_fits_a_small_stack_many_times);
         tcase_add_test(t, a_big_fiber_has_a_big_stack);
         suite_add_tcase(s, t);
         if (GUARD_RAISES) {
