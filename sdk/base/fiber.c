@@ -142,7 +142,7 @@ static inline void san_free(struct fiber *f)
 #elif defined(HAVE_TSAN)
 #include <sanitizer/tsan_interface.h>
 static void *loop_tsan;
-enum { MOST_FIBERS = 6000 }; /* TSan knows 8128 threads and fibers at most */
+enum { MOST_FIBERS = 2000 }; /* TSan knows 8128 threads and fibers at most */
 static inline void san_enter(struct fiber *f)
 {
         loop_tsan = __tsan_get_current_fiber();
