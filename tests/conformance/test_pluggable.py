@@ -1,0 +1,89 @@
+"""Existing pluggable components, unmodified: found at start or later, several instances a socket, reconnect after a crash."""
+import os, pathlib, shutil, socket, subprocess, sys, tempfile
+
+import pytest
+
+from conftest import ROOT, component, wait_until
+
+HERE = pathlib.Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def protos():
+    out = ROOT / "build/pyproto"
+    out.mkdir(parents=True, exist_ok=True)
+    files = [str(p.relative_to(ROOT / "proto")) for p in (ROOT / "proto/dapr/proto/components/v1").glob("*.proto")]
+    files += ["dapr/proto/common/v1/common.proto"]
+    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT / 'proto'}", f"--python_out={out}", f"--grpc_python_out={out}", *files], check=True)
+    return out
+
+
+@pytest.fixture
+def sockets():
+    d = tempfile.mkdtemp(prefix="s-", dir="/tmp")
+    yield pathlib.Path(d)
+    shutil.rmtree(d, ignore_errors=True)
+
+
+@pytest.fixture
+def plug(protos, sockets):
+    running = []
+
+    def start(name="pystore"):
+        p = subprocess.Popen([sys.executable, str(HERE / "pluggable_store.py"), str(sockets / f"{name}.sock"), str(protos)],
+                             stdout=subprocess.PIPE, text=True)
+        running.append(p)
+        assert p.stdout.readline() == "ready\n"
+        return p
+    yield start
+    for p in running:
+        p.kill()
+        p.wait()
+        p.stdout.close()
+
+
+def works(d, name, value):
+    assert d.request("POST", f"/v1.0/state/{name}", [{"key": "k", "value": value}]).status == 204
+    assert d.request("GET", f"/v1.0/state/{name}/k").json() == value
+
+
+def test_found_at_start_with_two_instances_and_a_secret_store(daprd, plug, sockets):
+    plug()
+    d = daprd([component("one", "state.pystore"), component("two", "state.pystore"), component("vault", "secretstores.pystore")],
+              env={"DAPR_COMPONENTS_SOCKETS_FOLDER": str(sockets)})
+    works(d, "one", 1)
+    works(d, "two", 2)
+    assert d.request("GET", "/v1.0/state/one/k").json() == 1, "instances do not share data"
+    assert d.request("GET", "/v1.0/secrets/vault/x").json() == {"x": "secret of x"}
+
+
+def test_found_later(daprd, plug, sockets):
+    d = daprd([component("late", "state.pystore", ignoreErrors=True)], env={"DAPR_COMPONENTS_SOCKETS_FOLDER": str(sockets)})
+    assert d.metadata().get("components", []) == []
+    plug()
+    wait_until("the component has been initialised", lambda: [c["name"] for c in d.metadata().get("components", [])] == ["late"])
+    works(d, "late", "x")
+
+
+def test_a_restarted_component_is_initialised_again(daprd, plug, sockets):
+    p = plug()
+    d = daprd([component("s", "state.pystore")], env={"DAPR_COMPONENTS_SOCKETS_FOLDER": str(sockets)})
+    works(d, "s", 1)
+    p.kill()
+    p.wait()
+    os.unlink(sockets / "pystore.sock")
+    plug()
+    wait_until("it serves again", lambda: d.request("POST", "/v1.0/state/s", [{"key": "k", "value": 2}]).status == 204)
+    works(d, "s", 3)
+
+
+def test_stale_sockets_and_plain_files_are_passed_over(daprd, plug, sockets):
+    (sockets / "file.sock").write_text("no socket")
+    with socket.socket(socket.AF_UNIX) as s:
+        s.bind(str(sockets / "stale.sock"))
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(str(sockets / "deaf.sock"))
+        deaf.listen()
+        plug()
+        d = daprd([component("s", "state.pystore")], env={"DAPR_COMPONENTS_SOCKETS_FOLDER": str(sockets)})
+        works(d, "s", 1)
