@@ -39,6 +39,7 @@ static const struct {
         const char *problem, *fix;
 } hints[] = {
         {"found character that cannot start any token", "indent with spaces, not tabs, and quote values that start with @ or `"},
+        {"found a tab character that violates indentation", "indent with spaces, not tabs"},
         {"mapping values are not allowed in this context", "check the indentation, and quote values that hold \": \""},
         {"did not find expected key", "check the indentation and the quotes of the lines above"},
         {"could not find expected ':'", "each line of a map needs \"key: value\""},
@@ -271,8 +272,10 @@ static int attach(struct reader *r, struct yaml_node *n, const yaml_mark_t *m)
         if (f->node->kind == YAML_LIST)
                 return append(r, f->node, NULL, n, m);
         if (!f->key) {
-                if (n->kind != YAML_SCALAR)
-                        return fail_at(r, m, "a map or list cannot be a key", "quote the key if it is text");
+                if (n->kind != YAML_SCALAR) {
+                        r->error = yaml_error(r->a, n, "a map or list cannot be a key; quote the key if it is text");
+                        return -EINVAL;
+                }
                 f->key = n;
                 f->merges |= is_merge_key(n);
                 return 0;

@@ -57,16 +57,18 @@ static bool as_integer(const char *s, struct yaml_value *v)
 
         if (*s == '-' || *s == '+')
                 s++;
-        if (*s == '0' && s[1]) {
+        if (*s == '0' && s[1] >= '0' && s[1] <= '9') {
+                base = 8;
+                s++;
+        } else if (*s == '0' && s[1]) {
                 static const struct {
                         char letter;
                         int base;
                 } prefixes[] = {{'x', 16}, {'b', 2}, {'o', 8}};
-                base = 8;
                 for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++)
                         if ((s[1] | 0x20) == prefixes[i].letter)
                                 base = prefixes[i].base;
-                s += s[1] >= '0' && s[1] <= '9' ? 1 : 2;
+                s += base == 10 ? 0 : 2;
         }
         if (*s == '\0' || strspn(s, "0123456789abcdefABCDEF") != strlen(s))
                 return false;

@@ -55,12 +55,12 @@ rpc_test_LD = $(NET_LD) $(BASE_LD)
 
 # kernel/opts, kernel/resources
 YAML_LD := -l:libyaml.a
-UNIT_TESTS += opts_test
+UNIT_TESTS += opts_test yaml_test
 opts_test_SRC := tests/unit/opts_test.c
 opts_test_LIBS := kernel base
 opts_test_LD = $(FAULT_LD) $(YAML_LD) $(BASE_LD)
 yaml_test_SRC := tests/unit/yaml_test.c
-yaml_test_LIBS := kernel base
+yaml_test_LIBS := base
 yaml_test_LD = $(FAULT_LD) $(YAML_LD) $(BASE_LD)
 resources_test_SRC := tests/unit/resources_test.c
 resources_test_LIBS := kernel base
