@@ -22,6 +22,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "sdk/base/fiber_san.h"
 #include "sdk/base/log.h"
 #include "sdk/base/loop.h"
 
@@ -67,8 +68,7 @@ struct fiber {
         char *map;               /* the mapping: guard page, then the stack */
         size_t map_bytes;
         int flags;
-        void *fake_stack;        /* ASan */
-        void *tsan;              /* TSan */
+        struct san san;
 };
 
 struct pool {
@@ -90,103 +90,6 @@ static struct {
         bool light_guards;       /* the kernel has guards that split no mapping */
         bool started;
 } F;
-
-/* ---- what sanitizers want to hear ---- */
-
-#if defined(__SANITIZE_ADDRESS__)
-#define HAVE_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define HAVE_ASAN 1
-#endif
-#if __has_feature(thread_sanitizer)
-#define HAVE_TSAN 1
-#endif
-#endif
-#if defined(__SANITIZE_THREAD__)
-#define HAVE_TSAN 1
-#endif
-
-#ifdef HAVE_ASAN
-#include <sanitizer/asan_interface.h>
-#include <sanitizer/common_interface_defs.h>
-static const void *loop_stack;
-static size_t loop_stack_bytes;
-static void *loop_fake_stack;
-static inline void san_enter(struct fiber *f)
-{
-        __sanitizer_start_switch_fiber(&loop_fake_stack, f->map + GUARD_BYTES, f->map_bytes - GUARD_BYTES);
-}
-static inline void san_entered(struct fiber *f)
-{
-        __sanitizer_finish_switch_fiber(f->fake_stack, &loop_stack, &loop_stack_bytes);
-}
-static inline void san_leave(struct fiber *f, bool ends)
-{
-        if (ends)
-                f->fake_stack = NULL;
-        __sanitizer_start_switch_fiber(ends ? NULL : &f->fake_stack, loop_stack, loop_stack_bytes);
-}
-static inline void san_left(void)
-{
-        __sanitizer_finish_switch_fiber(loop_fake_stack, NULL, NULL);
-}
-static inline void san_new(struct fiber *f)
-{
-}
-enum { MOST_FIBERS = FIBER_MAX };
-static inline void san_free(struct fiber *f)
-{
-        __asan_unpoison_memory_region(f->map, f->map_bytes);
-}
-#elif defined(HAVE_TSAN)
-#include <sanitizer/tsan_interface.h>
-static void *loop_tsan;
-enum { MOST_FIBERS = 2000 }; /* TSan knows 8128 threads and fibers at most */
-static inline void san_enter(struct fiber *f)
-{
-        loop_tsan = __tsan_get_current_fiber();
-        __tsan_switch_to_fiber(f->tsan, 0);
-}
-static inline void san_entered(struct fiber *f)
-{
-}
-static inline void san_leave(struct fiber *f, bool ends)
-{
-        __tsan_switch_to_fiber(loop_tsan, 0);
-}
-static inline void san_left(void)
-{
-}
-static inline void san_new(struct fiber *f)
-{
-        f->tsan = __tsan_create_fiber(0);
-}
-static inline void san_free(struct fiber *f)
-{
-        __tsan_destroy_fiber(f->tsan);
-}
-#else
-enum { MOST_FIBERS = FIBER_MAX };
-static inline void san_enter(struct fiber *f)
-{
-}
-static inline void san_entered(struct fiber *f)
-{
-}
-static inline void san_leave(struct fiber *f, bool ends)
-{
-}
-static inline void san_left(void)
-{
-}
-static inline void san_new(struct fiber *f)
-{
-}
-static inline void san_free(struct fiber *f)
-{
-}
-#endif
 
 /* ---- heap of deadlines: children of i are 2i and 2i+1, positions count from 1 ---- */
 
@@ -331,9 +234,9 @@ static struct fiber *stack_new(int flags)
         }
         size_t size = (sizeof(struct fiber) + 63) / 64 * 64 + F.made++ % COLOURS * 64;
         struct fiber *f = (struct fiber *)(map + bytes - size);
-        *f = (struct fiber){.map = map, .map_bytes = bytes, .flags = flags & FIBER_BIG, .state = IDLE};
+        *f = (struct fiber){.san = {map + GUARD_BYTES, stack}, .map = map, .map_bytes = bytes, .flags = flags & FIBER_BIG, .state = IDLE};
         f->ctx = make_fcontext(f, stack - size, fiber_main);
-        san_new(f);
+        san_new(&f->san);
         F.total++;
         return f;
 }
@@ -341,7 +244,7 @@ static struct fiber *stack_new(int flags)
 static void stack_free(struct fiber *f)
 {
         heap_remove(f);
-        san_free(f);
+        san_free(&f->san);
         F.total--;
         munmap(f->map, f->map_bytes);
 }
@@ -429,7 +332,7 @@ static void resume(struct fiber *f)
 {
         f->state = RUNNING;
         F.current = f;
-        san_enter(f);
+        san_enter(&f->san);
         transfer_t t = jump_fcontext(f->ctx, f);
         san_left();
         f->ctx = t.ctx;
@@ -441,10 +344,10 @@ static void resume(struct fiber *f)
 /* To the loop's stack; returns when the fiber is resumed. */
 static void leave(struct fiber *f, bool ends)
 {
-        san_leave(f, ends);
+        san_leave(&f->san, ends);
         transfer_t t = jump_fcontext(F.loop_ctx, NULL);
         F.loop_ctx = t.ctx;
-        san_entered(f);
+        san_entered(&f->san);
 }
 
 static void end(struct fiber *f)
@@ -462,7 +365,7 @@ __attribute__((no_sanitize_address)) static void fiber_main(transfer_t t)
 {
         struct fiber *f = t.data;
         F.loop_ctx = t.ctx;
-        san_entered(f);
+        san_entered(&f->san);
         for (;;) {
                 f->fn(f->arg);
                 end(f);
@@ -552,9 +455,9 @@ void fiber_set_limit(size_t n)
         struct fiber *probe = F.total ? NULL : stack_new(0); /* finds out which guards the kernel has */
         if (probe)
                 pool_put(probe);
-        size_t max = F.light_guards ? MOST_FIBERS : limit_of_mappings();
-        if (max > MOST_FIBERS)
-                max = MOST_FIBERS;
+        size_t max = F.light_guards ? SAN_FIBERS_MAX : limit_of_mappings();
+        if (max > SAN_FIBERS_MAX)
+                max = SAN_FIBERS_MAX;
         F.limit = n < max ? n : max;
 }
 
@@ -744,171 +647,4 @@ void scope_join(struct scope *s)
         f->shield--;
         f->joining = NULL;
         s->joiner = NULL;
-}
-
-/* ---- primitives ---- */
-
-struct waiter {
-        struct list link;
-        struct fiber *fiber;
-        bool served;             /* what was waited for has been handed over; outranks cancel and deadline */
-};
-
-/* Not inlined: gcc 12 takes the address that is kept until list_del() for one that dangles. */
-__attribute__((noinline)) static void waiter_add(struct list *waiters, struct waiter *w)
-{
-        list_add_tail(waiters, &w->link);
-}
-
-/* Parks until served. The waiter has left the list when this returns. */
-static int wait_in(struct list *waiters, double deadline)
-{
-        struct waiter w = {.fiber = self()};
-        int r = 0;
-        waiter_add(waiters, &w);
-        while (!w.served && !r)
-                r = fiber_park_until(deadline);
-        list_del(&w.link);
-        return w.served ? 0 : r;
-}
-
-static struct fiber *serve_first(struct list *waiters)
-{
-        if (list_is_empty(waiters))
-                return NULL;
-        struct waiter *w = list_entry(waiters->next, struct waiter, link);
-        struct fiber *f = w->fiber;
-        list_del(&w->link);
-        w->served = true;
-        fiber_wake(f);
-        return f;
-}
-
-void cond_init(struct cond *c)
-{
-        list_init(&c->waiters);
-}
-
-int cond_wait(struct cond *c)
-{
-        return wait_in(&c->waiters, INFINITY);
-}
-
-int cond_wait_until(struct cond *c, double deadline)
-{
-        return wait_in(&c->waiters, deadline);
-}
-
-void cond_signal(struct cond *c)
-{
-        serve_first(&c->waiters);
-}
-
-void cond_broadcast(struct cond *c)
-{
-        while (serve_first(&c->waiters))
-                ;
-}
-
-void fmutex_init(struct fmutex *m)
-{
-        m->owner = NULL;
-        list_init(&m->waiters);
-}
-
-int fmutex_lock(struct fmutex *m)
-{
-        must(m->owner != self());
-        if (m->owner)
-                return wait_in(&m->waiters, INFINITY); /* the unlocker makes us the owner */
-        m->owner = self();
-        return 0;
-}
-
-void fmutex_unlock(struct fmutex *m)
-{
-        must(m->owner == F.current);
-        m->owner = serve_first(&m->waiters);
-}
-
-void fsem_init(struct fsem *s, long count)
-{
-        s->count = count;
-        list_init(&s->waiters);
-}
-
-int fsem_take(struct fsem *s)
-{
-        if (s->count <= 0)
-                return wait_in(&s->waiters, INFINITY); /* the giver's unit is ours */
-        s->count--;
-        return 0;
-}
-
-void fsem_give(struct fsem *s)
-{
-        if (!serve_first(&s->waiters))
-                s->count++;
-}
-
-int chan_init(struct chan *c, size_t cap)
-{
-        *c = (struct chan){.cap = cap ? cap : 1};
-        cond_init(&c->can_send);
-        cond_init(&c->can_recv);
-        c->slots = calloc(c->cap, sizeof(*c->slots));
-        return c->slots ? 0 : -ENOMEM;
-}
-
-void chan_fini(struct chan *c)
-{
-        must(list_is_empty(&c->can_send.waiters) && list_is_empty(&c->can_recv.waiters));
-        free(c->slots);
-        c->slots = NULL;
-        c->count = c->cap = 0;
-}
-
-int chan_try_send(struct chan *c, void *p)
-{
-        if (c->closed)
-                return -EPIPE;
-        if (c->count == c->cap)
-                return -EAGAIN;
-        c->slots[(c->head + c->count++) % c->cap] = p;
-        cond_signal(&c->can_recv);
-        return 0;
-}
-
-int chan_send(struct chan *c, void *p)
-{
-        int r;
-        while ((r = chan_try_send(c, p)) == -EAGAIN) {
-                r = cond_wait(&c->can_send);
-                if (r)
-                        return r;
-        }
-        return r;
-}
-
-int chan_recv(struct chan *c, void **ret_p)
-{
-        while (!c->count) {
-                if (c->closed)
-                        return -EPIPE;
-                int r = cond_wait(&c->can_recv);
-                if (r)
-                        return r;
-        }
-        *ret_p = c->slots[c->head];
-        c->head = (c->head + 1) % c->cap;
-        c->count--;
-        cond_signal(&c->can_send);
-        return 0;
-}
-
-void chan_close(struct chan *c)
-{
-        c->closed = true;
-        cond_broadcast(&c->can_send);
-        cond_broadcast(&c->can_recv);
 }
