@@ -1,0 +1,2 @@
+PLUGINS += secretstores.local.env
+secretstores.local.env_SRC := plugins/secretstores.local.env/local_env.c

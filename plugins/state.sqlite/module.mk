@@ -1,0 +1,3 @@
+PLUGINS += state.sqlite
+state.sqlite_SRC := $(wildcard plugins/state.sqlite/*.c)
+state.sqlite_LD := -l:libsqlite3.a
