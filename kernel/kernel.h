@@ -10,6 +10,8 @@
 #include "kernel/opts.h"
 #include "kernel/resources/resources.h"
 #include "kernel/super/super.h"
+#include "sdk/base/fiber.h"
+#include "sdk/base/map.h"
 
 #define DAPR_VERSION "1.17.9" /* the release whose surface we serve; reported as runtime version */
 
@@ -37,10 +39,11 @@ struct kernel {
         struct state_block *state;
 
         struct map extended; /* /v1.0/metadata/{key} PUT: heap strings */
-        struct cond shutdown;
-        bool shutting_down, force_exit;
+        struct scope background; /* fibers that live as long as the process */
+        struct cond changed;     /* started, or asked to stop */
+        bool shutting_down;
         int exit_code;
-        const char *exe_dir, *hostname;
+        char exe_dir[512], hostname[256];
 };
 
 /* By kind and name; NULL if absent. */
@@ -49,8 +52,8 @@ size_t kernel_component_count(const struct kernel *k, enum component_kind kind);
 /* Asks for a stop, as a signal or POST /v1.0/shutdown does; returns at once. force: exit code 1 after 100 ms, nothing is drained. */
 void kernel_shutdown(struct kernel *k, bool force);
 
-/* One key of one secret from a configured store, without scopes (kernel/blocks/secrets.c). 0 and *value (in a); 1 = the store is not
- * loaded or has no such key; < 0 = the store failed, text in *err (in a). Parks. */
+/* One key of one secret from a loaded store, without scopes (kernel/blocks/secrets.c): SECRET_FOUND and *value (in a), SECRET_NO_KEY,
+ * SECRET_NO_STORE, or < 0 = the store failed, text in *err (in a). Parks. */
 int secrets_resolve(struct kernel *k, const char *store, const char *secret, const char *key, struct arena *a, const char **value,
                     const char **err);
 

@@ -119,7 +119,8 @@ struct block {
         size_t n_http;
         const struct grpc_route *grpc;
         size_t n_grpc;
-        /* A component came up and is not yet published: the block may refuse it (-1 and the text). May be NULL. */
+        /* A component came up and is not yet published: the block may refuse it with a text, -1 = the reference's
+         * INIT_COMPONENT_FAILURE, -ENOENT = its CREATE_COMPONENT_FAILURE. May be NULL. */
         int (*component)(struct kernel *k, struct component *c, struct arena *a, const char **ret_err);
         int (*init)(struct kernel *k);   /* after components were loaded; may be NULL */
         void (*fini)(struct kernel *k);

@@ -1,0 +1,427 @@
+/*
+ * Start and stop. The start runs on its own fiber, so that a wish to stop interrupts it wherever it waits (a slow component, an app
+ * that does not listen yet); the stop is bounded by dapr-graceful-shutdown-seconds, after which the process ends with code 1.
+ *
+ *   configuration, metrics, resources -> tables -> metrics server -> pluggable components -> components -> gRPC API -> HTTP API ->
+ *   internal gRPC -> outbound ready -> app port -> ready
+ *   stop: (block) -> APIs -> components -> metrics server
+ */
+#include "kernel/runtime.h"
+
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "kernel/front/front.h"
+#include "kernel/observe/observe.h"
+#include "sdk/base/log.h"
+#include "sdk/base/loop.h"
+#include "sdk/base/work.h"
+#include "sdk/net/conn.h"
+
+#define SCOPE "dapr.runtime"
+
+enum { APP_DIAL_PERIOD_MS = 100, APP_DIAL_TIMEOUT_MS = 500, APP_LOG_EVERY = 100, ERROR_BYTES = 512 };
+
+static const struct block *const blocks[] = {&state_block_def, &secrets_block_def, &metadata_block_def, &health_block_def,
+                                             &shutdown_block_def};
+enum { N_BLOCKS = sizeof blocks / sizeof blocks[0] };
+
+struct runtime {
+        struct kernel *k;
+        struct arena arena;  /* texts of errors */
+        const char *fatal;   /* why the start failed */
+        bool start_ended;
+        int h_runtime, h_security, h_outbound;
+        size_t blocks_started;
+        struct sig_watch sigint, sigterm;
+        int signals;
+        struct timer grace;
+};
+
+void duration_text(char to[40], int64_t ns)
+{
+        int64_t s = ns / 1000000000, frac = ns % 1000000000;
+        char fraction[16] = "";
+
+        if (ns < 1000000000 && ns > 0) {
+                bool ms = ns >= 1000000;
+                double v = (double)ns / (ms ? 1e6 : ns >= 1000 ? 1e3 : 1);
+                snprintf(to, 40, "%.9g%s", v, ms ? "ms" : ns >= 1000 ? "µs" : "ns");
+                return;
+        }
+        if (frac) {
+                snprintf(fraction, sizeof fraction, ".%09d", (int)frac);
+                for (char *p = fraction + strlen(fraction) - 1; *p == '0'; p--)
+                        *p = '\0';
+        }
+        if (s >= 3600)
+                snprintf(to, 40, "%lldh%dm%d%ss", (long long)(s / 3600), (int)(s / 60 % 60), (int)(s % 60), fraction);
+        else if (s >= 60)
+                snprintf(to, 40, "%dm%d%ss", (int)(s / 60), (int)(s % 60), fraction);
+        else
+                snprintf(to, 40, "%d%ss", (int)s, fraction);
+}
+
+/* ---- start ---- */
+
+static int load(void *arg)
+{
+        struct runtime *rt = arg;
+        struct kernel *k = rt->k;
+        const char *err = NULL;
+        int r;
+
+        if (k->opts.config.n == 0)
+                log_info(SCOPE, "loading default configuration");
+        r = configuration_load(&k->config, &k->opts, &err);
+        if (r) {
+                rt->fatal = err ? err : "out of memory";
+                return r;
+        }
+        return 0;
+}
+
+static void log_features(const struct configuration *c)
+{
+        struct buf b = {0};
+
+        for (size_t i = 0; i < c->n_features; i++)
+                buf_printf(&b, " %s", c->features[i]);
+        if (buf_len(&b))
+                log_info(SCOPE, "Enabled features:%.*s", STR_FMT(buf_str(&b)));
+        buf_fini(&b);
+}
+
+static bool is_blank_address(const char *s)
+{
+        for (; *s; s++)
+                if (!strchr(" \t\"'", *s))
+                        return false;
+        return true;
+}
+
+/* Parts of the reference that this kernel does not have: said once, as the reference says it where it has such a text. */
+static void log_absent(const struct daprd_opts *o)
+{
+        const char *no_placement = "api error: code = Unavailable desc = placement service is not configured";
+        bool scheduler = false;
+
+        if (!is_blank_address(o->placement_host_address))
+                no_placement = "this version serves no actors; placement-host-address is ignored";
+        log_warn("dapr.runtime.actor", "Actor runtime disabled: %s. Actors and Workflow APIs will be unavailable", no_placement);
+        for (size_t i = 0; i < o->scheduler_host_address.n; i++)
+                scheduler |= !is_blank_address(o->scheduler_host_address.v[i]);
+        log_warn("dapr.runtime.scheduler.watchhosts", "%s. Scheduler disabled",
+                 scheduler ? "This version serves no jobs; scheduler-host-address is ignored" : "No scheduler host addresses provided");
+}
+
+static int init_kernel(struct runtime *rt)
+{
+        struct kernel *k = rt->k;
+        struct observe_conf conf = {k->opts.app_id, k->opts.namespace_, &k->config};
+
+        if (metrics_new(&k->metrics) || observe_new(&k->observe, k->metrics, &conf) || front_new(&k->front, k, blocks, N_BLOCKS)) {
+                rt->fatal = "out of memory";
+                return -ENOMEM;
+        }
+        return 0;
+}
+
+static void type_appeared(void *arg, const char *type)
+{
+        runtime_type_appeared(arg, blocks, N_BLOCKS, type);
+}
+
+static int load_resources(void *arg)
+{
+        struct runtime *rt = arg;
+        struct kernel *k = rt->k;
+
+        return resources_load(&k->resources, &k->opts, &k->config, &rt->arena, &rt->fatal);
+}
+
+static int start_components(struct runtime *rt)
+{
+        struct kernel *k = rt->k;
+        struct super_conf conf = {.opts = &k->opts, .exe_dir = k->exe_dir, .on_type = type_appeared, .arg = k};
+        const char *err = NULL;
+        int r;
+
+        if (super_new(&k->super, &conf)) {
+                rt->fatal = "out of memory";
+                return -ENOMEM;
+        }
+        log_info(SCOPE, "Loading components…");
+        r = load_resources(rt);
+        if (r) {
+                rt->fatal = rt->fatal ? rt->fatal : "out of memory";
+                return r;
+        }
+        r = super_discover(k->super);
+        if (r)
+                log_error(SCOPE, "could not initialize pluggable components %s", strerror(-r));
+        log_info(SCOPE, "Waiting for all outstanding components to be processed…");
+        r = runtime_start_components(k, blocks, N_BLOCKS, &rt->arena, &err);
+        if (r) {
+                rt->fatal = err;
+                return r;
+        }
+        log_info(SCOPE, "All outstanding components processed");
+        for (; rt->blocks_started < N_BLOCKS; rt->blocks_started++) {
+                const struct block *b = blocks[rt->blocks_started];
+                if (b->init && (r = b->init(k))) {
+                        rt->fatal = arena_printf(&rt->arena, "failed to start the %s block: %s", b->name, strerror(-r));
+                        return r;
+                }
+        }
+        return 0;
+}
+
+static int start_servers(struct runtime *rt)
+{
+        static const struct {
+                int (*start)(struct front *f, char *err, size_t n);
+                const char *name;
+        } steps[] = {{front_start_grpc, "API gRPC"}, {front_start_http, "HTTP"}, {front_start_internal, "internal gRPC"}};
+        char err[ERROR_BYTES];
+
+        for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+                int r = steps[i].start(rt->k->front, err, sizeof err);
+                if (r) {
+                        rt->fatal = arena_printf(&rt->arena, "failed to start %s server: %s", steps[i].name, err);
+                        return r;
+                }
+        }
+        return 0;
+}
+
+/* Parks until something listens on the app's port. 0 or -ECANCELED. */
+static int wait_for_app(struct kernel *k)
+{
+        const struct daprd_opts *o = &k->opts;
+        char addr[300];
+
+        if (o->app_port <= 0) {
+                log_warn("dapr.runtime.channels", "App channel is not initialized. Did you configure an app-port?");
+                return 0;
+        }
+        log_info(SCOPE, "application protocol: %s. waiting on port %d.  This will block until the app is listening on that port.",
+                 o->app_protocol, o->app_port);
+        snprintf(addr, sizeof addr, "%s:%d", o->app_channel_address, o->app_port);
+        for (unsigned tries = 1;; tries++) {
+                struct conn *c;
+                double old = fiber_set_deadline(loop_now_exact() + APP_DIAL_TIMEOUT_MS / 1e3);
+                int r = conn_dial(str_of(addr), &c);
+                fiber_restore_deadline(old);
+                if (r == 0) {
+                        conn_free(c);
+                        log_info(SCOPE, "application discovered on port %d", o->app_port);
+                        return 0;
+                }
+                if (r == -ECANCELED || fiber_sleep(APP_DIAL_PERIOD_MS / 1e3) == -ECANCELED)
+                        return -ECANCELED;
+                if (tries % APP_LOG_EVERY == 0)
+                        log_info(SCOPE, "waiting for application to listen on port %d", o->app_port);
+        }
+}
+
+static int check_supported(struct runtime *rt)
+{
+        const struct daprd_opts *o = &rt->k->opts;
+
+        if (strcmp(o->mode, "kubernetes") == 0)
+                rt->fatal = "mode kubernetes is not supported by this version; use --mode standalone";
+        else if (o->enable_mtls)
+                rt->fatal = "mTLS is not supported by this version; start without --enable-mtls";
+        else
+                return 0;
+        return -ENOTSUP;
+}
+
+static int start(struct runtime *rt)
+{
+        struct kernel *k = rt->k;
+        double began;
+        char err[ERROR_BYTES];
+        int r;
+
+        if ((r = check_supported(rt)))
+                return r;
+        log_warn("dapr.runtime.security", "mTLS is disabled. Skipping certificate request and tls validation");
+        if ((r = load(rt)))
+                return r;
+        log_features(&k->config);
+        log_absent(&k->opts);
+        if ((r = init_kernel(rt)))
+                return r;
+        health_set(&k->health, rt->h_security, true);
+        began = loop_now_exact();
+        log_info(SCOPE, "%s mode configured", k->opts.mode);
+        log_info(SCOPE, "app id: %s", k->opts.app_id);
+        if ((r = front_start_metrics(k->front, err, sizeof err))) {
+                rt->fatal = arena_printf(&rt->arena, "%s", err);
+                return r;
+        }
+        if ((r = start_components(rt)) || (r = start_servers(rt)))
+                return r;
+        health_set(&k->health, rt->h_outbound, true);
+        if ((r = wait_for_app(k)))
+                return r;
+        log_info(SCOPE,
+                 "actors: state store is not configured - this is okay for clients but services with hosted actors will fail to initialize!");
+        if (k->opts.app_max_concurrency > 0)
+                log_info(SCOPE, "app max concurrency set to %d", k->opts.app_max_concurrency);
+        if (k->opts.app_port > 0 && k->opts.disable_config_endpoint)
+                log_warn(SCOPE, "Skipping programmatic dapr configuration loading (see 'disable-init-endpoints' flag/annotation)");
+        log_info(SCOPE, "dapr initialized. Status: Running. Init Elapsed %lldms", (long long)((loop_now_exact() - began) * 1e3));
+        health_set(&k->health, rt->h_runtime, true);
+        return 0;
+}
+
+static void start_fiber(void *arg)
+{
+        struct runtime *rt = arg;
+
+        if (start(rt) && !rt->fatal && !rt->k->shutting_down)
+                rt->fatal = "context canceled";
+        rt->start_ended = true;
+        cond_broadcast(&rt->k->changed);
+}
+
+/* ---- stop ---- */
+
+static void grace_over(struct timer *t)
+{
+        log_fatal(SCOPE, "Graceful shutdown timeout exceeded, forcing shutdown");
+        _exit(1);
+}
+
+static void block_shutdown(struct runtime *rt)
+{
+        int64_t ns = rt->k->opts.dapr_block_shutdown_duration_ns;
+        char text[40];
+
+        if (ns < 0 || rt->fatal)
+                return;
+        duration_text(text, ns);
+        log_info(SCOPE, "Blocking graceful shutdown for %s or until app reports unhealthy...", text);
+        fiber_sleep((double)ns / 1e9);
+        log_info(SCOPE, "Block shutdown period expired, entering shutdown...");
+}
+
+static void stop(struct runtime *rt)
+{
+        struct kernel *k = rt->k;
+        int grace_s = k->opts.dapr_graceful_shutdown_seconds;
+
+        block_shutdown(rt);
+        health_set(&k->health, rt->h_runtime, false);
+        if (grace_s > 0)
+                timer_start(&rt->grace, grace_s, 0);
+        else
+                log_warn(SCOPE, "Graceful shutdown timeout is infinite, will wait indefinitely to shutdown");
+        /* the timer above is the only bound: what still runs then goes down with the process */
+        if (k->front)
+                front_stop_apis(k->front, INFINITY);
+        log_info(SCOPE, "Dapr is shutting down");
+        for (size_t i = rt->blocks_started; i-- > 0;)
+                if (blocks[i]->fini)
+                        blocks[i]->fini(k);
+        runtime_stop_components(k, grace_s > 0 ? grace_s : 10);
+        log_info(SCOPE, "Dapr runtime stopped");
+        if (k->front)
+                front_stop_metrics(k->front);
+        scope_cancel(&k->background);
+        scope_join(&k->background);
+        timer_stop(&rt->grace);
+}
+
+static void release(struct runtime *rt)
+{
+        struct kernel *k = rt->k;
+
+        front_free(k->front);
+        super_free(k->super);
+        observe_free(k->observe);
+        metrics_free(k->metrics);
+        resource_set_fini(&k->resources);
+        configuration_fini(&k->config);
+        for (struct map_entry *e = NULL; (e = map_next(&k->extended, e));)
+                free(e->value);
+        map_fini(&k->extended);
+        arena_fini(&rt->arena);
+}
+
+/* ---- life ---- */
+
+static void on_signal(struct runtime *rt, const char *name)
+{
+        if (rt->signals++) {
+                log_fatal("dapr.signals", "Received signal '%s' during shutdown; exiting immediately", name);
+                _exit(1);
+        }
+        log_info("dapr.signals", "Received signal '%s'; beginning shutdown", name);
+        kernel_shutdown(rt->k, false);
+}
+
+static void on_sigint(struct sig_watch *w, int signo)
+{
+        on_signal(container_of(w, struct runtime, sigint), "interrupt");
+}
+
+static void on_sigterm(struct sig_watch *w, int signo)
+{
+        on_signal(container_of(w, struct runtime, sigterm), "terminated");
+}
+
+static void find_self(struct kernel *k)
+{
+        ssize_t n = readlink("/proc/self/exe", k->exe_dir, sizeof k->exe_dir - 1);
+        char *slash;
+
+        k->exe_dir[n > 0 ? n : 0] = '\0';
+        if ((slash = strrchr(k->exe_dir, '/')))
+                *slash = '\0';
+        if (gethostname(k->hostname, sizeof k->hostname - 1))
+                k->hostname[0] = '\0';
+}
+
+int runtime_run(struct kernel *k)
+{
+        struct runtime rt = {.k = k};
+        struct scope starting;
+
+        arena_init(&rt.arena, 0);
+        cond_init(&k->changed);
+        scope_init(&k->background);
+        scope_init(&starting);
+        timer_init(&rt.grace, grace_over);
+        sig_watch_start(&rt.sigint, SIGINT, on_sigint);
+        sig_watch_start(&rt.sigterm, SIGTERM, on_sigterm);
+        find_self(k);
+        rt.h_security = health_add(&k->health, "security-provider", HEALTH_ALL);
+        rt.h_runtime = health_add(&k->health, "runtime", HEALTH_ALL);
+        rt.h_outbound = health_add(&k->health, "app", HEALTH_OUTBOUND);
+
+        if (fiber_go_flags(&starting, "start", FIBER_BIG, start_fiber, &rt))
+                rt.fatal = "out of memory";
+        while (!rt.fatal && !k->shutting_down)
+                cond_wait(&k->changed);
+        if (!rt.start_ended)
+                scope_cancel(&starting);
+        scope_join(&starting);
+        stop(&rt);
+        if (rt.fatal)
+                log_fatal(SCOPE, "Fatal error from runtime: %s", rt.fatal);
+        else
+                log_info(SCOPE, "Daprd shutdown gracefully");
+        k->exit_code = rt.fatal ? 1 : 0;
+        release(&rt);
+        sig_watch_stop(&rt.sigint);
+        sig_watch_stop(&rt.sigterm);
+        return k->exit_code;
+}

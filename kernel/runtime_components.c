@@ -1,0 +1,304 @@
+/*
+ * Components: one fiber each. A fiber resolves references (waiting for its secret store when it needs one), has the supervisor start
+ * the plugin, and asks the blocks. The caller takes the results in the reference's order: it publishes and logs each, or stops at
+ * the first failure that is not ignored, so the log reads as if they were started one after the other.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "kernel/front/call.h"
+#include "kernel/observe/observe.h"
+#include "kernel/runtime.h"
+#include "sdk/base/log.h"
+#include "sdk/base/loop.h"
+
+#define SCOPE "dapr.runtime.processor"
+
+enum start_state { START_RUNNING, START_DONE };
+
+struct start {
+        struct starts *all;
+        struct component_spec *spec;
+        struct component *component;
+        enum start_state state;
+        bool published;   /* or given up: who waits for it may look */
+        bool unready;     /* its secret store is not there: neither started nor an error */
+        const char *kind; /* of the failure: "INIT_COMPONENT_FAILURE"; NULL = err stands alone */
+        const char *err;  /* NULL = it came up */
+        struct arena arena;
+};
+struct starts {
+        struct kernel *k;
+        const struct block *const *blocks;
+        size_t n_blocks, n;
+        struct start *v;
+        struct cond changed;
+};
+
+/* ---- one component, on its fiber ---- */
+
+static bool has_category(const char *type)
+{
+        for (int kind = 0; kind < KIND_N; kind++) {
+                struct str c = str_of(component_kind_category((enum component_kind)kind));
+                /* name resolvers come from the Configuration, not from Component resources */
+                if (kind != KIND_NAMERESOLUTION && str_has_prefix(str_of(type), c) && type[c.n] == '.')
+                        return true;
+        }
+        return false;
+}
+
+static int get_secret(void *arg, const char *store, const char *secret, const char *key, struct arena *a, const char **value,
+                      const char **err)
+{
+        return secrets_resolve(arg, store, secret, key, a, value, err);
+}
+
+/* Waits until the secret store that s needs has been published or has failed. */
+static void wait_for_store(struct start *s)
+{
+        const char *name = component_needs_store(s->spec, &s->all->k->opts);
+
+        if (!name)
+                return;
+        for (size_t i = 0; i < s->all->n; i++) {
+                struct start *other = &s->all->v[i];
+                if (other == s || strcmp(other->spec->name, name) != 0)
+                        continue;
+                while (!other->published && cond_wait(&s->all->changed) == 0)
+                        ;
+                return;
+        }
+}
+
+static void fail(struct start *s, const char *kind, const char *err)
+{
+        s->kind = kind;
+        s->err = err ? err : "out of memory";
+}
+
+static void start_one(struct start *s)
+{
+        struct kernel *k = s->all->k;
+        const char *err = NULL;
+        int r;
+
+        if (!has_category(s->spec->type)) {
+                fail(s, NULL, arena_printf(&s->arena, "incorrect type %s", s->spec->type));
+                return;
+        }
+        wait_for_store(s);
+        r = component_resolve(s->spec, &k->opts, get_secret, k, &err);
+        if (r == 1) {
+                s->unready = true;
+                return;
+        }
+        if (r) {
+                fail(s, "INIT_COMPONENT_FAILURE", err);
+                return;
+        }
+        r = super_component_start(k->super, s->spec, &s->arena, &s->component, &err);
+        if (r) {
+                s->component = NULL;
+                fail(s, r == -ENOENT ? "CREATE_COMPONENT_FAILURE" : "INIT_COMPONENT_FAILURE", err);
+                return;
+        }
+        for (size_t i = 0; i < s->all->n_blocks; i++) {
+                const struct block *b = s->all->blocks[i];
+                if (b->component && (r = b->component(k, s->component, &s->arena, &err))) {
+                        fail(s, r == -ENOENT ? "CREATE_COMPONENT_FAILURE" : "INIT_COMPONENT_FAILURE", err);
+                        super_component_stop(k->super, s->component);
+                        s->component = NULL;
+                        return;
+                }
+        }
+}
+
+static void start_fiber(void *arg)
+{
+        struct start *s = arg;
+
+        start_one(s);
+        s->state = START_DONE;
+        cond_broadcast(&s->all->changed);
+}
+
+/* ---- results, in order ---- */
+
+static int publish(struct kernel *k, struct component *c)
+{
+        struct component **all = realloc(k->all_components, (k->n_components + 1) * sizeof *all);
+
+        if (!all)
+                return -ENOMEM;
+        k->all_components = all;
+        if (map_set(&k->components[component_kind_of(c)], str_of(component_name(c)), c))
+                return -ENOMEM;
+        all[k->n_components++] = c;
+        return 0;
+}
+
+/* Logs the failure; its text for the caller when it is fatal, else NULL. */
+static const char *report_failure(struct start *s, struct arena *a)
+{
+        struct component_spec *spec = s->spec;
+        const char *name = component_log_name(spec), *text = s->err;
+
+        if (s->kind) {
+                bool creation = s->kind[0] == 'C';
+                text = arena_printf(&s->arena, "[%s]: initialization error occurred for %s: %s", s->kind, name, s->err);
+                log_error(SCOPE, "Failed to init component %s: %s", name, text);
+                text = arena_printf(&s->arena, "[INIT_COMPONENT_FAILURE]: initialization error occurred for %s: %s", name, text);
+                observe_component_init_failed(s->all->k->observe, spec->type, creation ? "creation" : "init", spec->name);
+                if (creation)
+                        observe_component_init_failed(s->all->k->observe, spec->type, "init", spec->name);
+        }
+        text = arena_printf(a, "process component %s error: %s", spec->name, text);
+        if (spec->ignore_errors) {
+                log_error(SCOPE, "Ignoring error processing component: %s", text);
+                return NULL;
+        }
+        log_warn(SCOPE, "Error processing component, daprd will exit gracefully: %s", text);
+        return text ? text : "out of memory";
+}
+
+/* NULL, or the text of a fatal failure. */
+static const char *take_result(struct start *s, struct arena *a)
+{
+        struct kernel *k = s->all->k;
+
+        log_debug(SCOPE, "Loading component: %s", component_log_name(s->spec));
+        if (s->unready)
+                return NULL;
+        if (s->err)
+                return report_failure(s, a);
+        if (publish(k, s->component))
+                return "out of memory";
+        observe_component_init(k->observe, s->spec->type);
+        observe_component_loaded(k->observe);
+        log_info(SCOPE, "Component loaded: %s", component_log_name(s->spec));
+        return NULL;
+}
+
+static const char *take_all(struct starts *all, struct arena *a)
+{
+        for (size_t i = 0; i < all->n; i++) {
+                struct start *s = &all->v[i];
+                const char *text;
+                while (s->state != START_DONE)
+                        if (cond_wait(&all->changed))
+                                return "context canceled";
+                text = take_result(s, a);
+                s->published = true;
+                cond_broadcast(&all->changed);
+                if (text)
+                        return text;
+        }
+        return NULL;
+}
+
+/* Runs all starts to their end. NULL, or the text of the failure that stopped them. */
+static const char *run(struct starts *all, struct arena *a)
+{
+        struct scope scope;
+        const char *text;
+
+        scope_init(&scope);
+        cond_init(&all->changed);
+        for (size_t i = 0; i < all->n; i++)
+                if (fiber_go_flags(&scope, "component", FIBER_BIG, start_fiber, &all->v[i]))
+                        start_fiber(&all->v[i]);
+        text = take_all(all, a);
+        if (text)
+                scope_cancel(&scope);
+        fiber_shield_begin();
+        scope_join(&scope);
+        fiber_shield_end();
+        return text;
+}
+
+static void starts_fini(struct starts *all)
+{
+        for (size_t i = 0; i < all->n; i++)
+                arena_fini(&all->v[i].arena);
+        free(all->v);
+}
+
+static int starts_init(struct starts *all, struct kernel *k, const struct block *const *blocks, size_t n_blocks, size_t n)
+{
+        *all = (struct starts){.k = k, .blocks = blocks, .n_blocks = n_blocks};
+        all->v = calloc(n ? n : 1, sizeof *all->v);
+        return all->v ? 0 : -ENOMEM;
+}
+
+static void starts_add(struct starts *all, struct component_spec *spec)
+{
+        struct start *s = &all->v[all->n++];
+
+        s->all = all;
+        s->spec = spec;
+        arena_init(&s->arena, 0);
+}
+
+int runtime_start_components(struct kernel *k, const struct block *const *blocks, size_t n, struct arena *a, const char **ret_err)
+{
+        size_t total = k->resources.n_components, ready;
+        struct component_spec **order = calloc(total + 1, sizeof *order);
+        struct starts all;
+        const char *text;
+
+        *ret_err = "out of memory";
+        if (!order || starts_init(&all, k, blocks, n, total)) {
+                free(order);
+                return -ENOMEM;
+        }
+        ready = resources_order(&k->resources, &k->opts, NULL, 0, order);
+        for (size_t i = 0; i < total; i++) {
+                log_debug("dapr.runtime", "Found component: %s", component_log_name(order[i]));
+                if (i < ready)
+                        starts_add(&all, order[i]);
+                else
+                        log_warn("dapr.runtime.processor.secret", "Component %s references a secret store that isn't loaded: %s",
+                                 order[i]->name, component_needs_store(order[i], &k->opts));
+        }
+        text = run(&all, a);
+        free(order);
+        starts_fini(&all);
+        *ret_err = text;
+        return text ? -EINVAL : 0;
+}
+
+void runtime_type_appeared(struct kernel *k, const struct block *const *blocks, size_t n, const char *type)
+{
+        struct starts all;
+        struct arena a;
+
+        if (k->shutting_down || starts_init(&all, k, blocks, n, k->resources.n_components))
+                return;
+        arena_init(&a, 0);
+        for (size_t i = 0; i < k->resources.n_components; i++) {
+                struct component_spec *spec = k->resources.components[i];
+                bool running = false;
+                for (size_t j = 0; j < k->n_components; j++)
+                        running |= component_spec_of(k->all_components[j]) == spec;
+                if (!running && strcasecmp(spec->type, type) == 0)
+                        starts_add(&all, spec);
+        }
+        run(&all, &a);
+        starts_fini(&all);
+        arena_fini(&a);
+}
+
+void runtime_stop_components(struct kernel *k, double grace_s)
+{
+        for (size_t i = 0; i < k->n_components; i++)
+                log_info("dapr.runtime", "Shutting down component %s",
+                         component_log_name((struct component_spec *)component_spec_of(k->all_components[i])));
+        if (k->super)
+                super_stop(k->super, grace_s);
+        for (int i = 0; i < KIND_N; i++)
+                map_fini(&k->components[i]);
+        free(k->all_components);
+        k->all_components = NULL;
+        k->n_components = 0;
+}
