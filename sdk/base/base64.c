@@ -50,6 +50,7 @@ struct str base64_decode(struct arena *a, struct str in)
 {
         char *p = arena_alloc(a, in.n / 4 * 3 + 4);
         size_t n = 0, pads = 0, digits = 0;
+        bool std = false, url = false; /* which alphabet; not both */
         uint32_t v = 0;
         if (!p)
                 return STR_NULL;
@@ -61,7 +62,9 @@ struct str base64_decode(struct arena *a, struct str in)
                         continue;
                 }
                 int d = base64_value(in.p[i]);
-                if (d < 0 || pads)
+                std |= in.p[i] == '+' || in.p[i] == '/';
+                url |= in.p[i] == '-' || in.p[i] == '_';
+                if (d < 0 || pads || (std && url))
                         return STR_NULL;
                 v = v << 6 | (uint32_t)d;
                 if (++digits % 4 == 0) {

@@ -20,7 +20,7 @@ struct frame {
         bool any;                          /* m came out of an Any */
         const ProtobufCMessage *m;
         const ProtobufCFieldDescriptor *f; /* of a list or map */
-        const char *elements;              /* of a list; of a map, pointers to its entries */
+        const char *elements;              /* of a list; of a map, the places of its entries, sorted */
         size_t next, n;                    /* field or element */
 };
 
@@ -149,22 +149,28 @@ static int open_message(struct writer *w, const ProtobufCMessage *m)
         return t ? 0 : -ENOMEM;
 }
 
-static int compare_entries(const void *a, const void *b)
+/* Places of map entries: by key, equal keys in the order in which they came. */
+static int compare_places(const void *a, const void *b)
 {
-        return pbjson_compare_entries(*(ProtobufCMessage *const *)a, *(ProtobufCMessage *const *)b);
+        const ProtobufCMessage *const *x = *(const ProtobufCMessage *const *const *)a;
+        const ProtobufCMessage *const *y = *(const ProtobufCMessage *const *const *)b;
+        int c = pbjson_compare_entries(*x, *y);
+        return c ? c : (x > y) - (x < y);
 }
 
 static int open_repeated(struct writer *w, const ProtobufCMessage *m, const ProtobufCFieldDescriptor *f, bool is_map)
 {
         size_t n = *(const size_t *)((const char *)m + f->quantifier_offset);
         const char *elements = *(const char *const *)((const char *)m + f->offset);
-        if (is_map && n > 1) {
-                ProtobufCMessage **sorted = arena_alloc(&w->arena, n * sizeof *sorted);
-                if (!sorted)
+        if (is_map) {
+                const ProtobufCMessage *const *entries = (const ProtobufCMessage *const *)elements;
+                const ProtobufCMessage *const **places = arena_alloc(&w->arena, n * sizeof *places);
+                if (!places)
                         return -ENOMEM;
-                memcpy(sorted, elements, n * sizeof *sorted);
-                qsort(sorted, n, sizeof *sorted, compare_entries);
-                elements = (const char *)sorted;
+                for (size_t i = 0; i < n; i++)
+                        places[i] = &entries[i];
+                qsort(places, n, sizeof *places, compare_places);
+                elements = (const char *)places;
         }
         struct frame *t = push(w, is_map ? OF_MAP : OF_LIST, m);
         if (!t)
@@ -380,8 +386,12 @@ static int step(struct writer *w)
                 return write_member(w, t->m, &t->m->descriptor->fields[i]);
         case OF_LIST:
                 return write_element(w, t->f, t->elements + i * pb_types[t->f->type].size);
-        case OF_MAP:
-                return write_entry(w, ((const ProtobufCMessage *const *)t->elements)[i]);
+        case OF_MAP: {
+                const ProtobufCMessage *const *const *places = (const ProtobufCMessage *const *const *)t->elements;
+                if (i + 1 < t->n && pbjson_compare_entries(*places[i], *places[i + 1]) == 0)
+                        return 0; /* the key comes again: the last one counts */
+                return write_entry(w, *places[i]);
+        }
         case OF_ANY_VALUE:
                 json_key(&w->json, STR("value"));
                 return begin(w, t->m);

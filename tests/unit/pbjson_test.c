@@ -274,6 +274,14 @@ START_TEST(what_has_no_json_form_is_refused)
 }
 END_TEST
 
+START_TEST(the_last_of_equal_map_keys_is_written)
+{
+        Kinds *k = pb_unpack(&arena, kinds, STR("\xea\x03\x06\x0a\x01k\x12\x01v" "\xea\x03\x06\x0a\x01" "a\x12\x01w"
+                                                "\xea\x03\x06\x0a\x01k\x12\x01x" "\xea\x03\x06\x0a\x01k\x12\x01y"));
+        ck_assert_str_eq(write_text(&k->base, 0), "{\"byString\":{\"a\":\"w\",\"k\":\"y\"}}");
+}
+END_TEST
+
 START_TEST(map_entries_without_value_hold_the_default)
 {
         Kinds *k = pb_unpack(&arena, kinds, STR("\x9a\x04\x03\x0a\x01" "a"));
@@ -426,6 +434,7 @@ int main(void)
         tcase_add_test(t, json_names_of_the_contract_are_used);
         tcase_add_test(t, well_known_types_stand_alone);
         tcase_add_test(t, what_has_no_json_form_is_refused);
+        tcase_add_test(t, the_last_of_equal_map_keys_is_written);
         tcase_add_test(t, map_entries_without_value_hold_the_default);
         tcase_add_loop_test(t, depth_bombs_are_refused_on_a_small_stack, 0, N(bombs));
         tcase_add_test(t, each_cap_of_the_arena_is_respected);
