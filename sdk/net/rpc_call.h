@@ -34,6 +34,9 @@ static inline struct call *call_of(struct rpc_call *c)
         return (struct call *)c;
 }
 
+/* The name in the library: programs above have a call_fail of their own. */
+#define call_fail rpc_call_fail
+
 /* As rpc_recv. */
 int call_next(struct call *k, struct str *ret);
 /* Client: the call ends here with this status; the stream is reset. Returns -EBADMSG. */
