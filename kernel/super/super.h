@@ -43,31 +43,56 @@ enum component_feature {
         FEATURE_PARTITION_KEY = 32, FEATURE_KEYS_LIKE = 64, FEATURE_MULTIPLE_VALUES_PER_SECRET = 1 << 16
 };
 
+/* Times and limits; tests shorten them. 0 = the default. */
+struct super_tuning {
+        double health_interval_s;  /* between reports of a plugin; default 1 */
+        unsigned health_missed;    /* reports missing in a row = a hang; default 3 */
+        double hello_timeout_s;    /* default 5, and never longer than the rest of initTimeout */
+        double backoff_min_s, backoff_max_s; /* defaults 0.1 and 5 */
+        double stable_s;           /* ready for so long: earlier deaths are forgotten; default 10 */
+        unsigned deaths_max;       /* so many deaths ... ; default 10 */
+        double deaths_window_s;    /* ... in this time: FAILED; default 60 */
+        double ping_interval_s;    /* of foreign components; default 5 */
+};
 struct super_conf {
         const struct daprd_opts *opts;
-        const char *exe_dir;      /* of daprd, for ../plugins */
-        void (*on_change)(void *arg, struct component *c); /* state of an instance changed: metrics, health, metadata */
+        const char *exe_dir;      /* of daprd, for ../plugins; kept */
+        /* State of an instance changed: metrics, health, metadata. Must not park. May be NULL. */
+        void (*on_change)(void *arg, struct component *c);
+        /* A foreign component of this type ("state.mystore") has appeared after super_discover(): components that could not
+         * start for want of it can be started now. Called on a fiber; may park. May be NULL. */
+        void (*on_type)(void *arg, const char *type);
         void *arg;
+        const struct super_tuning *tuning; /* NULL = defaults; copied */
 };
+/* 0 and *ret, or -ENOMEM. Starts nothing but the control socket (control.h), whose failure is logged only. */
 int super_new(struct super **ret, const struct super_conf *conf);
+void super_free(struct super *s); /* after super_stop(); NULL is fine */
 /* Foreign components behind sockets of the folder, now and whenever one appears. Parks for the first scan (bounded). */
 int super_discover(struct super *s);
 /* Finds the plugin or foreign socket for spec->type/version, starts it when needed, Hello, Init. Parks up to spec->init_timeout_ns.
- * 0 and *ret, or -errno with the text for the log in *ret_err (arena a): unknown type with near names and how to install. */
+ * 0 and *ret; or -errno with the text for the log in *ret_err (arena a). -ENOENT: nothing serves the type ("couldn't find state
+ * store state.x/v1", near names, how to install): the reference's CREATE_COMPONENT_FAILURE; all others are its
+ * INIT_COMPONENT_FAILURE, -ETIMEDOUT with the line "init timeout for component ..." at the end. Borrows spec until
+ * super_component_stop(); on failure nothing is kept but a row for daprctl. */
 int super_component_start(struct super *s, const struct component_spec *spec, struct arena *a, struct component **ret,
                           const char **ret_err);
-void super_component_stop(struct super *s, struct component *c); /* drain, close; parks */
+void super_component_stop(struct super *s, struct component *c); /* drain, close, free; parks */
 void super_stop(struct super *s, double grace_s);                /* all of them, in parallel; parks */
+/* A FAILED one, or any other, once more from the start: the operator's wish. Parks like a start. 0 or -errno. */
+int super_component_restart(struct super *s, struct component *c, struct arena *a, const char **ret_err);
 
 const struct component_spec *component_spec_of(const struct component *c);
 const char *component_name(const struct component *c);
 enum component_kind component_kind_of(const struct component *c);
 unsigned component_features(const struct component *c);
+bool component_is_foreign(const struct component *c); /* behind a socket that is not ours to start */
 /* Does the plugin serve this gRPC method? (From Hello, or from reflection for foreign ones.) */
 bool component_serves(const struct component *c, const char *service);
 
 /* One unary call to the component's process. Retried on a restart only when the method is idempotent. Parks.
- * 0 and *resp (message of resp_d in a), or the gRPC code > 0 with st (message text in a). */
+ * 0 and *resp (message of resp_d in a), or the gRPC code > 0 with st (message text in a). method: static text. A store that
+ * lost its process answers UNAVAILABLE with st->transport set and a text that says which, why and what happens next. */
 int component_call(struct component *c, struct arena *a, const char *method, const ProtobufCMessage *req,
                    const ProtobufCMessageDescriptor *resp_d, void *resp, struct rpc_status *st);
 /* The same on bytes: hot paths. */
@@ -90,6 +115,7 @@ struct component_status {
         uint64_t rss_bytes;
         double cpu_seconds, since_s; /* seconds in this state */
 };
+/* Strings live in a, or as long as the component. */
 void component_status_get(const struct component *c, struct arena *a, struct component_status *ret);
 
 #endif

@@ -1,0 +1,169 @@
+/* Looks first where the folder has the type's name, then into every manifest: one plugin may serve several types. */
+#include "kernel/super/catalog.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "kernel/opts.h"
+#include "kernel/super/super.h"
+#include "sdk/base/buf.h"
+
+enum { FOLDERS_MAX = 64, NEAR_MAX = 5 };
+
+static void add(const char **v, size_t *n, const char *folder)
+{
+        if (folder && *folder && *n < FOLDERS_MAX)
+                v[(*n)++] = folder;
+}
+
+const char **catalog_folders(const struct super_conf *conf, struct arena *a, size_t *ret_n)
+{
+        const char **v = arena_alloc(a, FOLDERS_MAX * sizeof *v);
+        const char *path = conf->opts && conf->opts->plugins_path ? conf->opts->plugins_path : "", *home = getenv("HOME");
+        *ret_n = 0;
+        if (!v)
+                return NULL;
+        for (struct str rest = str_of(path), f; rest.p && (f = str_cut(&rest, ':'), 1);)
+                add(v, ret_n, arena_strdup(a, f));
+        if (conf->exe_dir)
+                add(v, ret_n, arena_printf(a, "%s/../plugins", conf->exe_dir));
+        if (home && *home)
+                add(v, ret_n, arena_printf(a, "%s/.dapr/plugins", home));
+        add(v, ret_n, "/usr/local/lib/dapr/plugins");
+        add(v, ret_n, "/usr/lib/dapr/plugins");
+        return v;
+}
+
+/* ---- every manifest ---- */
+
+static void each_in(const char *folder, struct arena *a, void (*fn)(void *, const char *, const struct manifest *, const char *), void *arg)
+{
+        DIR *dir = opendir(folder);
+        if (!dir)
+                return;
+        for (struct dirent *e; (e = readdir(dir));) {
+                struct manifest *m = NULL;
+                const char *err = NULL, *path = arena_printf(a, "%s/%s/plugin.yaml", folder, e->d_name);
+                if (e->d_name[0] == '.' || !path || access(path, F_OK))
+                        continue;
+                manifest_read(path, &m, a, &err);
+                fn(arg, folder, m, err);
+                manifest_free(m);
+        }
+        closedir(dir);
+}
+
+void catalog_each(const struct super_conf *conf, struct arena *a, void (*fn)(void *, const char *, const struct manifest *, const char *),
+                  void *arg)
+{
+        size_t n;
+        const char **folders = catalog_folders(conf, a, &n);
+        for (size_t i = 0; folders && i < n; i++)
+                each_in(folders[i], a, fn, arg);
+}
+
+/* ---- one type ---- */
+
+struct search {
+        const char *type, *version;
+        struct arena *a;
+        const char *file;       /* of a manifest that serves type and version */
+        const char *broken;     /* text of the first manifest that cannot be read */
+        struct buf versions;    /* others of this type that there are */
+        const char *near[NEAR_MAX];
+        size_t n_near;
+};
+
+static void note_near(struct search *s, const char *type)
+{
+        struct str wanted = str_of(s->type), have = str_of(type);
+        struct str name = str_skip(wanted, (size_t)(str_chr(wanted, '.') + 1)), their = str_skip(have, (size_t)(str_chr(have, '.') + 1));
+        bool close_ = edit_distance(wanted, have, 2) <= 2 || edit_distance(name, their, 1) <= 1 ||
+                      (their.n > 3 && name.n > 3 && (str_find(name, their) >= 0 || str_find(their, name) >= 0));
+        for (size_t i = 0; i < s->n_near; i++)
+                if (strcmp(s->near[i], type) == 0)
+                        return;
+        if (close_ && s->n_near < NEAR_MAX)
+                s->near[s->n_near++] = arena_strdup(s->a, have);
+}
+
+static void consider(void *arg, const char *folder, const struct manifest *m, const char *err)
+{
+        struct search *s = arg;
+        if (!m) {
+                if (!s->broken)
+                        s->broken = err;
+                return;
+        }
+        if (!s->file && manifest_serves(m, s->type, s->version))
+                s->file = arena_strdup(s->a, str_of(m->file));
+        for (size_t i = 0; i < m->n_types; i++) {
+                if (strcasecmp(m->types[i].type, s->type) != 0)
+                        note_near(s, m->types[i].type);
+                else
+                        for (size_t k = 0; k < m->types[i].n_versions; k++)
+                                buf_printf(&s->versions, "%s%s", s->versions.len ? ", " : "", m->types[i].versions[k]);
+        }
+}
+
+static const char *not_found(const struct search *s, const struct super_conf *conf, const char *noun, struct arena *a)
+{
+        struct buf b = {0};
+        size_t n;
+        const char **folders = catalog_folders(conf, a, &n);
+        buf_printf(&b, "couldn't find %s %s/%s", noun, s->type, s->version);
+        if (s->versions.len) {
+                buf_printf(&b, ": its plugin is installed but serves only version %.*s; correct spec.version or install a newer plugin",
+                           STR_FMT(buf_str(&s->versions)));
+        } else {
+                buf_addz(&b, ": no plugin and no socket of a pluggable component serves this type");
+                for (size_t i = 0; i < s->n_near; i++)
+                        buf_printf(&b, "%s%s%s", i ? ", " : "; did you mean ", s->near[i], i + 1 == s->n_near ? "?" : "");
+                buf_printf(&b, "; to install it: daprctl plugin install %s, or put its folder into one of", s->type);
+                for (size_t i = 0; folders && i < n; i++)
+                        buf_printf(&b, "%s %s", i ? "," : "", folders[i]);
+        }
+        if (s->broken)
+                buf_printf(&b, "; a plugin that cannot be read: %s", s->broken);
+        const char *text = arena_strdup(a, buf_str(&b));
+        buf_fini(&b);
+        return text ? text : "";
+}
+
+static int find_by_name(const struct super_conf *conf, const char *type, const char *version, struct manifest **ret, struct arena *a,
+                        const char **ret_err)
+{
+        size_t n;
+        const char **folders = catalog_folders(conf, a, &n);
+        for (size_t i = 0; folders && i < n; i++) {
+                const char *path = arena_printf(a, "%s/%s/plugin.yaml", folders[i], type);
+                if (!path || strchr(type, '/') || access(path, F_OK))
+                        continue;
+                int r = manifest_read(path, ret, a, ret_err);
+                if (r)
+                        return r;
+                if (manifest_serves(*ret, type, version))
+                        return 0;
+                manifest_free(*ret);
+        }
+        return -ENOENT;
+}
+
+int catalog_find(const struct super_conf *conf, const char *noun, const char *type, const char *version, struct manifest **ret,
+                 struct arena *a, const char **ret_err)
+{
+        int r = find_by_name(conf, type, version, ret, a, ret_err);
+        if (r != -ENOENT)
+                return r;
+        struct search s = {.type = type, .version = version, .a = a};
+        catalog_each(conf, a, consider, &s);
+        if (s.file)
+                r = manifest_read(s.file, ret, a, ret_err);
+        else
+                *ret_err = not_found(&s, conf, noun, a);
+        buf_fini(&s.versions);
+        return r;
+}

@@ -1,0 +1,27 @@
+/*
+ * What daprctl asks a running daprd about its plugins: a small HTTP/1.1 service on a Unix socket of the user.
+ *
+ * Where: <dir>/<app id>.<pid>.sock, mode 0600, <dir> being one of runtime_dir_candidates(): $XDG_RUNTIME_DIR/dapr-<uid>,
+ * $TMPDIR/dapr-<uid>, /tmp/dapr-<uid>. In the app id every character but [A-Za-z0-9._-] is '_', and only the first 40 count.
+ * daprctl looks into all of them (daprd may have been started without the variables) and tries each match; one that refuses the
+ * connection belongs to a dead daprd and may be removed.
+ *
+ *   GET  /v1/plugins                    {"appId","pid","version","plugins":[row...]}
+ *   GET  /v1/plugins/{component}        one row, with "metadata" (field names and values, secrets as "***") and "log"
+ *   GET  /v1/plugins/{component}/logs   {"lines":[{"time" (RFC 3339),"level","msg"}...]}, oldest first, at most LOG_RING_LINES
+ *   POST /v1/plugins/{component}/restart  204, or 500 {"error"}
+ * row: {"component","type","version","state","plugin","pluginVersion","executable","socket","pid","foreign","backend" ("reachable",
+ *       "unreachable", "unknown"),"lastError","lastDeath","restarts","deaths","calls","errors","inflight","rssBytes",
+ *       "cpuSeconds","sinceSeconds","features":[...]}; a component that could not start has state FAILED and lastError only.
+ * Errors: {"error": text} with 404 or 400.
+ */
+#ifndef KERNEL_SUPER_CONTROL_H
+#define KERNEL_SUPER_CONTROL_H
+
+struct super;
+
+/* Opens the socket at the first call; failures are logged only. */
+void control_start(struct super *s);
+void control_stop(struct super *s); /* parks */
+
+#endif

@@ -1,0 +1,151 @@
+/*
+ * Why a process ended, in a class and in words, and what that means for the next start.
+ *
+ * Not every death counts towards FAILED. One that was ready for stable_s starts with a clean sheet. A signal that others send
+ * (SIGKILL, SIGTERM, ...) to a process which has answered calls is not the plugin's fault. What counts is kept with its time;
+ * deaths_max of them within deaths_window_s and the plugin has FAILED. The first that counts is followed by a start at once,
+ * the next by backoff_min_s, then twice that, and so on.
+ */
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include "kernel/super/plugin.h"
+
+static const char *const class_names[DEATH_CLASSES] = {"none", "clean exit", "error exit", "signal",        "out of memory",
+                                                       "hang", "protocol",   "start timeout", "operator"};
+
+const char *death_class_name(enum death_class d)
+{
+        return class_names[d];
+}
+
+uint64_t death_oom_kills(void)
+{
+        char line[128];
+        unsigned long long n = 0;
+        FILE *f = fopen("/proc/vmstat", "re");
+        while (f && fgets(line, sizeof line, f))
+                if (sscanf(line, "oom_kill %llu", &n) == 1)
+                        break;
+        if (f)
+                fclose(f);
+        return n;
+}
+
+/* The last thing it said at level warning or worse, if it was this life that said it. */
+static const char *last_words(const struct life *l)
+{
+        const struct log_ring *r = &l->plugin->ring;
+        int64_t since = wall_ns() - (int64_t)((loop_now() - l->started_at + 0.001) * 1e9);
+        for (size_t i = r->count; i-- > 0;) {
+                const struct log_ring_line *line = log_ring_at(r, i);
+                if (line->at_ns < since)
+                        break;
+                if (line->level <= LOG_WARN && line->text && line->text[0])
+                        return line->text;
+        }
+        return NULL;
+}
+
+static const char *when(const struct life *l)
+{
+        switch (l->plugin->state) {
+        case PLUGIN_STARTING: return " before it answered";
+        case PLUGIN_HELLO: return " before it answered Hello";
+        case PLUGIN_INIT: return " in Init";
+        case PLUGIN_ABSENT: case PLUGIN_READY: case PLUGIN_DEGRADED: case PLUGIN_DRAINING: case PLUGIN_STOPPED:
+        case PLUGIN_BACKOFF: case PLUGIN_FAILED: case PLUGIN_STATES: break;
+        }
+        return "";
+}
+
+static enum death_class by_us(const struct life *l, char *text, size_t n)
+{
+        const struct super_tuning *t = &l->plugin->super->tuning;
+        switch (l->verdict) {
+        case DEATH_HANG:
+                snprintf(text, n, "sent no sign of life for %.3g s and was killed", t->health_interval_s * t->health_missed);
+                return DEATH_HANG;
+        case DEATH_START_TIMEOUT:
+                snprintf(text, n, "%s within %.3g s and was killed",
+                         l->plugin->state == PLUGIN_INIT ? "did not finish Init" : "did not answer Hello", loop_now() - l->started_at);
+                return DEATH_START_TIMEOUT;
+        case DEATH_PROTOCOL:
+                snprintf(text, n, "does not keep to the plugin contract and was killed%s%.180s", l->plugin->last_error[0] ? ": " : "",
+                         l->plugin->last_error);
+                return DEATH_PROTOCOL;
+        case DEATH_OPERATOR:
+                snprintf(text, n, "was stopped");
+                return DEATH_OPERATOR;
+        case DEATH_NONE: case DEATH_CLEAN: case DEATH_ERROR: case DEATH_SIGNAL: case DEATH_OOM: case DEATH_CLASSES: break;
+        }
+        return DEATH_NONE;
+}
+
+enum death_class death_classify(const struct life *l, int code, int status, char *text, size_t n)
+{
+        enum death_class d = DEATH_ERROR;
+        char what[ERROR_BYTES / 2];
+        if (code == CLD_EXITED) {
+                d = status == 0 ? DEATH_CLEAN : DEATH_ERROR;
+                snprintf(what, sizeof what, "ended by itself with exit code %d%s", status, when(l));
+        } else if (l->verdict != DEATH_NONE && status == SIGKILL) {
+                d = by_us(l, what, sizeof what);
+        } else if (status == SIGKILL && death_oom_kills() > l->oom_kills) {
+                d = DEATH_OOM;
+                snprintf(what, sizeof what, "was killed%s because memory ran out", when(l));
+        } else {
+                d = DEATH_SIGNAL;
+                snprintf(what, sizeof what, "was killed%s by signal %d (%s)", when(l), status, sigdescr_np(status) ? sigdescr_np(status) : "?");
+        }
+        if (l->verdict == DEATH_OPERATOR)
+                d = DEATH_OPERATOR;
+        const char *words = d == DEATH_OPERATOR ? NULL : last_words(l);
+        snprintf(text, n, "%s%s%.200s", what, words ? "; its last words: " : "", words ? words : "");
+        return d;
+}
+
+static bool is_no_fault_of_its_own(const struct life *l, enum death_class why)
+{
+        if (why == DEATH_OPERATOR)
+                return true;
+        if (why != DEATH_SIGNAL || !l || l->good_calls == 0)
+                return false;
+        return l->signal == SIGKILL || l->signal == SIGTERM || l->signal == SIGINT || l->signal == SIGHUP || l->signal == SIGQUIT;
+}
+
+static double pause_after(const struct super_tuning *t, size_t nth, double max)
+{
+        double s = nth < 2 ? 0 : t->backoff_min_s * pow(2, (double)nth - 2);
+        return s < max ? s : max;
+}
+
+double death_tally(struct plugin *p, const struct life *l, enum death_class why)
+{
+        const struct super_tuning *t = &p->super->tuning;
+        double now = loop_now();
+        size_t old = 0;
+        if (l && l->ready_at && now - l->ready_at >= t->stable_s)
+                p->n_deaths = 0;
+        if (is_no_fault_of_its_own(l, why))
+                return 0;
+        while (old < p->n_deaths && now - p->deaths[old] > t->deaths_window_s)
+                old++;
+        if (old == 0 && p->n_deaths == DEATHS_KEPT)
+                old = 1;
+        memmove(p->deaths, p->deaths + old, (p->n_deaths - old) * sizeof *p->deaths);
+        p->n_deaths -= old;
+        p->deaths[p->n_deaths++] = now;
+        if (!p->manifest) /* a foreign socket may come back at any time */
+                return pause_after(t, p->n_deaths, t->backoff_max_s < 1 ? t->backoff_max_s : 1);
+        if (p->n_deaths >= t->deaths_max) {
+                char last[ERROR_BYTES];
+                snprintf(last, sizeof last, "%s", p->last_error);
+                plugin_set_error(p, "died %zu times within %.0f s, the last time: it %s", p->n_deaths, now - p->deaths[0], last);
+                return -1;
+        }
+        return pause_after(t, p->n_deaths, t->backoff_max_s);
+}

@@ -1,0 +1,287 @@
+/*
+ * One run of a plugin's process, or one connection to a foreign component. Starting and ending never park: what waits for a
+ * dead life's fibers and calls is a clean-up fiber of the supervisor.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "kernel/super/plugin.h"
+#include "kernel/super/spawn.h"
+
+void life_ref(struct life *l)
+{
+        l->refs++;
+}
+
+void life_unref(struct life *l)
+{
+        if (--l->refs == 0)
+                free(l);
+}
+
+/* ---- watches ---- */
+
+static void on_lost(void *arg)
+{
+        struct life *l = arg;
+        struct plugin *p = l->plugin;
+        if (l->ended || p->life != l)
+                return;
+        if (p->manifest) {
+                plugin_event(p, EV_LOST);
+                return;
+        }
+        plugin_set_error(p, "the connection to %s was lost", p->path);
+        p->last_death = DEATH_PROTOCOL;
+        plugin_event(p, p->state == PLUGIN_DRAINING ? EV_DRAINED : EV_EXIT);
+}
+
+static void on_exit_event(struct io_watch *w, int events)
+{
+        struct life *l = container_of(w, struct life, exit_watch);
+        struct plugin *p = l->plugin;
+        siginfo_t si = {0};
+        if (waitid(P_PIDFD, (id_t)l->pidfd, &si, WEXITED | WNOHANG) || si.si_pid == 0)
+                return;
+        io_watch_stop(w);
+        l->usable = false;
+        output_stop(&l->out);
+        output_stop(&l->err);
+        l->signal = si.si_code == CLD_EXITED ? 0 : si.si_status;
+        char text[ERROR_BYTES];
+        enum death_class d = death_classify(l, si.si_code, si.si_status, text, sizeof text);
+        if (p->state != PLUGIN_FAILED) { /* there the first reason stays */
+                p->last_death = d;
+                plugin_set_error(p, "%s", text);
+        }
+        plugin_event(p, EV_EXIT);
+}
+
+static void on_kill_timer(struct timer *t)
+{
+        struct life *l = container_of(t, struct life, kill_timer);
+        life_kill(l, l->kill_why);
+}
+
+static void on_start_timer(struct timer *t)
+{
+        struct life *l = container_of(t, struct life, start_timer);
+        plugin_event(l->plugin, EV_TIMEOUT);
+}
+
+/* A report that is late because this process did not run (stopped, suspended) is no hang: then one more interval is given. */
+static void on_watchdog(struct timer *t)
+{
+        struct life *l = container_of(t, struct life, watchdog);
+        const struct super_tuning *u = &l->plugin->super->tuning;
+        double now = loop_now(), limit = u->health_interval_s * u->health_missed;
+        bool we_slept = now - l->watchdog_due > u->health_interval_s / 2;
+        l->watchdog_due = now + u->health_interval_s;
+        if (we_slept) {
+                if (l->report_at < now - limit + u->health_interval_s)
+                        l->report_at = now - limit + u->health_interval_s;
+        } else if (now - l->report_at > limit) {
+                timer_stop(t);
+                plugin_event(l->plugin, EV_HANG);
+        }
+}
+
+void life_watchdog_start(struct life *l)
+{
+        double interval = l->plugin->super->tuning.health_interval_s;
+        l->report_at = loop_now();
+        l->watchdog_due = l->report_at + interval;
+        timer_start(&l->watchdog, interval, interval);
+}
+
+/* ---- start ---- */
+
+static struct life *life_new(struct plugin *p)
+{
+        struct life *l = calloc(1, sizeof *l);
+        if (!l)
+                return NULL;
+        l->plugin = p;
+        l->number = ++p->lives;
+        l->refs = 1;
+        l->pidfd = l->control_fd = l->out.fd = l->err.fd = -1;
+        l->started_at = loop_now();
+        scope_init(&l->scope);
+        timer_init(&l->watchdog, on_watchdog);
+        timer_init(&l->kill_timer, on_kill_timer);
+        timer_init(&l->start_timer, on_start_timer);
+        return l;
+}
+
+static int open_channel(struct life *l)
+{
+        struct rpc_channel_conf conf = {
+                .target = str_of(l->plugin->socket), .authority = STR("localhost"), .max_recv_bytes = -1, .no_reconnect = true};
+        int r = rpc_channel_new(&l->ch, &conf);
+        if (r == 0)
+                rpc_channel_on_lost(l->ch, on_lost, l);
+        return r;
+}
+
+/* The listening socket is made once and outlives the processes. */
+static int open_socket(struct plugin *p)
+{
+        struct super *s = p->super;
+        int r = p->listen_fd >= 0 ? 0 : runtime_dir_open(&s->dir);
+        if (r || p->listen_fd >= 0)
+                return r;
+        if (asprintf(&p->path, "%s/%u.sock", s->dir.own, ++s->sockets) < 0 || asprintf(&p->socket, "unix:%s", p->path) < 0)
+                return -ENOMEM;
+        p->listen_fd = spawn_listen(p->path);
+        return p->listen_fd < 0 ? p->listen_fd : 0;
+}
+
+static char **make_environment(const struct manifest *m, struct arena *a)
+{
+        char **env = arena_zalloc(a, (m->n_environment + 1) * sizeof *env);
+        size_t n = 0;
+        for (size_t i = 0; env && i < m->n_environment; i++) {
+                const char *value = getenv(m->environment[i]);
+                if (value && (env[n] = arena_printf(a, "%s=%s", m->environment[i], value)))
+                        n++;
+        }
+        return env;
+}
+
+static const char *only_component(const struct plugin *p)
+{
+        if (list_is_empty(&p->components) || p->components.next->next != &p->components)
+                return NULL;
+        return list_entry(p->components.next, struct component, in_plugin)->name;
+}
+
+static int spawn(struct life *l)
+{
+        struct plugin *p = l->plugin;
+        struct spawned sp;
+        struct arena a;
+        char err[ERROR_BYTES / 2] = "";
+        l->oom_kills = death_oom_kills();
+        arena_init(&a, 0);
+        char **env = make_environment(p->manifest, &a);
+        int r = env ? spawn_plugin(p->manifest->executable, env, p->listen_fd, &sp, err, sizeof err) : -ENOMEM;
+        arena_fini(&a);
+        if (r) {
+                plugin_set_error(p, "could not be started: %s", err[0] ? err : strerrordesc_np(-r));
+                return r;
+        }
+        l->pid = sp.pid;
+        l->pidfd = sp.pidfd;
+        l->control_fd = sp.control_fd;
+        output_start(&l->out, sp.out_fd, LOG_INFO, p->name, only_component(p), &p->ring);
+        output_start(&l->err, sp.err_fd, LOG_WARN, p->name, only_component(p), &p->ring);
+        io_watch_init(&l->exit_watch, l->pidfd, on_exit_event);
+        io_watch_set(&l->exit_watch, IO_READ);
+        timer_start(&l->start_timer, p->super->tuning.hello_timeout_s, 0);
+        return 0;
+}
+
+int life_start(struct plugin *p)
+{
+        must(!p->life);
+        int r = p->manifest ? open_socket(p) : 0;
+        if (r) {
+                plugin_set_error(p, "could not be started: no socket for it: %s", strerrordesc_np(-r));
+                return r;
+        }
+        struct life *l = life_new(p);
+        if (!l)
+                return -ENOMEM;
+        r = open_channel(l);
+        if (r == 0 && p->manifest)
+                r = spawn(l);
+        if (r) {
+                if (l->ch)
+                        rpc_channel_close(l->ch);
+                life_unref(l);
+                return r;
+        }
+        p->life = l;
+        r = life_hello_start(l);
+        if (r == 0)
+                return 0;
+        plugin_set_error(p, "could not be started: %s", strerrordesc_np(-r));
+        if (l->pidfd >= 0) { /* no fiber can be had: reaped here, a killed process ends at once */
+                siginfo_t si;
+                syscall(SYS_pidfd_send_signal, l->pidfd, SIGKILL, NULL, 0);
+                waitid(P_PIDFD, (id_t)l->pidfd, &si, WEXITED);
+        }
+        life_end(l);
+        return r;
+}
+
+/* ---- end ---- */
+
+void life_kill(struct life *l, enum death_class why)
+{
+        timer_stop(&l->kill_timer);
+        if (l->ended)
+                return;
+        if (l->verdict == DEATH_NONE)
+                l->verdict = why;
+        l->usable = false;
+        if (l->pidfd >= 0)
+                syscall(SYS_pidfd_send_signal, l->pidfd, SIGKILL, NULL, 0);
+        else
+                life_end(l);
+}
+
+void life_kill_after(struct life *l, double s, enum death_class why)
+{
+        if (l->ended || timer_is_active(&l->kill_timer))
+                return;
+        l->kill_why = why;
+        timer_start(&l->kill_timer, s, 0);
+}
+
+static void cleanup_fiber(void *arg)
+{
+        struct life *l = arg;
+        fiber_shield_begin();
+        scope_join(&l->scope);
+        fiber_shield_end();
+        life_unref(l);
+}
+
+static void close_fd(int *fd)
+{
+        if (*fd >= 0)
+                close(*fd);
+        *fd = -1;
+}
+
+void life_end(struct life *l)
+{
+        struct plugin *p = l->plugin;
+        if (l->ended)
+                return;
+        l->ended = true;
+        l->usable = false;
+        if (p->life == l)
+                p->life = NULL;
+        timer_stop(&l->watchdog);
+        timer_stop(&l->kill_timer);
+        timer_stop(&l->start_timer);
+        io_watch_stop(&l->exit_watch);
+        output_stop(&l->out);
+        output_stop(&l->err);
+        close_fd(&l->pidfd);
+        close_fd(&l->control_fd);
+        rpc_channel_on_lost(l->ch, NULL, NULL);
+        rpc_channel_close(l->ch);
+        scope_cancel(&l->scope);
+        if (l->scope.count == 0)
+                life_unref(l);
+        else if (fiber_go(&p->super->cleanup, "plugin-cleanup", cleanup_fiber, l))
+                must(!"a fiber for cleaning up"); /* only when FIBER_MAX is reached with no fiber ever ending */
+}

@@ -1,0 +1,187 @@
+/*
+ * Inside the supervisor. Three nouns:
+ *   plugin     what serves components: a process of ours that is started again when it dies, or a foreign socket that is
+ *              dialled again when it is lost. Its states and events are the table in table.c.
+ *   life       one run of that process, from spawn to the reaped pid, or one connection to a foreign socket. Calls hold a
+ *              life while they are in flight; a dead life is cleaned up in the background while the next one starts.
+ *   component  one initialised instance inside a plugin.
+ * Everything runs on the loop thread.
+ */
+#ifndef KERNEL_SUPER_PLUGIN_H
+#define KERNEL_SUPER_PLUGIN_H
+
+#include "kernel/super/manifest.h"
+#include "kernel/super/output.h"
+#include "kernel/super/runtime_dir.h"
+#include "kernel/super/super.h"
+#include "sdk/base/fiber.h"
+#include "sdk/base/loop.h"
+#include "sdk/base/map.h"
+
+#define SUPER_SCOPE "dapr.super" /* of log lines */
+
+enum { CONTRACT_VERSION = 1, DEATHS_KEPT = 32, ERROR_BYTES = 512 };
+
+enum plugin_event {
+        EV_START,        /* it is wanted */
+        EV_CONNECTED,    /* the fresh process can be spoken to */
+        EV_HELLO,        /* answered and accepted */
+        EV_REFUSED,      /* answered and refused */
+        EV_READY,        /* its components are initialised */
+        EV_BACKEND_UP,
+        EV_BACKEND_DOWN,
+        EV_LOST,         /* connection gone */
+        EV_HANG,         /* no report in time */
+        EV_TIMEOUT,      /* the start takes too long */
+        EV_EXIT,         /* the process has ended */
+        EV_BACKOFF_OVER,
+        EV_STOP,         /* it is no longer wanted */
+        EV_DRAINED,
+        EV_GIVE_UP,      /* a first start failed for good */
+        PLUGIN_EVENTS
+};
+const char *plugin_event_name(enum plugin_event e);
+
+struct plugin;
+
+struct life {
+        struct plugin *plugin;
+        unsigned number;           /* of the plugin's lives, from 1 */
+        unsigned refs;             /* the plugin's, each call's, each fiber's */
+        pid_t pid;
+        int pidfd, control_fd;     /* -1 = none */
+        struct io_watch exit_watch;
+        struct output out, err;
+        struct rpc_channel *ch;
+        struct scope scope;        /* Hello, Init, health */
+        bool usable;               /* calls may use ch */
+        bool ended;                /* the process is reaped, or the foreign connection dropped */
+        enum death_class verdict;  /* why we ended it; DEATH_NONE = it was not us */
+        int signal;                /* that ended it, 0 = none */
+        double started_at, ready_at; /* loop time; ready_at 0 = never */
+        uint64_t good_calls;
+        uint64_t oom_kills;        /* the machine's count when it started */
+        double report_at;          /* of the last health report */
+        struct timer watchdog, kill_timer, start_timer;
+        double watchdog_due;       /* when it should fire */
+        enum death_class kill_why;
+};
+
+struct component {
+        struct list in_plugin;     /* plugin.components */
+        struct list in_super;      /* super.components */
+        struct super *super;
+        struct plugin *plugin;
+        const struct component_spec *spec;
+        enum component_kind kind;
+        char *name, *log_name;
+        unsigned features;
+        struct str init_request;   /* packed InitRequest with defaults, heap; sent again after each restart */
+        unsigned init_life;        /* number of the life in which Init succeeded */
+        bool started, init_failed; /* the first Init has succeeded, or failed */
+        bool stopping;
+        char init_error[ERROR_BYTES];
+        int init_code;             /* gRPC code of the failed first Init */
+        unsigned inits;            /* fibers that are at Init */
+        uint64_t calls, errors, inflight;
+        struct rpc_md md;          /* x-component-instance */
+};
+
+struct plugin {
+        struct list in_super;      /* super.plugins */
+        struct super *super;
+        struct manifest *manifest; /* NULL = foreign */
+        char *name;                /* of the plugin: log scope plugin.<name> */
+        char *socket;              /* dial target */
+        char *path;                /* of the socket file */
+        int listen_fd;             /* ours to keep; -1 = foreign */
+        enum plugin_state state;
+        double state_since;
+        struct life *life;         /* present one, or NULL */
+        unsigned lives;
+        struct list components;
+        struct cond changed;       /* state, or a component's Init */
+        bool first;                /* has never been ready: a failure is final */
+        bool wanted;
+        unsigned restarts;
+        double deaths[DEATHS_KEPT]; /* times of those that count, oldest first */
+        size_t n_deaths;
+        enum death_class last_death;
+        char last_error[ERROR_BYTES];  /* of the process */
+        char backend_error[ERROR_BYTES];
+        bool backend_known, backend_up;
+        struct timer backoff;
+        double drain_deadline;
+        char *reported_name, *reported_version; /* from Hello */
+        struct map idempotent;     /* method -> any non-NULL */
+        struct map services;       /* foreign: from reflection */
+        struct log_ring ring;
+};
+
+struct failed_start { /* a row for daprctl about a component that is not there */
+        struct list in_super;
+        char *name, *type, *error;
+};
+
+struct super {
+        struct super_conf conf;
+        struct super_tuning tuning;
+        struct list plugins, components, failed;
+        size_t n_failed;
+        struct scope scope;        /* discovery, control */
+        struct scope cleanup;      /* of dead lives; never cancelled */
+        struct runtime_dir dir;
+        struct map foreign;        /* "state.mystore" -> struct plugin */
+        struct foreign_watch *watch;
+        struct control *control;
+        size_t waiting;            /* calls that wait for a restart */
+        unsigned sockets;          /* number for the next socket's name */
+        bool stopping;
+};
+
+/* table.c: runs the action of the present state; may be called from the loop's stack. */
+void plugin_event(struct plugin *p, enum plugin_event e);
+bool plugin_is_callable(const struct plugin *p);
+
+/* plugin.c */
+struct plugin *plugin_new(struct super *s, struct manifest *m /* takes; NULL = foreign */, const char *name);
+void plugin_free(struct plugin *p); /* no life, no components */
+void plugin_set_error(struct plugin *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void plugin_notify(struct plugin *p); /* wakes waiters, tells the kernel */
+
+/* life.c: none of these parks */
+int life_start(struct plugin *p);   /* 0, or -errno with p->last_error set */
+void life_kill(struct life *l, enum death_class why);
+void life_kill_after(struct life *l, double s, enum death_class why);
+void life_end(struct life *l);      /* the process is gone: detaches from the plugin, cleans up in the background */
+void life_ref(struct life *l);
+void life_unref(struct life *l);
+void life_watchdog_start(struct life *l);
+
+/* death.c */
+enum death_class death_classify(const struct life *l, int code, int status, char *text, size_t n);
+uint64_t death_oom_kills(void);
+/* Notes a death. Returns the delay before the next start in seconds, or -1: that was one too many. */
+double death_tally(struct plugin *p, const struct life *l, enum death_class why);
+
+/* hello.c: what is said to a fresh process; fibers */
+int life_hello_start(struct life *l);
+int component_init_start(struct component *c); /* Init in the present life, again and again until it succeeds */
+int life_drain_start(struct life *l, double grace_s);
+
+/* foreign.c */
+int foreign_ping_start(struct life *l);
+struct plugin *foreign_find(struct super *s, const char *type);
+int foreign_watch_start(struct super *s);
+void foreign_watch_stop(struct super *s);
+
+/* kinds.c */
+unsigned component_feature_bit(struct str name); /* 0 = unknown */
+/* Features of a foreign component into c->features. 0 or the gRPC code. Parks. */
+int component_ask_features(struct component *c, struct life *l, struct arena *a, const char *service, struct rpc_status *st);
+bool kind_of_type(struct str type, enum component_kind *ret);
+const char *kind_noun(enum component_kind k); /* "state store" */
+const char *component_feature_name(unsigned bit);
+const char *kind_service(enum component_kind k, size_t i); /* gRPC services with Init, Features and Ping; NULL past the last */
+
+#endif

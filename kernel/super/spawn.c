@@ -1,0 +1,221 @@
+/*
+ * clone(CLONE_VM | CLONE_VFORK | CLONE_PIDFD): no copy of the page tables, the pidfd is born with the process, and a failed exec
+ * is reported through shared memory. The child runs on a stack of its own and calls only async-signal-safe functions.
+ */
+#include "kernel/super/spawn.h"
+
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { CHILD_STACK_BYTES = 64 * 1024, FIRST_FREE_FD = 5, SAFE_FD = 16, BACKLOG = 1024 };
+
+struct child {
+        const char *path;
+        char *const *argv, *const *envp;
+        int fds[FIRST_FREE_FD]; /* what becomes 0..4; all are >= SAFE_FD */
+        pid_t parent;
+        volatile int error;
+};
+
+__attribute__((no_sanitize("address", "undefined", "thread"))) static int child_main(void *arg)
+{
+        struct child *c = arg;
+        sigset_t none;
+        struct sigaction dfl = {.sa_handler = SIG_DFL};
+        for (int s = 1; s < NSIG; s++)
+                sigaction(s, &dfl, NULL);
+        sigemptyset(&none);
+        sigprocmask(SIG_SETMASK, &none, NULL);
+        setsid(); /* a Ctrl-C for the daprd must not reach its plugins before it has drained them */
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (getppid() != c->parent)
+                _exit(127);
+        for (int fd = 0; fd < FIRST_FREE_FD; fd++)
+                if (dup2(c->fds[fd], fd) < 0)
+                        goto failed;
+        if (syscall(SYS_close_range, FIRST_FREE_FD, ~0U, 0))
+                for (int fd = FIRST_FREE_FD; fd < 65536; fd++) /* a kernel before 5.9 */
+                        close(fd);
+        execve(c->path, c->argv, c->envp);
+failed:
+        c->error = errno;
+        _exit(127);
+}
+
+static int clone_child(struct child *c, pid_t *ret_pid, int *ret_pidfd)
+{
+        sigset_t all, old;
+        char *stack = malloc(CHILD_STACK_BYTES);
+        if (!stack)
+                return -ENOMEM;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &old);
+        int pidfd = -1;
+        uintptr_t top = ((uintptr_t)stack + CHILD_STACK_BYTES) & ~(uintptr_t)63;
+        pid_t pid = clone(child_main, (void *)top, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, c, &pidfd);
+        int r = pid < 0 ? -errno : 0;
+        pthread_sigmask(SIG_SETMASK, &old, NULL);
+        free(stack);
+        if (r)
+                return r;
+        if (c->error) {
+                siginfo_t si;
+                while (waitid(P_PIDFD, (id_t)pidfd, &si, WEXITED) < 0 && errno == EINTR)
+                        ;
+                close(pidfd);
+                return -c->error;
+        }
+        fcntl(pidfd, F_SETFD, FD_CLOEXEC);
+        *ret_pid = pid;
+        *ret_pidfd = pidfd;
+        return 0;
+}
+
+/* ---- why exec refused ---- */
+
+static const char *machine_name(unsigned m)
+{
+        switch (m) {
+        case EM_X86_64: return "x86-64";
+        case EM_386: return "i386";
+        case EM_AARCH64: return "arm64";
+        case EM_ARM: return "arm";
+        case EM_RISCV: return "riscv";
+        case EM_PPC64: return "ppc64";
+        case EM_S390: return "s390x";
+        default: return "another machine";
+        }
+}
+
+static unsigned machine_of(const char *path)
+{
+        unsigned char h[20] = {0};
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        ssize_t n = fd >= 0 ? read(fd, h, sizeof h) : -1;
+        if (fd >= 0)
+                close(fd);
+        if (n != (ssize_t)sizeof h || memcmp(h, ELFMAG, SELFMAG) != 0)
+                return 0;
+        return h[EI_DATA] == ELFDATA2LSB ? h[18] | (unsigned)h[19] << 8 : h[19] | (unsigned)h[18] << 8;
+}
+
+static void explain(const char *path, int r, char *err, size_t n)
+{
+        struct stat st;
+        bool exists = stat(path, &st) == 0;
+        unsigned theirs = exists ? machine_of(path) : 0, ours = machine_of("/proc/self/exe");
+        if (!exists)
+                snprintf(err, n, "%s does not exist; build or install the plugin again, or correct 'executable' in its plugin.yaml", path);
+        else if (!S_ISREG(st.st_mode))
+                snprintf(err, n, "%s is not a file; correct 'executable' in its plugin.yaml", path);
+        else if (theirs && ours && theirs != ours)
+                snprintf(err, n, "%s is built for %s, this machine is %s; install the plugin for this architecture", path,
+                         machine_name(theirs), machine_name(ours));
+        else if (r == -EACCES)
+                snprintf(err, n, "%s is not executable; chmod +x it (and look whether its file system is mounted noexec)", path);
+        else if (r == -ENOEXEC)
+                snprintf(err, n, "%s is not a program of this machine: neither ELF nor a script with #!", path);
+        else if (r == -ENOENT)
+                snprintf(err, n, "%s needs an interpreter or dynamic loader that is not installed", path);
+        else
+                snprintf(err, n, "%s cannot be started: %s", path, strerrordesc_np(-r));
+}
+
+/* ---- descriptors ---- */
+
+/* Out of the way of 0..4, where the child's descriptors go. Takes fd. */
+static int move_up(int fd)
+{
+        if (fd < 0 || fd >= SAFE_FD)
+                return fd;
+        int up = fcntl(fd, F_DUPFD_CLOEXEC, SAFE_FD), e = errno;
+        close(fd);
+        errno = e;
+        return up;
+}
+
+static int make_fds(int theirs[FIRST_FREE_FD], int ours[3], int listen_fd)
+{
+        int out[2] = {-1, -1}, err[2] = {-1, -1}, control[2] = {-1, -1};
+        theirs[0] = move_up(open("/dev/null", O_RDONLY | O_CLOEXEC));
+        int r = pipe2(out, O_CLOEXEC) || pipe2(err, O_CLOEXEC) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control);
+        int saved = errno;
+        theirs[1] = move_up(out[1]);
+        theirs[2] = move_up(err[1]);
+        theirs[3] = listen_fd < 0 ? -1 : fcntl(listen_fd, F_DUPFD_CLOEXEC, SAFE_FD);
+        theirs[4] = move_up(control[1]);
+        ours[0] = out[0];
+        ours[1] = err[0];
+        ours[2] = control[0];
+        if (r)
+                return -saved;
+        for (int i = 0; i < FIRST_FREE_FD; i++)
+                if (theirs[i] < 0)
+                        return -EMFILE;
+        fcntl(ours[0], F_SETFL, O_NONBLOCK);
+        fcntl(ours[1], F_SETFL, O_NONBLOCK);
+        return 0;
+}
+
+static void close_all(int *fds, int n)
+{
+        for (int i = 0; i < n; i++)
+                if (fds[i] >= 0)
+                        close(fds[i]);
+}
+
+int spawn_plugin(const char *path, char *const *envp, int listen_fd, struct spawned *ret, char *err, size_t err_n)
+{
+        int ours[3] = {-1, -1, -1};
+        char *argv[] = {(char *)path, NULL};
+        struct child c = {.path = path, .argv = argv, .envp = envp, .parent = getpid()};
+        int r = make_fds(c.fds, ours, listen_fd);
+        if (r)
+                snprintf(err, err_n, "no descriptors for a new process: %s", strerrordesc_np(-r));
+        if (r == 0) {
+                r = clone_child(&c, &ret->pid, &ret->pidfd);
+                if (r)
+                        explain(path, r, err, err_n);
+        }
+        close_all(c.fds, FIRST_FREE_FD);
+        if (r) {
+                close_all(ours, 3);
+                return r;
+        }
+        ret->out_fd = ours[0];
+        ret->err_fd = ours[1];
+        ret->control_fd = ours[2];
+        return 0;
+}
+
+int spawn_listen(const char *path)
+{
+        struct sockaddr_un sa = {.sun_family = AF_UNIX};
+        if (strlen(path) >= sizeof sa.sun_path)
+                return -ENAMETOOLONG;
+        memcpy(sa.sun_path, path, strlen(path) + 1);
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (fd < 0)
+                return -errno;
+        if (bind(fd, (struct sockaddr *)&sa, sizeof sa) || listen(fd, BACKLOG)) {
+                int e = errno;
+                close(fd);
+                return -e;
+        }
+        return fd;
+}

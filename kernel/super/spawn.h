@@ -1,0 +1,21 @@
+/* Starting one plugin process, and the descriptors that it gets: 0 /dev/null, 1 and 2 pipes, 3 listening socket, 4 control. */
+#ifndef KERNEL_SUPER_SPAWN_H
+#define KERNEL_SUPER_SPAWN_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+struct spawned {
+        pid_t pid;
+        int pidfd;
+        int control_fd;       /* our end; closing it tells the process to end */
+        int out_fd, err_fd;   /* our ends of its stdout and stderr, non-blocking */
+};
+/* Runs path with argv = {path} in an environment of exactly envp. The child is in a session of its own, has default signal
+ * handlers, holds no other descriptor, and is killed when this thread ends. 0; or -errno with a sentence in err that says what
+ * is wrong and how to put it right (missing, not executable, other architecture, ...). Blocks until exec: below a millisecond. */
+int spawn_plugin(const char *path, char *const *envp, int listen_fd, struct spawned *ret, char *err, size_t err_n);
+/* A listening Unix socket at path. >= 0 or -errno. */
+int spawn_listen(const char *path);
+
+#endif
