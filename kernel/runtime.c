@@ -75,8 +75,6 @@ static int load(void *arg)
         const char *err = NULL;
         int r;
 
-        if (k->opts.config.n == 0)
-                log_info(SCOPE, "loading default configuration");
         r = configuration_load(&k->config, &k->opts, &err);
         if (r) {
                 rt->fatal = err ? err : "out of memory";

@@ -234,6 +234,8 @@ int grpc_door_unknown(struct rpc_call *rpc, void *arg)
                 id = rpc_md_get(&rpc->md_in, "dapr-app-id");
         if (id.n)
                 return rpc_fail(rpc, RPC_UNKNOWN, "couldn't find service: %.*s", STR_FMT(id));
+        if (str_has_prefix(rpc->method, STR("/dapr.proto.internals.v1.ServiceInvocation/")))
+                return rpc_fail(rpc, RPC_UNIMPLEMENTED, "service invocation is not served by this version");
         if (traced && !str_has_prefix(rpc->method, STR("/dapr.proto.")) && !str_has_prefix(rpc->method, STR(TASK_HUB)))
                 return rpc_fail(rpc, RPC_UNKNOWN, "cannot proxy request: missing dapr-callee-app-id or dapr-app-id metadata");
         return rpc_fail(rpc, RPC_UNKNOWN, "failed to proxy request: required metadata dapr-callee-app-id or dapr-app-id not found");
