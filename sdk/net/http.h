@@ -113,13 +113,21 @@ struct http_exchange {
         int64_t content_length; /* -1 unknown */
         void *impl;
 };
-/* Sends a request: headers now, then body by http_exchange_write (length -1 = chunked), or all at once when body_now.p != NULL.
- * Parks. 0 or -errno. On success the exchange must be finished with http_exchange_close. */
+/* Sends a request: headers now, then body by http_exchange_write (length -1 = chunked), or all at once when body_now.p != NULL
+ * (STR("") = no body). Parks. 0, -EINVAL (method or target that cannot be sent), or what dialling gives. On success the exchange
+ * must be finished with http_exchange_close. Host comes from h, else from the configuration; Connection, Content-Length and
+ * Transfer-Encoding are the client's own.
+ * All strings are borrowed until http_exchange_response has returned: a request whose pooled connection turns out to be dead
+ * is sent once more on a new one, if its body was given at once and its method is idempotent, or if the peer says that it
+ * did not process it. */
 int http_client_start(struct http_client *c, struct arena *a, struct str method, struct str target,
                       const struct http_header *h, size_t n, int64_t length, struct str body_now, struct http_exchange **ret);
 int http_exchange_write(struct http_exchange *x, struct str data);
 int http_exchange_end(struct http_exchange *x);
-int http_exchange_response(struct http_exchange *x); /* parks until status and headers are there */
+/* Parks until status and headers are there (1xx are skipped). 0; -ECONNRESET (the peer closed without a word), -EBADMSG (not
+ * HTTP), -EMSGSIZE (headers too large), … Strings of the exchange live until it is closed. */
+int http_exchange_response(struct http_exchange *x);
+/* >0, 0 at the end (trailers are there then), -ECONNRESET cut off, -EBADMSG. Parks. */
 ssize_t http_exchange_read(struct http_exchange *x, void *p, size_t n);
 /* The rest of the body into the arena, at most max bytes (-EMSGSIZE). */
 int http_exchange_body(struct http_exchange *x, struct arena *a, size_t max, struct str *ret);

@@ -55,7 +55,7 @@ rpc_test_LD = $(NET_LD) $(BASE_LD)
 
 # kernel/opts, kernel/resources
 YAML_LD := -l:libyaml.a
-UNIT_TESTS += opts_test yaml_test
+UNIT_TESTS += opts_test yaml_test resources_test
 opts_test_SRC := tests/unit/opts_test.c
 opts_test_LIBS := kernel base
 opts_test_LD = $(FAULT_LD) $(YAML_LD) $(BASE_LD)
@@ -79,3 +79,7 @@ rpc_wire_test_LD = $(NET_LD) $(BASE_LD)
 http2_test_SRC := tests/unit/http2_test.c
 http2_test_LIBS := net base proto llhttp
 http2_test_LD = $(NET_LD) $(BASE_LD)
+UNIT_TESTS += http_client_test
+http_client_test_SRC := tests/unit/http_client_test.c
+http_client_test_LIBS := net base proto llhttp
+http_client_test_LD = $(NET_LD) $(BASE_LD)

@@ -1,0 +1,711 @@
+/*
+ * HTTP client to one address. HTTP/1: a pool of connections, most recently used first; while a connection serves an exchange
+ * it belongs to that fiber (conn's fiber way), while it rests a handler drops it as soon as the peer closes or speaks.
+ * HTTP/2: as many connections as the peer's limit of streams asks for.
+ *
+ * A connection that rested may be dead without our knowing. Then the request goes out again, once, when that cannot do harm;
+ * for other methods the socket is asked before they are sent.
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "sdk/base/log.h"
+#include "sdk/net/http1.h"
+#include "sdk/net/http2.h"
+#include "sdk/net/tls.h"
+
+enum { DEFAULT_CONNS = 1024, DEFAULT_IDLE = 64, DEFAULT_HEADER_BYTES = 64 * 1024, BODY_STEP_BYTES = 16 * 1024 };
+#define DEFAULT_CONNECT_S 5.0
+#define IDLE_S 90.0 /* as Go's transport */
+
+struct http_client {
+        struct http_client_conf conf;
+        char *target, *authority, *server_name;
+        struct list idle;       /* struct pooled, most recent first */
+        size_t n_idle, n_conns; /* n_conns: all of them, those being dialled too */
+        size_t n_running;       /* exchanges */
+        struct cond freed;      /* a connection came to rest or went; HTTP/2: room */
+        struct timer sweep;
+        struct list h2;         /* struct session */
+        bool dialling_h2;
+};
+
+/* An HTTP/1 connection. */
+struct pooled {
+        struct list link;
+        struct http_client *client;
+        struct conn *io;
+        bool used;              /* has served before */
+        double idle_since;
+};
+
+struct session {
+        struct list link;
+        struct http_client *client;
+        struct h2_conn *h2;
+};
+
+struct exchange {
+        struct http_exchange x;
+        struct http_client *client;
+        struct arena *arena;
+        /* the request, for sending it again */
+        struct str method, target, body_now;
+        const struct http_header *h;
+        size_t n_h;
+        int64_t length;         /* of the body to come; -1 = unknown */
+        bool has_body_now, sent_again;
+        /* HTTP/1 */
+        struct pooled *conn;
+        size_t scanned;
+        struct http1_body body;
+        bool chunked, sent, keep_alive;
+        /* HTTP/2 */
+        struct h2_stream *stream;
+        bool answered;
+        int error;              /* of the response; sticky */
+};
+
+static struct exchange *priv(struct http_exchange *x)
+{
+        return container_of(x, struct exchange, x);
+}
+
+/* ---- pool ---- */
+
+static void drop(struct pooled *p)
+{
+        struct http_client *c = p->client;
+        conn_free(p->io);
+        free(p);
+        c->n_conns--;
+        cond_signal(&c->freed);
+}
+
+static void idle_drop(struct pooled *p)
+{
+        list_del(&p->link);
+        p->client->n_idle--;
+        drop(p);
+}
+
+static void idle_read(struct conn *io)
+{
+        idle_drop(io->owner); /* nobody has asked anything */
+}
+
+static void idle_close(struct conn *io, int err)
+{
+        idle_drop(io->owner);
+}
+
+static const struct conn_handler idle_handler = {.on_read = idle_read, .on_close = idle_close};
+
+static void on_sweep(struct timer *t)
+{
+        struct http_client *c = container_of(t, struct http_client, sweep);
+        double old = loop_now() - IDLE_S;
+        while (c->n_idle) {
+                struct pooled *p = list_entry(c->idle.prev, struct pooled, link);
+                if (p->idle_since > old + 0.01) {
+                        timer_start(&c->sweep, p->idle_since - old, 0);
+                        break;
+                }
+                idle_drop(p);
+        }
+}
+
+static void put_back(struct pooled *p)
+{
+        struct http_client *c = p->client;
+        p->used = true;
+        p->idle_since = loop_now();
+        list_add_head(&c->idle, &p->link);
+        c->n_idle++;
+        conn_set_handler(p->io, &idle_handler, p);
+        if (!timer_is_active(&c->sweep))
+                timer_start(&c->sweep, IDLE_S, 0);
+        if (c->n_idle > c->conf.max_idle)
+                idle_drop(list_entry(c->idle.prev, struct pooled, link));
+        else
+                cond_signal(&c->freed);
+}
+
+/* Has the peer closed, or sent what it should not? For requests that must not go out twice. */
+static bool is_dead(const struct conn *io)
+{
+        char b;
+        return recv(io->fd, &b, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK);
+}
+
+static struct pooled *take_idle(struct http_client *c, bool ask)
+{
+        while (c->n_idle) {
+                struct pooled *p = list_entry(c->idle.next, struct pooled, link);
+                list_del(&p->link);
+                c->n_idle--;
+                conn_set_handler(p->io, NULL, NULL);
+                if (!p->io->eof && !p->io->error && !buf_len(&p->io->in) && !(ask && is_dead(p->io)))
+                        return p;
+                drop(p);
+        }
+        return NULL;
+}
+
+static int dial(struct http_client *c, struct conn **ret)
+{
+        struct conn *io = NULL;
+        double old = fiber_set_deadline(loop_now() + c->conf.connect_timeout_s);
+        int r = conn_dial(str_of(c->target), &io);
+        if (!r && c->conf.tls) {
+                r = conn_start_tls(io, c->conf.tls, str_of(c->server_name), false);
+                struct str alpn = r ? STR_NULL : tls_session_alpn(io->tls);
+                if (!r && c->conf.h2 != str_eq(alpn, STR("h2")) && (alpn.n || c->conf.h2))
+                        r = -EPROTO;
+                if (r) {
+                        conn_free(io);
+                        io = NULL;
+                }
+        }
+        fiber_restore_deadline(old);
+        *ret = io;
+        return r;
+}
+
+/* A connection for one exchange. fresh = not one that rested. */
+static int acquire(struct http_client *c, bool fresh, bool ask, struct pooled **ret)
+{
+        struct pooled *p;
+        for (;;) {
+                p = fresh ? NULL : take_idle(c, ask);
+                if (p) {
+                        *ret = p;
+                        return 0;
+                }
+                if (c->n_conns < c->conf.max_conns)
+                        break;
+                if (fresh && c->n_idle) {
+                        idle_drop(list_entry(c->idle.prev, struct pooled, link));
+                        continue;
+                }
+                int r = cond_wait(&c->freed);
+                if (r)
+                        return r;
+        }
+        p = calloc(1, sizeof(*p));
+        if (!p)
+                return -ENOMEM;
+        c->n_conns++;
+        p->client = c;
+        int r = dial(c, &p->io);
+        if (r) {
+                drop(p);
+                return r;
+        }
+        *ret = p;
+        return 0;
+}
+
+/* ---- HTTP/2 sessions ---- */
+
+static void session_closed(struct h2_conn *h2, int err)
+{
+        struct session *s = h2_conn_owner(h2);
+        struct http_client *c = s->client;
+        list_del(&s->link);
+        free(s);
+        c->n_conns--;
+        cond_broadcast(&c->freed);
+}
+
+static void session_room(struct h2_conn *h2)
+{
+        struct session *s = h2_conn_owner(h2);
+        cond_broadcast(&s->client->freed);
+}
+
+static int session_new(struct http_client *c)
+{
+        struct conn *io;
+        struct session *s = calloc(1, sizeof(*s));
+        if (!s)
+                return -ENOMEM;
+        c->dialling_h2 = true;
+        int r = dial(c, &io);
+        c->dialling_h2 = false;
+        cond_broadcast(&c->freed);
+        if (r) {
+                free(s);
+                return r;
+        }
+        s->client = c;
+        list_add_tail(&c->h2, &s->link);
+        c->n_conns++;
+        struct h2_conf conf = {.max_header_list = (uint32_t)c->conf.max_header_bytes, .on_close = session_closed,
+                               .on_room = session_room, .owner = s};
+        s->h2 = h2_conn_new(io, &conf);
+        if (!s->h2) {
+                list_del(&s->link);
+                c->n_conns--;
+                free(s);
+                return -ENOMEM;
+        }
+        return 0;
+}
+
+static struct h2_conn *session_find(struct http_client *c)
+{
+        list_for_each(l, &c->h2) {
+                struct session *s = list_entry(l, struct session, link);
+                if (s->h2 && h2_conn_is_usable(s->h2) && h2_conn_has_room(s->h2))
+                        return s->h2;
+        }
+        return NULL;
+}
+
+static int session_get(struct http_client *c, struct h2_conn **ret)
+{
+        while (!(*ret = session_find(c))) {
+                int r;
+                if (!c->dialling_h2 && c->n_conns < c->conf.max_conns)
+                        r = session_new(c);
+                else
+                        r = cond_wait(&c->freed);
+                if (r)
+                        return r;
+        }
+        return 0;
+}
+
+static int start_h2(struct exchange *e)
+{
+        struct http_client *c = e->client;
+        struct h2_conn *h2;
+        struct http_headers h = {0};
+        struct str authority = str_of(c->authority);
+        int r = session_get(c, &h2);
+        if (r)
+                return r;
+        for (size_t i = 0; i < e->n_h; i++) {
+                struct str name = e->h[i].name;
+                enum http1_field kind = http1_field_kind(name);
+                if (kind == HTTP1_HOST)
+                        authority = e->h[i].value;
+                else if ((kind == HTTP1_PLAIN || kind == HTTP1_DATE) && http1_is_token(name) && !str_ieq(name, STR("Keep-Alive")) &&
+                         !str_ieq(name, STR("Upgrade")) && http_headers_add(&h, e->arena, name, e->h[i].value))
+                        return -ENOMEM;
+        }
+        int64_t length = e->has_body_now ? (int64_t)e->body_now.n : e->length;
+        if (length > 0) {
+                char *text = arena_printf(e->arena, "%lld", (long long)length);
+                if (!text || http_headers_add(&h, e->arena, STR("content-length"), str_of(text)))
+                        return -ENOMEM;
+        }
+        e->stream = h2_open(h2, e->method, c->conf.tls ? STR("https") : STR("http"), authority, e->target, h.v, h.n, length == 0, &r);
+        if (!e->stream)
+                return r;
+        if (e->has_body_now && e->body_now.n)
+                h2_send(e->stream, e->body_now.p, e->body_now.n, true); /* an error comes back with the response */
+        return 0;
+}
+
+/* ---- HTTP/1 requests ---- */
+
+static bool is_idempotent(struct str m)
+{
+        static const struct str list[] = {STR("GET"), STR("HEAD"), STR("PUT"), STR("DELETE"), STR("OPTIONS"), STR("TRACE")};
+        for (size_t i = 0; i < sizeof(list) / sizeof(*list); i++)
+                if (str_eq(m, list[i]))
+                        return true;
+        return false;
+}
+
+static bool can_send_again(const struct exchange *e)
+{
+        return !e->sent_again && (e->has_body_now || e->length == 0);
+}
+
+/* Methods that seldom have a body say so by silence. */
+static bool tells_empty(struct str m)
+{
+        return str_eq(m, STR("POST")) || str_eq(m, STR("PUT")) || str_eq(m, STR("PATCH"));
+}
+
+static int send_head(struct exchange *e)
+{
+        struct buf *o = &e->conn->io->out;
+        bool has_host = false;
+        buf_reserve(o, 512);
+        buf_adds(o, e->method);
+        buf_addc(o, ' ');
+        buf_adds(o, e->target);
+        buf_adds(o, STR(" HTTP/1.1\r\n"));
+        for (size_t i = 0; i < e->n_h; i++)
+                has_host |= http1_field_kind(e->h[i].name) == HTTP1_HOST;
+        if (!has_host)
+                http1_put_header(o, STR("Host"), str_of(e->client->authority));
+        for (size_t i = 0; i < e->n_h; i++) {
+                enum http1_field kind = http1_field_kind(e->h[i].name);
+                if (kind == HTTP1_PLAIN || kind == HTTP1_DATE || kind == HTTP1_HOST)
+                        http1_put_header(o, e->h[i].name, e->h[i].value);
+        }
+        int64_t length = e->has_body_now ? (int64_t)e->body_now.n : e->length;
+        e->chunked = length < 0;
+        if (e->chunked) {
+                buf_adds(o, STR("Transfer-Encoding: chunked\r\n"));
+        } else if (length || tells_empty(e->method)) {
+                buf_adds(o, STR("Content-Length: "));
+                http1_put_uint(o, (uint64_t)length);
+                buf_adds(o, STR("\r\n"));
+        }
+        buf_adds(o, STR("\r\n"));
+        if (o->failed)
+                return -ENOMEM;
+        conn_flush_soon(e->conn->io);
+        e->sent = length == 0 || e->has_body_now;
+        return 0;
+}
+
+static int start_h1(struct exchange *e, bool fresh)
+{
+        bool ask = !(is_idempotent(e->method) && (e->has_body_now || e->length == 0));
+        int r = acquire(e->client, fresh, ask, &e->conn);
+        if (r)
+                return r;
+        e->scanned = 0;
+        r = send_head(e);
+        if (!r && e->has_body_now)
+                conn_write(e->conn->io, e->body_now.p, e->body_now.n); /* an error comes back with the response */
+        if (r) {
+                drop(e->conn);
+                e->conn = NULL;
+        }
+        return r;
+}
+
+static bool is_target(struct str s)
+{
+        for (size_t i = 0; i < s.n; i++)
+                if ((unsigned char)s.p[i] <= ' ' || s.p[i] == 127)
+                        return false;
+        return s.n > 0;
+}
+
+int http_client_start(struct http_client *c, struct arena *a, struct str method, struct str target,
+                      const struct http_header *h, size_t n, int64_t length, struct str body_now, struct http_exchange **ret)
+{
+        if (!http1_is_token(method) || !is_target(target))
+                return -EINVAL;
+        struct exchange *e = arena_new(a, struct exchange);
+        if (!e)
+                return -ENOMEM;
+        e->client = c;
+        e->arena = a;
+        e->method = method;
+        e->target = target;
+        e->h = h;
+        e->n_h = n;
+        e->length = length;
+        e->body_now = body_now;
+        e->has_body_now = body_now.p != NULL;
+        e->x.content_length = -1;
+        e->x.impl = e;
+        c->n_running++;
+        int r = c->conf.h2 ? start_h2(e) : start_h1(e, false);
+        if (r) {
+                c->n_running--;
+                return r;
+        }
+        *ret = &e->x;
+        return 0;
+}
+
+int http_exchange_write(struct http_exchange *x, struct str data)
+{
+        struct exchange *e = priv(x);
+        if (e->has_body_now || e->sent)
+                return -EINVAL;
+        if (!data.n)
+                return 0;
+        if (e->length >= 0) {
+                if ((uint64_t)e->length < data.n)
+                        return -EMSGSIZE;
+                e->length -= (int64_t)data.n;
+        }
+        if (e->stream)
+                return h2_write(e->stream, data.p, data.n);
+        struct conn *io = e->conn->io;
+        if (e->chunked)
+                http1_put_chunk_size(&io->out, data.n);
+        int r = conn_write(io, data.p, data.n);
+        if (!r && e->chunked)
+                r = buf_adds(&io->out, STR("\r\n"));
+        return r ? r : conn_throttle(io);
+}
+
+int http_exchange_end(struct http_exchange *x)
+{
+        struct exchange *e = priv(x);
+        if (e->has_body_now || e->sent)
+                return 0;
+        if (e->length > 0)
+                return -EINVAL;
+        e->sent = true;
+        if (e->stream)
+                return h2_send(e->stream, NULL, 0, true);
+        return e->chunked ? conn_write(e->conn->io, "0\r\n\r\n", 5) : 0;
+}
+
+/* ---- responses ---- */
+
+static void take_head(struct exchange *e, const struct http1_head *h)
+{
+        enum http1_body_kind kind = http1_body_of_response(h, e->method);
+        http1_body_init(&e->body, kind, h->content_length > 0 ? (uint64_t)h->content_length : 0, e->arena);
+        e->keep_alive = h->keep_alive && kind != HTTP1_BODY_TO_END;
+        e->x.status = h->status;
+        e->x.headers = h->headers;
+        e->x.content_length = h->content_length >= 0 ? h->content_length : kind == HTTP1_BODY_NONE ? 0 : -1;
+        e->answered = true;
+}
+
+/* One head off the input. 1 = read, 0 = more is needed, <0. */
+static int read_head(struct exchange *e)
+{
+        struct buf *in = &e->conn->io->in;
+        struct http1_head h = {.response = true};
+        ssize_t n = http1_head_scan(buf_str(in), &e->scanned, e->client->conf.max_header_bytes);
+        if (n <= 0)
+                return (int)n;
+        struct str text = arena_str(e->arena, str_n(in->p + in->off, (size_t)n));
+        int r = text.p ? http1_head_parse(&h, e->arena, text) : -ENOMEM;
+        if (r)
+                return r;
+        buf_consume(in, (size_t)n);
+        e->scanned = 0;
+        if (h.status == 101)
+                return -EPROTO;
+        if (h.status >= 200)
+                take_head(e, &h);
+        return 1;
+}
+
+static int response_h1(struct exchange *e)
+{
+        for (;;) {
+                struct conn *io = e->conn->io;
+                int r = read_head(e);
+                if (r < 0 || e->answered)
+                        return r < 0 ? r : 0;
+                if (r == 1)
+                        continue;
+                r = conn_read(io);
+                if (r == 1)
+                        continue;
+                bool silent = !buf_len(&io->in) && (r == 0 || r == -ECONNRESET || r == -EPIPE);
+                if (!silent || !e->conn->used || !can_send_again(e) || !is_idempotent(e->method))
+                        return r ? r : -ECONNRESET;
+                e->sent_again = true;
+                drop(e->conn);
+                e->conn = NULL;
+                r = start_h1(e, true);
+                if (r)
+                        return r;
+        }
+}
+
+static int64_t length_of(const struct http_headers *h)
+{
+        struct str v = http_headers_get(h, "content-length");
+        int64_t n = 0;
+        if (!v.n || v.n > 18)
+                return -1;
+        for (size_t i = 0; i < v.n; i++) {
+                if (v.p[i] < '0' || v.p[i] > '9')
+                        return -1;
+                n = n * 10 + (v.p[i] - '0');
+        }
+        return n;
+}
+
+static int response_h2(struct exchange *e)
+{
+        int r;
+        while ((r = h2_wait_headers(e->stream)) == -ENETRESET && can_send_again(e)) {
+                e->sent_again = true;
+                h2_release(e->stream);
+                e->stream = NULL;
+                r = start_h2(e);
+                if (r)
+                        return r;
+        }
+        if (r)
+                return r;
+        e->x.status = e->stream->status;
+        e->x.headers = e->stream->headers;
+        e->x.content_length = length_of(&e->x.headers);
+        e->answered = true;
+        return 0;
+}
+
+int http_exchange_response(struct http_exchange *x)
+{
+        struct exchange *e = priv(x);
+        if (e->answered || e->error)
+                return e->error;
+        int r = e->client->conf.h2 ? response_h2(e) : response_h1(e);
+        if (r && r != -ETIMEDOUT)
+                e->error = r;
+        return r;
+}
+
+static ssize_t read_h2(struct exchange *e, void *p, size_t n)
+{
+        ssize_t got = h2_read(e->stream, p, n);
+        if (got == 0)
+                e->x.trailers = e->stream->trailers;
+        return got;
+}
+
+ssize_t http_exchange_read(struct http_exchange *x, void *p, size_t n)
+{
+        struct exchange *e = priv(x);
+        int r = http_exchange_response(x);
+        if (r)
+                return r;
+        if (e->stream)
+                return read_h2(e, p, n);
+        struct conn *io = e->conn->io;
+        for (;;) {
+                ssize_t got = http1_body_read(&e->body, &io->in, p, n);
+                if (got != -EAGAIN) {
+                        if (e->body.done)
+                                x->trailers = e->body.trailers;
+                        if (got < 0)
+                                e->error = (int)got;
+                        return got;
+                }
+                r = conn_read(io);
+                if (r == 0 && e->body.kind == HTTP1_BODY_TO_END) {
+                        e->body.done = true;
+                        return 0;
+                }
+                if (r <= 0)
+                        return r ? r : -ECONNRESET;
+        }
+}
+
+int http_exchange_body(struct http_exchange *x, struct arena *a, size_t max, struct str *ret)
+{
+        size_t cap = 0, n = 0;
+        char *p = NULL;
+        int r = http_exchange_response(x);
+        if (r)
+                return r;
+        if (x->content_length > 0 && (uint64_t)x->content_length > max && !str_eq(priv(x)->method, STR("HEAD")))
+                return -EMSGSIZE;
+        for (;;) {
+                if (n == cap) {
+                        size_t want = cap ? cap * 2 : x->content_length >= 0 ? (size_t)x->content_length : BODY_STEP_BYTES;
+                        want = want < max ? want + 1 : max + 1; /* one more finds the end, or that there is too much */
+                        if (n > max)
+                                return -EMSGSIZE;
+                        char *q = arena_grow(a, p, n, want);
+                        if (!q)
+                                return -ENOMEM;
+                        p = q;
+                        cap = want;
+                }
+                ssize_t got = http_exchange_read(x, p + n, cap - n);
+                if (got < 0)
+                        return (int)got;
+                if (got == 0) {
+                        *ret = str_n(p, n);
+                        return n > max ? -EMSGSIZE : 0;
+                }
+                n += (size_t)got;
+        }
+}
+
+void http_exchange_close(struct http_exchange *x)
+{
+        if (!x)
+                return;
+        struct exchange *e = priv(x);
+        struct http_client *c = e->client;
+        c->n_running--;
+        if (e->stream)
+                h2_release(e->stream);
+        if (!e->conn)
+                return;
+        struct conn *io = e->conn->io;
+        if (e->answered && !e->error && e->body.done && e->sent && e->keep_alive && !io->eof && !io->error && !io->write_error &&
+            !buf_len(&io->in))
+                put_back(e->conn);
+        else
+                drop(e->conn);
+}
+
+/* ---- the client ---- */
+
+static char *copy(struct str s)
+{
+        return strndup(s.p ? s.p : "", s.n);
+}
+
+/* "unix:…" has no host of its own. */
+static struct str host_of(struct str target, bool with_port)
+{
+        if (str_has_prefix(target, STR("unix")) && !str_has_prefix(target, STR("unix.")))
+                return STR("localhost");
+        const char *colon = target.n ? memrchr(target.p, ':', target.n) : NULL;
+        struct str host = with_port || !colon ? target : str_n(target.p, (size_t)(colon - target.p));
+        if (!with_port && host.n > 1 && host.p[0] == '[')
+                host = str_n(host.p + 1, host.n - 2);
+        return host;
+}
+
+int http_client_new(struct http_client **ret, const struct http_client_conf *conf)
+{
+        struct http_client *c = calloc(1, sizeof(*c));
+        if (!c)
+                return -ENOMEM;
+        c->conf = *conf;
+        c->conf.max_conns = conf->max_conns ? conf->max_conns : DEFAULT_CONNS;
+        c->conf.max_idle = conf->max_idle ? conf->max_idle : DEFAULT_IDLE;
+        c->conf.connect_timeout_s = conf->connect_timeout_s > 0 ? conf->connect_timeout_s : DEFAULT_CONNECT_S;
+        c->conf.max_header_bytes = conf->max_header_bytes ? conf->max_header_bytes : DEFAULT_HEADER_BYTES;
+        c->conf.tls = conf->tls ? tls_context_ref(conf->tls) : NULL;
+        c->target = copy(conf->target);
+        c->authority = copy(conf->authority.n ? conf->authority : host_of(conf->target, true));
+        c->server_name = copy(conf->server_name.n ? conf->server_name : host_of(conf->target, false));
+        list_init(&c->idle);
+        list_init(&c->h2);
+        cond_init(&c->freed);
+        timer_init(&c->sweep, on_sweep);
+        if (!c->target || !c->authority || !c->server_name) {
+                http_client_free(c);
+                return -ENOMEM;
+        }
+        *ret = c;
+        return 0;
+}
+
+void http_client_free(struct http_client *c)
+{
+        if (!c)
+                return;
+        must(!c->n_running);
+        timer_stop(&c->sweep);
+        while (c->n_idle)
+                idle_drop(list_entry(c->idle.next, struct pooled, link));
+        list_for_each_safe(l, next, &c->h2)
+                h2_conn_close(list_entry(l, struct session, link)->h2, 0);
+        if (c->conf.tls)
+                tls_context_unref(c->conf.tls);
+        free(c->target);
+        free(c->authority);
+        free(c->server_name);
+        free(c);
+}
