@@ -12,7 +12,17 @@
 
 enum { JSON_MAX_DEPTH = 256, JSON_DOUBLE_BYTES = 40 };
 
-enum json_type { JSON_ERROR = -1, JSON_END = 0, JSON_NULL, JSON_FALSE, JSON_TRUE, JSON_NUMBER, JSON_STRING, JSON_ARRAY, JSON_OBJECT };
+enum json_type {
+        JSON_ERROR = -1,
+        JSON_END = 0,
+        JSON_NULL,
+        JSON_FALSE,
+        JSON_TRUE,
+        JSON_NUMBER,
+        JSON_STRING,
+        JSON_ARRAY,
+        JSON_OBJECT
+};
 
 struct json_reader {
         struct str in;

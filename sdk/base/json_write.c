@@ -159,39 +159,45 @@ void json_int(struct json_writer *w, int64_t v)
         json_uint(w, v < 0 ? 0 - (uint64_t)v : (uint64_t)v);
 }
 
-size_t json_format_double(char out[JSON_DOUBLE_BYTES], double v, bool single)
+/* The fewest digits that read back as |v| = 0.d1d2d3... * 10^(exponent + 1). Returns their number. */
+static int shortest_digits(double v, bool single, char digits[20], int *exponent)
 {
-        char e[40], *digits = e + (v < 0 || (v == 0 && signbit(v))), *p = out;
+        char e[40]; /* "d.ddde+xx" */
         /* 15 digits (6 in a float) are always kept and trailing zeros go below; subnormal numbers hold fewer. */
-        int precision = fabs(v) < (single ? (double)FLT_MIN : DBL_MIN) ? 0 : single ? 5 : 14;
+        int precision = v < (single ? (double)FLT_MIN : DBL_MIN) ? 0 : single ? 5 : 14;
         for (; precision <= 16; precision++) {
                 snprintf(e, sizeof e, "%.*e", precision, v);
                 if (single ? strtof(e, NULL) == (float)v : strtod(e, NULL) == v)
                         break;
         }
-        /* e is now "-d.ddde+xx" with the fewest digits that matter */
-        char *mark = strchr(e, 'e');
-        int exponent = atoi(mark + 1), n = 1;
-        digits[1] = digits[0]; /* digits without the point: digits[1..n] */
-        if (mark - digits > 2)
-                n = (int)(mark - digits) - 1;
-        memmove(digits, digits + 1, (size_t)n);
+        const char *mark = strchr(e, 'e');
+        int n = mark - e > 2 ? (int)(mark - e) - 1 : 1;
+        *exponent = atoi(mark + 1);
+        digits[0] = e[0];
+        memcpy(digits + 1, e + 2, (size_t)n - 1);
         while (n > 1 && digits[n - 1] == '0')
                 n--;
-        if (digits != e)
+        return n;
+}
+
+size_t json_format_double(char out[JSON_DOUBLE_BYTES], double v, bool single)
+{
+        char digits[20], *p = out;
+        int exponent, n = shortest_digits(fabs(v), single, digits, &exponent);
+        if (signbit(v))
                 *p++ = '-';
         if (exponent < -6 || exponent >= 21) {
-                p += sprintf(p, n > 1 ? "%c.%.*s" : "%c", digits[0], n - 1, digits + 1);
-                return (size_t)(p + sprintf(p, "e%+d", exponent) - out);
+                *p++ = digits[0];
+                if (n > 1)
+                        *p++ = '.';
+                memcpy(p, digits + 1, (size_t)n - 1);
+                p += n - 1;
+                return (size_t)(p - out) + (size_t)snprintf(p, 8, "e%+d", exponent);
         }
-        if (exponent < 0) {
-                p += sprintf(p, "0.%.*s%.*s", -exponent - 1, "00000", n, digits);
-                return (size_t)(p - out);
-        }
-        for (int i = 0; i < n || i <= exponent; i++) {
+        for (int i = exponent < 0 ? exponent : 0; i < n || i <= exponent; i++) { /* digit i stands for 10^(exponent - i) */
                 if (i == exponent + 1)
                         *p++ = '.';
-                *p++ = i < n ? digits[i] : '0';
+                *p++ = i >= 0 && i < n ? digits[i] : '0';
         }
         return (size_t)(p - out);
 }

@@ -35,7 +35,8 @@ const ProtobufCFieldDescriptor *pb_field(const ProtobufCMessageDescriptor *d, ui
 void *pb_new(struct arena *a, const ProtobufCMessageDescriptor *d);
 /* Where a singular field's value stands; notes that the field is set (oneof, optional). */
 void *pb_set(ProtobufCMessage *m, const ProtobufCFieldDescriptor *f);
-/* A new zeroed element at the end of a repeated field that only pb_append and pb_unpack have filled; NULL when the arena is full. */
+/* A new zeroed element at the end of a repeated field that only pb_append and pb_unpack have filled; NULL when the arena is
+ * full. */
 void *pb_append(struct arena *a, ProtobufCMessage *m, const ProtobufCFieldDescriptor *f);
 /* Packs into the arena; p is NULL when it does not fit. */
 struct str pb_pack(struct arena *a, const ProtobufCMessage *m);

@@ -1,6 +1,6 @@
 /*
- * JSON: skipping a text and walking it value by value must agree on whether it is valid; writing what was walked gives valid JSON that
- * walks to itself. Strings are also read as base64, times and durations.
+ * JSON: skipping a text and walking it value by value must agree on whether it is valid; writing what was walked gives valid JSON
+ * that walks to itself. Strings are also read as base64, times and durations.
  */
 #include <stdlib.h>
 
