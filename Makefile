@@ -3,6 +3,7 @@
 #   PROGS += name         name_SRC, name_LIBS, name_LD     -> build/MODE/bin/name
 #   PLUGINS += state.x    state.x_SRC, state.x_LD          -> build/MODE/plugins/state.x/state.x (and plugin.yaml beside it)
 #   UNIT_TESTS += name    name_SRC, name_LIBS, name_LD     -> build/MODE/tests/name, run by `make unit`
+#   TEST_PROGS += name    the same, but only built: helpers that tests start
 #   FUZZERS += name       name_SRC, name_LIBS, name_LD     -> build/fuzz/fuzz/name (clang, libFuzzer), corpus in tests/fuzz/corpus/name
 # MODE is release, debug, asan, tsan, fuzz or cover.
 MODE ?= release
@@ -43,6 +44,7 @@ LIBS :=
 PROGS :=
 PLUGINS :=
 UNIT_TESTS :=
+TEST_PROGS :=
 FUZZERS :=
 include $(sort $(wildcard */module.mk */*/module.mk))
 
@@ -114,12 +116,13 @@ endef
 $(foreach l,$(LIBS),$(eval $(call LIB_rule,$(l))))
 $(foreach p,$(PROGS),$(eval $(call PROG_rule,$(p))))
 $(foreach p,$(PLUGINS),$(eval $(call PLUGIN_rule,$(p))))
-$(foreach t,$(UNIT_TESTS),$(eval $(call TEST_rule,$(t))))
+$(foreach t,$(UNIT_TESTS) $(TEST_PROGS),$(eval $(call TEST_rule,$(t))))
 $(foreach f,$(FUZZERS),$(eval $(call FUZZ_rule,$(f))))
 
 PROG_FILES   := $(PROGS:%=$(B)/bin/%)
 PLUGIN_FILES := $(foreach p,$(PLUGINS),$(B)/plugins/$(p)/$(p))
 TEST_FILES   := $(UNIT_TESTS:%=$(B)/tests/%)
+TEST_HELPERS := $(TEST_PROGS:%=$(B)/tests/%) $(PLUGIN_FILES)
 FUZZ_FILES   := $(FUZZERS:%=$(B)/fuzz/%)
 # For plugin authors: one archive with all that a plugin links, and the public header.
 SDK_PARTS := $(call libs,$(PLUGIN_LIBS)) $(foreach l,ev boost_context protobuf-c nghttp2 wolfssl z,$(shell $(CC) -print-file-name=lib$(l).a))
@@ -150,7 +153,7 @@ test: ## install packages, build, run unit, fault and conformance tests
 	@$(MAKE) --no-print-directory all unit
 	@$(MAKE) --no-print-directory conformance
 
-unit: $(TEST_FILES) ## run the unit and fault tests
+unit: $(TEST_FILES) $(TEST_HELPERS) ## run the unit and fault tests
 	@tests/unit/run $(TEST_FILES)
 
 conformance: all ## run the black-box tests through official SDK clients
