@@ -181,9 +181,14 @@ static int find_kind(const struct yaml_node *doc, const char *kind, const char *
         struct str version = str_of(api_version);
         bool ours = str_has_prefix(version, STR("dapr.io/"));
 
-        for (size_t i = 0; ours && i < sizeof kinds / sizeof *kinds; i++) {
+        for (size_t i = 0; (ours || version.n == 0) && i < sizeof kinds / sizeof *kinds; i++) {
                 if (strcmp(kind, kinds[i].kind) != 0)
                         continue;
+                if (!ours) {
+                        log_warn(scope, "%s:%d: kind %s has no apiVersion, the document is skipped; write dapr.io/%s", doc->file,
+                                 doc->line, kind, kinds[i].versions[0]);
+                        return -1;
+                }
                 for (size_t k = 0; k < 2 && kinds[i].versions[k]; k++)
                         if (str_eqz(str_skip(version, 8), kinds[i].versions[k]))
                                 return (int)i;

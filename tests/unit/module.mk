@@ -83,3 +83,9 @@ UNIT_TESTS += http_client_test
 http_client_test_SRC := tests/unit/http_client_test.c
 http_client_test_LIBS := net base proto llhttp
 http_client_test_LD = $(NET_LD) $(BASE_LD)
+
+# plugins/state.sqlite
+UNIT_TESTS += sqlite_test
+sqlite_test_SRC := tests/unit/sqlite_test.c $(addprefix plugins/state.sqlite/,conf.c db.c writer.c)
+sqlite_test_LIBS := base
+sqlite_test_LD = -l:libsqlite3.a $(BASE_LD)
