@@ -453,7 +453,8 @@ static void unary_reply(struct call *k, struct str *msg)
         struct str extra;
         int r = call_next(k, msg);
         if (r == 0 && k->c.status.code == RPC_OK)
-                call_fail(k, RPC_INTERNAL, "cardinality violation: received no response message from non-server-streaming RPC");
+                rpc_status_set(&k->c.status, k->c.arena, RPC_INTERNAL,
+                               "cardinality violation: received no response message from non-server-streaming RPC");
         if (r <= 0) {
                 k->ended = true;
                 return;

@@ -71,7 +71,7 @@ size_t rpc_timeout_format(char out[RPC_TIMEOUT_BYTES], double seconds)
         if (!(seconds > 0))
                 return put_timeout(out, 0, 'n');
         for (size_t i = UNIT_MICRO; i < UNITS; i++) {
-                double n = ceil(seconds / units[i].seconds);
+                double n = ceil(seconds / units[i].seconds * (1 - 1e-9)); /* no unit more for a rounding error */
                 if (n < 1e8)
                         return put_timeout(out, (uint64_t)n, units[i].unit);
         }
