@@ -7,7 +7,7 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <stdlib.h>
+#include <stdio.h>
 
 #include "sdk/base/flags.h"
 
@@ -310,8 +310,11 @@ static void decode_list(struct decode *d, const struct field *f, const struct ya
                 return;
         }
         void *list = array_of(d, n->n, size ? size : 1);
-        for (const struct yaml_item *i = n->items; i && list; i = i->next)
-                list_item(d, f, i->value, path, list, count++);
+        for (const struct yaml_item *i = n->items; i && list && !d->error; i = i->next, count++) {
+                char where[160];
+                snprintf(where, sizeof where, "%.*s[%zu]", STR_FMT(path), count);
+                list_item(d, f, i->value, str_of(where), list, count);
+        }
         if (list && base && f->offset != NOWHERE) {
                 memcpy(base + f->offset, &list, sizeof list);
                 memcpy(base + f->offset_n, &count, sizeof count);

@@ -55,7 +55,7 @@ rpc_test_LD = $(NET_LD) $(BASE_LD)
 
 # kernel/opts, kernel/resources
 YAML_LD := -l:libyaml.a
-UNIT_TESTS += opts_test yaml_test resources_test
+UNIT_TESTS += opts_test yaml_test resources_test configuration_test
 opts_test_SRC := tests/unit/opts_test.c
 opts_test_LIBS := kernel base
 opts_test_LD = $(FAULT_LD) $(YAML_LD) $(BASE_LD)
