@@ -272,45 +272,35 @@ int db_migrate(struct db *db, char err[DB_ERROR_BYTES])
 
 /* ---- reading ---- */
 
-static const int8_t *b64_values(void)
-{
-        static int8_t table[256];
-        static bool made;
-        if (!made) {
-                memset(table, -1, sizeof table);
-                const char *alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-                for (int8_t i = 0; i < 64; i++)
-                        table[(unsigned char)alphabet[i]] = i;
-                made = true;
-        }
-        return table;
-}
+/* Values of base64 digits, plus one; 0 = none. */
+static const uint8_t b64_digit[256] = {
+        ['A'] = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26,
+        ['a'] = 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48, 49, 50, 51, 52,
+        ['0'] = 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, ['+'] = 63, ['/'] = 64,
+};
 
-/* Standard alphabet with padding. The number of bytes, or -1. out may hold n / 4 * 3 bytes. */
+/* Standard alphabet with padding, as the writers of the table encode, and four digits at a time: values may be large. The number
+ * of bytes, or -1. out has room for n bytes. */
 static ssize_t b64_decode(uint8_t *out, const uint8_t *in, size_t n)
 {
-        const int8_t *v = b64_values();
         uint8_t *o = out;
+        size_t pad = n < 4 || in[n - 1] != '=' ? 0 : in[n - 2] == '=' ? 2 : 1;
         if (n % 4)
                 return -1;
-        size_t pad = n && in[n - 1] == '=' ? (in[n - 2] == '=' ? 2 : 1) : 0, whole = n / 4 - (pad ? 1 : 0);
-        for (size_t i = 0; i < whole; i++, in += 4) {
-                int a = v[in[0]], b = v[in[1]], c = v[in[2]], d = v[in[3]];
-                if ((a | b | c | d) < 0)
-                        return -1;
-                *o++ = (uint8_t)(a << 2 | b >> 4);
-                *o++ = (uint8_t)(b << 4 | c >> 2);
-                *o++ = (uint8_t)(c << 6 | d);
+        for (size_t i = 0; i < n; i += 4) {
+                size_t digits = i + 4 == n ? 4 - pad : 4;
+                uint32_t v = 0;
+                for (size_t d = 0; d < 4; d++) {
+                        uint8_t digit = d < digits ? b64_digit[in[i + d]] : 1;
+                        if (!digit)
+                                return -1;
+                        v = v << 6 | (digit - 1u);
+                }
+                *o++ = (uint8_t)(v >> 16);
+                *o++ = (uint8_t)(v >> 8);
+                *o++ = (uint8_t)v;
         }
-        if (pad) {
-                int a = v[in[0]], b = v[in[1]], c = pad == 2 ? 0 : v[in[2]];
-                if ((a | b | c) < 0)
-                        return -1;
-                *o++ = (uint8_t)(a << 2 | b >> 4);
-                if (pad == 1)
-                        *o++ = (uint8_t)(b << 4 | c >> 2);
-        }
-        return o - out;
+        return o - out - (ssize_t)pad;
 }
 
 static int take_row(sqlite3_stmt *st, void *(*alloc)(void *, size_t), void *arg, struct db_get_result *out)

@@ -2,8 +2,9 @@
  * state.sqlite: values in one table of a sqlite file that the reference's component can open too, before, after or meanwhile.
  *
  * Writes go to one thread that commits together what arrives together (writer.c). A read runs here, on the loop: it takes a few
- * microseconds from the page cache, less than handing it to a thread. When the database is locked for a moment (no WAL, or
- * another process recovers it) the read goes to a worker thread, whose connection waits as busyTimeout says.
+ * microseconds from the page cache, less than handing it to a thread. Reads go to worker threads, whose connections wait as
+ * busyTimeout says, when the database is locked for a moment (no WAL, or another process recovers it), when they are large, and
+ * for a while after a read took long: then pages come from a disk, and several threads fetch them faster than one loop.
  * A database in memory has one connection, used here only.
  */
 #include <errno.h>
@@ -15,8 +16,11 @@
 
 #include "plugins/state.sqlite/writer.h"
 #include "sdk/base/json.h"
+#include "sdk/base/loop.h"
 
 enum { BULK_INLINE_MAX = 64 };
+#define SLOW_READ_S 0.001 /* such a read has waited for a disk; */
+#define SLOW_FOR_S 0.05   /* those of the next moments will, too */
 
 struct store {
         struct db_conf conf;
@@ -24,6 +28,8 @@ struct store {
         int64_t cleanup_ms;
         struct db near, write_db; /* near: reads on the loop; the only connection when conf.memory */
         struct writer *writer;    /* NULL when conf.memory */
+        double slow_until;        /* loop time: reads on workers until then */
+        double cleanup_at;        /* loop time, when conf.memory */
         pthread_mutex_t lock;     /* of the pool below */
         struct db *idle;          /* connections of worker threads */
 };
@@ -72,13 +78,17 @@ struct opening { /* runs on a worker: files are created and locked here */
 static int open_near(struct store *s, char error[DB_ERROR_BYTES])
 {
         int rc = db_open(&s->near, &s->conf, DB_READER);
-        if (!rc)
-                rc = db_prepare(&s->near);
-        if (!rc)
-                sqlite3_busy_timeout(s->near.h, 0);
-        else
-                snprintf(error, DB_ERROR_BYTES, "failed to open for reading: %.400s", s->near.error);
-        return rc ? -1 : 0;
+        if (rc) {
+                snprintf(error, DB_ERROR_BYTES, "failed to ping: %.400s", s->near.error);
+                return -1;
+        }
+        rc = db_prepare(&s->near);
+        if (rc) {
+                db_error(&s->near, rc, error);
+                return -1;
+        }
+        sqlite3_busy_timeout(s->near.h, 0);
+        return 0;
 }
 
 static int open_database(void *arg)
@@ -259,9 +269,25 @@ static int read_on_worker(void *arg)
         return rc;
 }
 
+/* On the loop. SQLITE_BUSY = better on a worker. */
+static int read_here(struct read_job *j)
+{
+        struct store *s = j->s;
+        double began = loop_now_exact();
+        if (s->conf.memory)
+                return read_all(j, &s->near);
+        if (j->n > BULK_INLINE_MAX || began < s->slow_until)
+                return SQLITE_BUSY;
+        int rc = read_all(j, &s->near);
+        double ended = loop_now_exact();
+        if (ended - began > SLOW_READ_S * (double)j->n)
+                s->slow_until = ended + SLOW_FOR_S;
+        return rc;
+}
+
 static int run_read(struct read_job *j)
 {
-        int rc = j->n <= BULK_INLINE_MAX || j->s->conf.memory ? read_all(j, &j->s->near) : SQLITE_BUSY;
+        int rc = read_here(j);
         if (is_busy(rc) && !j->s->conf.memory)
                 rc = dapr_work(read_on_worker, j);
         if (rc < 0 || rc == SQLITE_NOMEM)
@@ -329,7 +355,14 @@ static void delete_op(const struct dapr_delete *in, struct write_op *op)
 
 static int write_run(struct store *s, struct write_req *req)
 {
-        return s->writer ? writer_run(s->writer, req) : writer_run_here(&s->near, req);
+        if (s->writer)
+                return writer_run(s->writer, req);
+        if (s->cleanup_ms && loop_now() >= s->cleanup_at) {
+                int64_t rows;
+                db_cleanup(&s->near, 0, &rows);
+                s->cleanup_at = loop_now() + (double)s->cleanup_ms / 1000;
+        }
+        return writer_run_here(&s->near, req);
 }
 
 /* Runs the operations as one request and says what the first failure was. */
