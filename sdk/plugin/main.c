@@ -259,7 +259,7 @@ int dapr_plugin_main(int argc, char **argv, const struct dapr_plugin *p)
 {
         struct runtime rt = {.plugin = p};
         struct control c = {.rt = &rt};
-        struct rpc_server_conf conf = {.name = p->name, .max_recv_bytes = -1, .max_streams = 100000, .reflection = true};
+        struct rpc_server_conf conf = {.name = p->name, .max_recv_bytes = -1, .max_streams = 100000, .reflection = rpc_reflection};
         const char *socket_path = NULL;
 
         int stop = arguments(argc, argv, p, &socket_path);

@@ -2,7 +2,6 @@
 #ifndef TESTS_FAULT_FAULT_H
 #define TESTS_FAULT_FAULT_H
 
-#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 
@@ -16,7 +15,7 @@ struct fault {
         struct super_conf conf;
         struct super_tuning tuning;
         struct arena arena;
-        char exe_dir[PATH_MAX]; /* so that <exe_dir>/../plugins is the build's */
+        char exe_dir[512];       /* so that <exe_dir>/../plugins is the build's */
         char dir[64];           /* temporary; may hold plugin folders */
         int children;
 };
@@ -37,7 +36,7 @@ static inline int fault_children(void)
 static inline void fault_init(struct fault *f)
 {
         *f = (struct fault){.children = fault_children()};
-        ck_assert(readlink("/proc/self/exe", f->exe_dir, sizeof f->exe_dir - 1) > 0);
+        ck_assert(readlink("/proc/self/exe", f->exe_dir, sizeof f->exe_dir - 1) > 0); /* zeroed: ends with NUL */
         *strrchr(f->exe_dir, '/') = '\0'; /* build/MODE/tests */
         strcpy(f->dir, "/tmp/fault.XXXXXX");
         ck_assert(mkdtemp(f->dir) != NULL);
