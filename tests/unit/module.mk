@@ -89,3 +89,12 @@ UNIT_TESTS += sqlite_test
 sqlite_test_SRC := tests/unit/sqlite_test.c $(addprefix plugins/state.sqlite/,conf.c db.c writer.c)
 sqlite_test_LIBS := base
 sqlite_test_LD = -l:libsqlite3.a $(BASE_LD)
+
+# kernel/blocks: state, secrets
+UNIT_TESTS += state_key_test state_json_test
+state_key_test_SRC := tests/unit/state_key_test.c $(addprefix kernel/blocks/,state_key.c encryption.c)
+state_key_test_LIBS := base
+state_key_test_LD = $(NET_LD) $(BASE_LD)
+state_json_test_SRC := tests/unit/state_json_test.c
+state_json_test_LIBS := kernel plugin net base proto llhttp
+state_json_test_LD = $(NET_LD) $(YAML_LD) $(BASE_LD)
