@@ -10,7 +10,7 @@
 #include <errno.h>
 
 #include "kernel/blocks/state.h"
-#include "sdk/plugin/wire.h"
+#include "sdk/base/wire.h"
 
 /* ---- writing ---- */
 

@@ -1,5 +1,5 @@
 /*
- * Hot messages of state stores by hand (wire.h). Field numbers: proto/dapr/proto/components/v1/state.proto, named beside use.
+ * Hot messages of state stores by hand (sdk/base/wire.h). Field numbers: proto/dapr/proto/components/v1/state.proto, named beside use.
  */
 #include "sdk/plugin/state_codec.h"
 
@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #include "sdk/base/flags.h"
-#include "sdk/plugin/wire.h"
+#include "sdk/base/wire.h"
 
 /* ---- reading ---- */
 

@@ -96,5 +96,5 @@ state_key_test_SRC := tests/unit/state_key_test.c $(addprefix kernel/blocks/,sta
 state_key_test_LIBS := base
 state_key_test_LD = $(NET_LD) $(BASE_LD)
 state_json_test_SRC := tests/unit/state_json_test.c
-state_json_test_LIBS := kernel plugin net base proto llhttp
+state_json_test_LIBS := kernel net base proto llhttp
 state_json_test_LD = $(NET_LD) $(YAML_LD) $(BASE_LD)

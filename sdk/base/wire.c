@@ -1,5 +1,5 @@
 /* Reading one field; groups (wire types 3 and 4) do not exist in proto3 and are refused. */
-#include "sdk/plugin/wire.h"
+#include "sdk/base/wire.h"
 
 enum { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_32 = 5 };
 

@@ -1,10 +1,10 @@
 /*
  * The protobuf wire format by hand, for messages of the hot paths only (a state store's Get, Set, Delete and what holds them):
- * straight from the bytes into the SDK's structs and back, without a tree of messages in between. All other messages go
- * through protobuf-c. Sources: https://protobuf.dev/programming-guides/encoding/, field numbers from proto/dapr/proto/components/v1.
+ * straight from the bytes into structs and back, without a tree of messages in between. All other messages go through
+ * protobuf-c. Source: https://protobuf.dev/programming-guides/encoding/.
  */
-#ifndef SDK_PLUGIN_WIRE_H
-#define SDK_PLUGIN_WIRE_H
+#ifndef SDK_BASE_WIRE_H
+#define SDK_BASE_WIRE_H
 
 #include <stdbool.h>
 #include <stdint.h>
