@@ -107,8 +107,10 @@ static int check_secret_scopes(struct configuration *c, const char **ret_err)
                         *ret_err = arena_printf(&c->arena, "defaultAccess %s can be either allow or deny", s->default_access);
                         return -EINVAL;
                 }
-                qsort(s->allowed, s->n_allowed, sizeof *s->allowed, by_text);
-                qsort(s->denied, s->n_denied, sizeof *s->denied, by_text);
+                if (s->n_allowed)
+                        qsort(s->allowed, s->n_allowed, sizeof *s->allowed, by_text);
+                if (s->n_denied)
+                        qsort(s->denied, s->n_denied, sizeof *s->denied, by_text);
         }
         return 0;
 }

@@ -11,37 +11,76 @@
 #include "sdk/base/yaml_float.h"
 #include "sdk/base/json.h"
 
+struct member { /* of a map */
+        struct str key;
+        const struct yaml_node *value;
+        size_t at; /* its place in the text */
+};
 struct level { /* one open map or list */
-        const struct yaml_item **sorted; /* of a map */
-        const struct yaml_item *next;    /* of a list */
+        const struct member *members;
+        const struct yaml_item *next; /* of a list */
         size_t at, n;
         bool is_map;
 };
 
-static int compare_keys(const void *pa, const void *pb)
+static int compare_members(const void *pa, const void *pb)
 {
-        const struct yaml_item *const *a = pa, *const *b = pb;
-        struct str x = (*a)->key->text, y = (*b)->key->text;
-        int c = memcmp(x.p, y.p, x.n < y.n ? x.n : y.n);
-        return c ? c : x.n < y.n ? -1 : x.n > y.n;
+        const struct member *a = pa, *b = pb;
+        size_t n = a->key.n < b->key.n ? a->key.n : b->key.n;
+        int c = n ? memcmp(a->key.p, b->key.p, n) : 0;
+        if (c == 0)
+                c = (a->key.n > b->key.n) - (a->key.n < b->key.n);
+        return c ? c : a->at < b->at ? -1 : 1;
 }
 
-static int open_level(struct arena *a, struct level *l, const struct yaml_node *n, struct json_writer *w)
+/* Sorted; of keys that are the same as text (10 and 0xa) the last counts. */
+static int sort_members(struct arena *a, struct level *l, const struct yaml_node *map, enum yaml_schema schema)
 {
-        *l = (struct level){.next = n->items, .n = n->n, .is_map = n->kind == YAML_MAP};
-        if (!l->is_map) {
-                json_array_begin(w);
-                return 0;
-        }
-        json_object_begin(w);
-        l->sorted = arena_alloc(a, n->n * sizeof(void *));
-        if (!l->sorted)
+        struct member *m = arena_alloc(a, map->n * sizeof *m);
+        size_t n = 0;
+
+        if (!m)
                 return -ENOMEM;
-        size_t k = 0;
-        for (const struct yaml_item *i = n->items; i; i = i->next)
-                l->sorted[k++] = i;
-        qsort(l->sorted, n->n, sizeof(void *), compare_keys);
+        for (const struct yaml_item *i = map->items; i; i = i->next, n++) {
+                m[n] = (struct member){.value = i->value, .at = n};
+                int r = yaml_string(a, i->key, schema, &m[n].key);
+                if (r || !m[n].key.p)
+                        return r ? r : -EINVAL;
+        }
+        qsort(m, n, sizeof *m, compare_members);
+        for (size_t i = 0; i < n; i++) {
+                if (l->n && str_eq(m[l->n - 1].key, m[i].key))
+                        l->n--;
+                m[l->n++] = m[i];
+        }
+        l->members = m;
         return 0;
+}
+
+static int open_level(struct arena *a, struct level *l, const struct yaml_node *n, enum yaml_schema schema, struct json_writer *w)
+{
+        *l = (struct level){.next = n->items, .is_map = n->kind == YAML_MAP};
+        if (l->is_map) {
+                json_object_begin(w);
+                return sort_members(a, l, n, schema);
+        }
+        l->n = n->n;
+        json_array_begin(w);
+        return 0;
+}
+
+/* The next node of a level that is not used up; writes its key. */
+static const struct yaml_node *next_of(struct level *l, struct json_writer *w)
+{
+        if (l->is_map) {
+                const struct member *m = &l->members[l->at++];
+                json_key(w, m->key);
+                return m->value;
+        }
+        const struct yaml_node *n = l->next->value;
+        l->next = l->next->next;
+        l->at++;
+        return n;
 }
 
 static int write_scalar(struct arena *a, const struct yaml_node *n, enum yaml_schema schema, struct json_writer *w)
@@ -78,18 +117,6 @@ static int write_scalar(struct arena *a, const struct yaml_node *n, enum yaml_sc
         return -EINVAL;
 }
 
-static int write_key(struct arena *a, const struct yaml_node *key, enum yaml_schema schema, struct json_writer *w)
-{
-        struct str text;
-        int r = yaml_string(a, key, schema, &text);
-        if (r)
-                return r;
-        if (!text.p)
-                return -EINVAL;
-        json_key(w, text);
-        return 0;
-}
-
 static int write_tree(struct arena *a, const struct yaml_node *n, enum yaml_schema schema, struct json_writer *w)
 {
         struct level *stack = arena_alloc(a, (YAML_MAX_DEPTH + 1) * sizeof *stack);
@@ -102,7 +129,7 @@ static int write_tree(struct arena *a, const struct yaml_node *n, enum yaml_sche
                 if (n->kind == YAML_SCALAR)
                         r = write_scalar(a, n, schema, w);
                 else if (depth <= YAML_MAX_DEPTH)
-                        r = open_level(a, &stack[depth++], n, w);
+                        r = open_level(a, &stack[depth++], n, schema, w);
                 else
                         r = -EINVAL;
                 if (r)
@@ -115,14 +142,7 @@ static int write_tree(struct arena *a, const struct yaml_node *n, enum yaml_sche
                 }
                 if (!depth)
                         return 0;
-                struct level *l = &stack[depth - 1];
-                const struct yaml_item *i = l->is_map ? l->sorted[l->at] : l->next;
-                l->at++;
-                if (!l->is_map)
-                        l->next = i->next;
-                else if ((r = write_key(a, i->key, schema, w)))
-                        return r;
-                n = i->value;
+                n = next_of(&stack[depth - 1], w);
         }
 }
 

@@ -13,3 +13,8 @@ pb_fuzz_LD = $(BASE_LD)
 pbjson_fuzz_SRC := tests/fuzz/pbjson_fuzz.c
 pbjson_fuzz_LIBS := base proto
 pbjson_fuzz_LD = $(BASE_LD)
+
+FUZZERS += yaml_fuzz
+yaml_fuzz_SRC := tests/fuzz/yaml_fuzz.c
+yaml_fuzz_LIBS := kernel base
+yaml_fuzz_LD = -l:libyaml.a $(BASE_LD)

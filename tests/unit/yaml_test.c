@@ -131,6 +131,7 @@ END_TEST
 START_TEST(keys_become_text_and_are_sorted)
 {
         json_is("{10: a, 9: b, true: c, 1.50: d, '~': e}", "{\"1.5\":\"d\",\"10\":\"a\",\"9\":\"b\",\"true\":\"c\",\"~\":\"e\"}");
+        json_is("{0xa: old, b: 1, 10: new}", "{\"10\":\"new\",\"b\":1}");
         ck_assert_str_eq(to_json(read_ok("{~: 1}"), YAML_1_1), "error -22");
 }
 END_TEST
