@@ -18,7 +18,7 @@ ifdef CI
 WARN   += -Werror
 endif
 HARDEN := -fstack-protector-strong -fPIE -ffunction-sections -fdata-sections
-LDHARD := -pie -Wl,-z,relro,-z,now -Wl,--gc-sections -Wl,--as-needed
+LDHARD := -pie -Wl,-z,relro,-z,now,-z,pack-relative-relocs -Wl,--gc-sections -Wl,--as-needed
 INC    := -I. -I$(GEN) -Isdk/include -isystem /usr/share/include/llhttp
 CC     ?= gcc
 ifeq ($(MODE),release)
