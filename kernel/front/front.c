@@ -336,7 +336,7 @@ static int grpc_new(struct front *f, struct rpc_server **ret, struct grpc_door *
                                        .unknown_arg = d,
                                        .intercept = grpc_door_intercept,
                                        .intercept_arg = d,
-                                       .reflection = true};
+                                       .reflection = rpc_reflection};
         int r = rpc_server_new(ret, &conf);
 
         if (r == 0 && d->n)
