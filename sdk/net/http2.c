@@ -522,6 +522,9 @@ static int send_body(nghttp2_session *ng, nghttp2_frame *f, const uint8_t *head,
 static int on_frame_sent(nghttp2_session *ng, const nghttp2_frame *f, void *user)
 {
         struct h2_conn *c = user;
+        /* The ping that tells when the peer has read our notice; nghttp2 would send it before the notice. */
+        if (f->hd.type == NGHTTP2_GOAWAY && c->drain_at && !c->final_goaway)
+                return nghttp2_submit_ping(ng, NGHTTP2_FLAG_NONE, (const uint8_t *)"draining");
         if (f->hd.type != NGHTTP2_DATA && f->hd.type != NGHTTP2_HEADERS)
                 return 0;
         c->strikes = 0;
@@ -986,7 +989,6 @@ void h2_conn_goaway(struct h2_conn *c)
         c->going_away = true;
         if (c->conf.server) {
                 nghttp2_submit_shutdown_notice(c->ng);
-                nghttp2_submit_ping(c->ng, NGHTTP2_FLAG_NONE, (const uint8_t *)"draining");
                 c->drain_at = loop_now() + DRAIN_ACK_S;
                 tick_start(c);
         } else {

@@ -98,3 +98,7 @@ state_key_test_LD = $(NET_LD) $(BASE_LD)
 state_json_test_SRC := tests/unit/state_json_test.c
 state_json_test_LIBS := kernel net base proto llhttp
 state_json_test_LD = $(NET_LD) $(YAML_LD) $(BASE_LD)
+UNIT_TESTS += tls_test
+tls_test_SRC := tests/unit/tls_test.c
+tls_test_LIBS := net base proto llhttp
+tls_test_LD = $(NET_LD) $(BASE_LD)
