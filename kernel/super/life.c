@@ -141,10 +141,25 @@ static int open_socket(struct plugin *p)
         return p->listen_fd < 0 ? p->listen_fd : 0;
 }
 
+/* All of daprd's but what belongs to itself: its tokens and its DAPR_… settings. */
+static char **whole_environment(struct arena *a)
+{
+        size_t n = 0, used = 0;
+        while (environ[n])
+                n++;
+        char **env = arena_zalloc(a, (n + 1) * sizeof *env);
+        for (size_t i = 0; env && i < n; i++)
+                if (strncasecmp(environ[i], "DAPR_", 5) && strncasecmp(environ[i], "APP_API_TOKEN=", 14))
+                        env[used++] = environ[i];
+        return env;
+}
+
 static char **make_environment(const struct manifest *m, struct arena *a)
 {
         char **env = arena_zalloc(a, (m->n_environment + 1) * sizeof *env);
         size_t n = 0;
+        if (m->n_environment == 1 && !strcmp(m->environment[0], "*"))
+                return whole_environment(a);
         for (size_t i = 0; env && i < m->n_environment; i++) {
                 const char *value = getenv(m->environment[i]);
                 if (value && (env[n] = arena_printf(a, "%s=%s", m->environment[i], value)))

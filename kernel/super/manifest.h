@@ -11,7 +11,8 @@
  *   title: SQLite                   for documentation
  *   description: One sentence.
  *   share: false                    true: one process for all components of the plugin; else one each
- *   environment: [TZ]               variables of daprd's environment that the process gets; all others are kept from it
+ *   environment: [TZ]               variables of daprd's environment that the process gets; all others are kept from it;
+ *                                   ["*"]: all but daprd's own (DAPR_…, APP_API_TOKEN)
  *   metadata:                       fields of spec.metadata; others are passed on unchecked
  *     - name: busyTimeout
  *       type: duration              string (default), bool, int, float, duration, bytes, enum

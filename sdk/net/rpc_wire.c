@@ -99,9 +99,11 @@ int rpc_timeout_parse(struct str s, double *ret_seconds)
 
 /* ---- texts ---- */
 
-static bool is_plain(char ch)
+/* HTTP/2 refuses values that begin or end with a space, gRPC does not: such a one is coded. */
+static bool is_plain(struct str s, size_t i)
 {
-        return ch >= ' ' && ch <= '~' && ch != '%';
+        char ch = s.p[i];
+        return ch >= ' ' && ch <= '~' && ch != '%' && !(ch == ' ' && (i == 0 || i == s.n - 1));
 }
 
 struct str rpc_percent_encode(struct arena *a, struct str s)
@@ -109,7 +111,7 @@ struct str rpc_percent_encode(struct arena *a, struct str s)
         static const char hex[] = "0123456789ABCDEF";
         size_t odd = 0;
         for (size_t i = 0; i < s.n; i++)
-                odd += !is_plain(s.p[i]);
+                odd += !is_plain(s, i);
         if (!odd)
                 return s.p ? s : STR("");
         char *p = arena_alloc(a, s.n + 2 * odd), *q = p;
@@ -117,7 +119,7 @@ struct str rpc_percent_encode(struct arena *a, struct str s)
                 return STR_NULL;
         for (size_t i = 0; i < s.n; i++) {
                 uint8_t ch = (uint8_t)s.p[i];
-                if (is_plain((char)ch)) {
+                if (is_plain(s, i)) {
                         *q++ = (char)ch;
                         continue;
                 }

@@ -50,7 +50,7 @@ int sdk_fail_etag(struct dapr_call *dc, int code, const char *text)
         bad.field_violations = list;
         bad.n_field_violations = 1;
         Google__Protobuf__Any *any = any_of(dc, "type.googleapis.com/google.rpc.BadRequest", &bad.base);
-        const char *full = arena_printf(dc->arena, "%s: %s", etag_prefix(code), text);
+        const char *full = arena_printf(dc->arena, "%s%s%s", etag_prefix(code), *text ? ": " : "", text);
         return fail(dc, sdk_code(code), str_of(full ? full : text), &any, any != NULL);
 }
 
@@ -94,8 +94,8 @@ int sdk_fail_items(struct dapr_call *dc, const char *const *keys, const struct d
                 if (!r->code)
                         continue;
                 bool is_etag = r->code == DAPR_ETAG_MISMATCH || r->code == DAPR_ETAG_INVALID;
-                buf_printf(&text, "%s%s%s%s", used ? "\n" : "", is_etag ? etag_prefix(r->code) : "", is_etag ? ": " : "",
-                           r->message ? r->message : "");
+                const char *message = r->message ? r->message : "";
+                buf_printf(&text, "%s%s%s%s", used ? "\n" : "", is_etag ? etag_prefix(r->code) : "", is_etag && *message ? ": " : "", message);
                 details[used] = item_detail(dc, keys[i], r);
                 if (!details[used])
                         break;

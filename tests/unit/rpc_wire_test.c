@@ -75,6 +75,8 @@ static const struct {
         {"", ""},
         {"plain text ~", "plain text ~"},
         {"100%", "100%25"},
+        {" a b: ", "%20a b:%20"},
+        {" ", "%20"},
         {"\t\n\xe2\x98\xba", "%09%0A%E2%98%BA"},
 };
 
