@@ -327,7 +327,7 @@ static int check_identity(const struct daprd_opts *o, char *err, size_t err_n)
         if (strcmp(o->mode, "kubernetes") == 0)
                 return 0;
         if (strcmp(o->mode, "standalone") != 0)
-                return fail(err, err_n, "invalid value for 'mode': %s; use standalone or kubernetes", o->mode);
+                return fail(err, err_n, "invalid mode: %s; use standalone or kubernetes", o->mode);
         if (!*o->app_id)
                 return fail(err, err_n, "parameter app-id cannot be empty");
         if (strchr(o->app_id, '.'))
@@ -343,7 +343,7 @@ int opts_check(struct daprd_opts *o, char *err, size_t err_n)
                 o->alias_path[0] = o->components_path;
                 o->resources_path = (struct flag_list){o->alias_path, 1};
         }
-        if ((r = check_identity(o, err, err_n)) || (r = check_ports(o, err, err_n)))
+        if ((r = read_sizes(o, err, err_n)) || (r = check_identity(o, err, err_n)) || (r = check_ports(o, err, err_n)))
                 return r;
         if (o->dapr_graceful_shutdown_seconds < 0)
                 o->dapr_graceful_shutdown_seconds = DEFAULT_GRACEFUL_SHUTDOWN_SECONDS;
@@ -374,8 +374,6 @@ static int answer(struct daprd_opts *o)
 
 static int read_rest(struct daprd_opts *o, char *err, size_t err_n)
 {
-        int r;
-
         read_environment(o);
         if (read_scheduler_env(o)) {
                 snprintf(err, err_n, "out of memory");
@@ -384,8 +382,7 @@ static int read_rest(struct daprd_opts *o, char *err, size_t err_n)
         if (o->scheduler_job_streams < 0)
                 return fail(err, err_n, "invalid argument \"%d\" for \"--scheduler-job-streams\" flag: give zero or more",
                             o->scheduler_job_streams);
-        r = read_sizes(o, err, err_n);
-        return r ? r : answer(o);
+        return answer(o);
 }
 
 int opts_parse(struct daprd_opts *o, int argc, char **argv, char *err, size_t err_n)

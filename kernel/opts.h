@@ -48,8 +48,8 @@ struct daprd_opts {
         int profile_port, metrics_port;  /* (c) */
         const char *metrics_listen_address;
         int enable_api_logging;          /* -1 = unset */
-        int64_t max_body_size;           /* bytes; <= 0 = unlimited */
-        int64_t read_buffer_size;        /* bytes; headers must fit */
+        int64_t max_body_size;           /* (c) bytes; <= 0 = unlimited */
+        int64_t read_buffer_size;        /* (c) bytes; headers must fit */
         int dapr_http_max_request_size, dapr_http_read_buffer_size; /* deprecated: MB, KB */
         int dapr_graceful_shutdown_seconds;      /* (c) never negative */
         int64_t dapr_block_shutdown_duration_ns; /* -1 = unset */

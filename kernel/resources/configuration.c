@@ -249,16 +249,6 @@ static int read_environment(struct configuration *c, const char **ret_err)
 
 /* ---- all together ---- */
 
-static void log_features(const struct configuration *c)
-{
-        struct buf list = {0};
-        for (size_t i = 0; i < c->n_features; i++)
-                buf_printf(&list, "%s%s", i ? " " : "", c->features[i]);
-        if (list.len)
-                log_info(scope, "Enabled features: %.*s", STR_FMT(buf_str(&list)));
-        buf_fini(&list);
-}
-
 static int finish(struct configuration *c, const char **ret_err)
 {
         struct buf json = {0};
@@ -279,7 +269,6 @@ static int finish(struct configuration *c, const char **ret_err)
         r = read_environment(c, &why);
         if (r)
                 return set_error(c, r, "error setting tracing spec from env: ", why, ret_err);
-        log_features(c);
         return 0;
 }
 

@@ -299,7 +299,7 @@ static int load_dir(struct load *l, const char *dir, const char **ret_err)
         int n = *dir ? scandir(dir, &list, NULL, by_bytes) : (errno = ENOENT, -1), r = 0;
 
         if (n < 0) {
-                *ret_err = os_error(l->errors, errno == ENOTDIR ? "readdirent" : "open", dir, errno);
+                *ret_err = os_error(l->errors, "open", dir, errno);
                 return -EINVAL;
         }
         for (int i = 0; i < n; i++) {

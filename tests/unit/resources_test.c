@@ -211,6 +211,9 @@ START_TEST(a_missing_folder_is_fatal)
         paths[0] = "/nonexistent/resources";
         ck_assert_int_eq(load(), -EINVAL);
         ck_assert_str_eq(error, "failed to load components: open /nonexistent/resources: no such file or directory");
+        paths[0] = "/etc/passwd";
+        ck_assert_int_eq(load(), -EINVAL);
+        ck_assert_str_eq(error, "failed to load components: open /etc/passwd: not a directory");
 }
 END_TEST
 
