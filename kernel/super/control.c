@@ -1,10 +1,341 @@
-/* Filled in next. */
+/* The control socket: routes are few and by hand; answers are made whole and sent. Its trouble never disturbs components. */
 #include "kernel/super/control.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "kernel/kernel.h"
+#include "kernel/super/plugin.h"
+#include "sdk/base/json.h"
+#include "sdk/net/http.h"
+
+enum { APP_ID_CHARS = 40, CONTROL_CONNS_MAX = 32 };
+
+struct control {
+        struct super *super;
+        struct http_server *server;
+        char path[128];
+};
+
+/* ---- rows ---- */
+
+static void kv(struct json_writer *w, const char *key, const char *value)
+{
+        json_kv(w, key, str_of(value ? value : ""));
+}
+
+static void number(struct json_writer *w, const char *key, uint64_t v)
+{
+        json_key(w, str_of(key));
+        json_uint(w, v);
+}
+
+static void seconds(struct json_writer *w, const char *key, double v)
+{
+        json_key(w, str_of(key));
+        json_double(w, (double)(int64_t)(v * 1000) / 1000);
+}
+
+static void flag(struct json_writer *w, const char *key, bool v)
+{
+        json_key(w, str_of(key));
+        json_bool(w, v);
+}
+
+static void write_state(struct json_writer *w, const struct component_status *st)
+{
+        kv(w, "state", plugin_state_name(st->state));
+        kv(w, "plugin", st->plugin_name);
+        kv(w, "pluginVersion", st->plugin_version);
+        kv(w, "executable", st->executable);
+        kv(w, "socket", st->socket);
+        number(w, "pid", (uint64_t)st->pid);
+        flag(w, "foreign", st->foreign);
+        kv(w, "backend", !st->backend_known ? "unknown" : st->backend_reachable ? "reachable" : "unreachable");
+        kv(w, "lastError", st->last_error);
+        kv(w, "lastDeath", death_class_name(st->last_death));
+        number(w, "restarts", st->restarts);
+        number(w, "deaths", st->deaths_in_window);
+        number(w, "calls", st->calls);
+        number(w, "errors", st->errors);
+        number(w, "inflight", st->inflight);
+        number(w, "rssBytes", st->rss_bytes);
+        seconds(w, "cpuSeconds", st->cpu_seconds);
+        seconds(w, "sinceSeconds", st->since_s);
+}
+
+static void write_features(struct json_writer *w, unsigned features)
+{
+        json_key(w, STR("features"));
+        json_array_begin(w);
+        for (unsigned bit = 1; bit && bit <= features; bit <<= 1)
+                if ((features & bit) && component_feature_name(bit))
+                        json_string(w, str_of(component_feature_name(bit)));
+        json_array_end(w);
+}
+
+/* Leaves the object open. */
+static void row_begin(struct json_writer *w, const struct component *c, struct arena *a)
+{
+        struct component_status st;
+        component_status_get(c, a, &st);
+        json_object_begin(w);
+        kv(w, "component", c->name);
+        kv(w, "type", c->spec->type);
+        kv(w, "version", c->spec->version);
+        write_state(w, &st);
+        write_features(w, c->features);
+}
+
+static void write_failed(struct json_writer *w, const struct failed_start *f)
+{
+        json_object_begin(w);
+        kv(w, "component", f->name);
+        kv(w, "type", f->type);
+        kv(w, "state", plugin_state_name(PLUGIN_FAILED));
+        kv(w, "lastError", f->error);
+        json_object_end(w);
+}
+
+static void write_metadata(struct json_writer *w, const struct component *c)
+{
+        json_key(w, STR("metadata"));
+        json_object_begin(w);
+        for (size_t i = 0; i < c->spec->n_metadata; i++) {
+                const struct metadata_item *m = &c->spec->metadata[i];
+                const struct manifest_field *f = c->plugin->manifest && m->name ? manifest_field(c->plugin->manifest, m->name) : NULL;
+                bool known = f && !f->sensitive && !m->secret_name; /* what no manifest vouches for may be a secret */
+                kv(w, m->name, known ? m->value : "***");
+        }
+        json_object_end(w);
+}
+
+static void write_lines(struct json_writer *w, const char *key, const struct log_ring *ring)
+{
+        const struct log_ring_line *l;
+        json_key(w, str_of(key));
+        json_array_begin(w);
+        for (size_t i = 0; (l = log_ring_at(ring, i)); i++) {
+                char at[40];
+                time_t t = (time_t)(l->at_ns / 1000000000);
+                struct tm tm;
+                gmtime_r(&t, &tm);
+                size_t n = strftime(at, sizeof at, "%Y-%m-%dT%H:%M:%S", &tm);
+                snprintf(at + n, sizeof at - n, ".%03dZ", (int)(l->at_ns / 1000000 % 1000));
+                json_object_begin(w);
+                kv(w, "time", at);
+                kv(w, "level", log_level_name(l->level));
+                kv(w, "msg", l->text);
+                json_object_end(w);
+        }
+        json_array_end(w);
+}
+
+/* ---- routes ---- */
+
+static void reply(struct http_req *r, int status, const struct buf *body)
+{
+        struct http_header h = {STR("Content-Type"), STR("application/json")};
+        http_resp_send(r, status, &h, 1, body->failed ? STR("{}") : buf_str(body));
+}
+
+static void refuse(struct http_req *r, int status, const char *text)
+{
+        struct buf b = {0};
+        struct json_writer w;
+        json_write_init(&w, &b);
+        json_object_begin(&w);
+        kv(&w, "error", text);
+        json_object_end(&w);
+        reply(r, status, &b);
+        buf_fini(&b);
+}
+
+static void list(struct control *k, struct http_req *r)
+{
+        struct super *s = k->super;
+        struct buf b = {0};
+        struct json_writer w;
+        json_write_init(&w, &b);
+        json_object_begin(&w);
+        kv(&w, "appId", s->conf.opts ? s->conf.opts->app_id : "");
+        number(&w, "pid", (uint64_t)getpid());
+        kv(&w, "version", DAPR_VERSION);
+        json_key(&w, STR("plugins"));
+        json_array_begin(&w);
+        list_for_each(pos, &s->components) {
+                row_begin(&w, list_entry(pos, struct component, in_super), r->arena);
+                json_object_end(&w);
+        }
+        list_for_each(pos, &s->failed)
+                write_failed(&w, list_entry(pos, struct failed_start, in_super));
+        json_array_end(&w);
+        json_object_end(&w);
+        reply(r, 200, &b);
+        buf_fini(&b);
+}
+
+static struct component *find(struct super *s, struct str name)
+{
+        list_for_each(pos, &s->components) {
+                struct component *c = list_entry(pos, struct component, in_super);
+                if (str_eqz(name, c->name) && !c->stopping)
+                        return c;
+        }
+        return NULL;
+}
+
+static void show(struct control *k, struct http_req *r, const struct component *c)
+{
+        struct buf b = {0};
+        struct json_writer w;
+        json_write_init(&w, &b);
+        row_begin(&w, c, r->arena);
+        write_metadata(&w, c);
+        write_lines(&w, "log", &c->plugin->ring);
+        json_object_end(&w);
+        reply(r, 200, &b);
+        buf_fini(&b);
+}
+
+static void show_lines(struct http_req *r, const struct component *c)
+{
+        struct buf b = {0};
+        struct json_writer w;
+        json_write_init(&w, &b);
+        json_object_begin(&w);
+        write_lines(&w, "lines", &c->plugin->ring);
+        json_object_end(&w);
+        reply(r, 200, &b);
+        buf_fini(&b);
+}
+
+static void restart(struct control *k, struct http_req *r, struct component *c)
+{
+        const char *err = NULL;
+        c->inflight++; /* holds it */
+        int e = super_component_restart(k->super, c, r->arena, &err);
+        if (--c->inflight == 0 && c->stopping)
+                cond_broadcast(&c->plugin->changed);
+        if (e)
+                refuse(r, 500, err ? err : "the restart failed");
+        else
+                http_resp_send(r, 204, NULL, 0, STR(""));
+}
+
+static void show_failed(struct control *k, struct http_req *r, struct str name)
+{
+        list_for_each(pos, &k->super->failed) {
+                const struct failed_start *f = list_entry(pos, struct failed_start, in_super);
+                if (!str_eqz(name, f->name))
+                        continue;
+                struct buf b = {0};
+                struct json_writer w;
+                json_write_init(&w, &b);
+                write_failed(&w, f);
+                reply(r, 200, &b);
+                buf_fini(&b);
+                return;
+        }
+        refuse(r, 404, "there is no such component");
+}
+
+static void handle(struct http_req *r, void *arg)
+{
+        struct control *k = arg;
+        struct str rest = r->path;
+        bool get = str_eq(r->method, STR("GET")), post = str_eq(r->method, STR("POST"));
+        if (get && str_eq(rest, STR("/v1/plugins"))) {
+                list(k, r);
+                return;
+        }
+        if (!str_has_prefix(rest, STR("/v1/plugins/"))) {
+                refuse(r, 404, "unknown path");
+                return;
+        }
+        rest = str_skip(rest, sizeof "/v1/plugins/" - 1);
+        struct str name = url_unescape(r->arena, str_cut(&rest, '/'), false);
+        struct component *c = find(k->super, name);
+        if (get && !rest.p && c)
+                show(k, r, c);
+        else if (get && !rest.p)
+                show_failed(k, r, name);
+        else if (!c)
+                refuse(r, 404, "there is no such component");
+        else if (get && str_eq(rest, STR("logs")))
+                show_lines(r, c);
+        else if (post && str_eq(rest, STR("restart")))
+                restart(k, r, c);
+        else
+                refuse(r, 404, "unknown path");
+}
+
+/* ---- the socket ---- */
+
+static void socket_path(char *to, size_t n, const char *dir, const char *app_id)
+{
+        char id[APP_ID_CHARS + 1];
+        size_t k = 0;
+        for (; app_id[k] && k < APP_ID_CHARS; k++) {
+                char ch = app_id[k];
+                bool plain = (ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || (ch >= '0' && ch <= '9') || strchr("._-", ch);
+                id[k] = plain && !(k == 0 && ch == '.') ? ch : '_';
+        }
+        id[k] = '\0';
+        snprintf(to, n, "%s/%s.%d.sock", dir, id, (int)getpid());
+}
+
+static int open_socket(struct control *k)
+{
+        char addr[160];
+        struct http_server_conf conf = {.name = "control", .handler = handle, .arg = k, .max_conns = CONTROL_CONNS_MAX, .no_h2c = true,
+                                        .max_body_bytes = 4096};
+        int r = runtime_dir_open(&k->super->dir);
+        if (r)
+                return r;
+        const struct daprd_opts *o = k->super->conf.opts;
+        socket_path(k->path, sizeof k->path, k->super->dir.user, o && o->app_id ? o->app_id : "");
+        snprintf(addr, sizeof addr, "unix:%s", k->path);
+        unlink(k->path);
+        r = http_server_new(&k->server, &conf);
+        if (r == 0)
+                r = http_server_listen(k->server, str_of(addr)); /* the folder is ours alone; the socket is made so too */
+        if (r == 0 && chmod(k->path, 0600))
+                r = -errno;
+        return r;
+}
 
 void control_start(struct super *s)
 {
+        if (s->control)
+                return;
+        struct control *k = calloc(1, sizeof *k);
+        if (!k)
+                return;
+        s->control = k;
+        k->super = s;
+        int r = open_socket(k);
+        if (r)
+                log_warn(SUPER_SCOPE, "no control socket for daprctl at %s: %s", k->path, strerrordesc_np(-r));
 }
 
 void control_stop(struct super *s)
 {
+        struct control *k = s->control;
+        if (!k)
+                return;
+        if (k->server) {
+                http_server_stop(k->server, 0.2);
+                http_server_free(k->server);
+        }
+        if (k->path[0])
+                unlink(k->path);
+        free(k);
+        s->control = NULL;
 }

@@ -80,6 +80,7 @@ struct component {
         unsigned init_life;        /* number of the life in which Init succeeded */
         bool started, init_failed; /* the first Init has succeeded, or failed */
         bool stopping;
+        unsigned ping_round;       /* of the last Ping (foreign) */
         char init_error[ERROR_BYTES];
         int init_code;             /* gRPC code of the failed first Init */
         unsigned inits;            /* fibers that are at Init */
@@ -112,6 +113,7 @@ struct plugin {
         bool backend_known, backend_up;
         struct timer backoff;
         double drain_deadline;
+        unsigned ping_round;
         char *reported_name, *reported_version; /* from Hello */
         struct map idempotent;     /* method -> any non-NULL */
         struct map services;       /* foreign: from reflection */
@@ -169,11 +171,15 @@ int life_hello_start(struct life *l);
 int component_init_start(struct component *c); /* Init in the present life, again and again until it succeeds */
 int life_drain_start(struct life *l, double grace_s);
 
-/* foreign.c */
+/* foreign.c: sockets that are not ours */
+struct plugin *foreign_find(struct super *s, const char *type); /* "state.mystore", case does not count; NULL = none */
+/* A socket file stands (again) at path: asks it what it serves, registers its types. Parks, not long. True: it is one. */
+bool foreign_add(struct super *s, const char *path, bool tell_kernel);
 int foreign_ping_start(struct life *l);
-struct plugin *foreign_find(struct super *s, const char *type);
-int foreign_watch_start(struct super *s);
+
+/* foreign_watch.c: the folder of sockets */
 void foreign_watch_stop(struct super *s);
+void foreign_watch_free(struct super *s); /* after super.scope has ended */
 
 /* kinds.c */
 unsigned component_feature_bit(struct str name); /* 0 = unknown */

@@ -77,6 +77,7 @@ void super_free(struct super *s)
         list_for_each_safe(pos, tmp, &s->plugins)
                 plugin_free(list_entry(pos, struct plugin, in_super));
         forget_failed(s, NULL);
+        foreign_watch_free(s);
         map_fini(&s->foreign);
         runtime_dir_close(&s->dir);
         free(s);

@@ -152,12 +152,14 @@ static enum plugin_state too_slow(struct plugin *p)
 
 static enum plugin_state died(struct plugin *p)
 {
-        bool first = p->first;
+        bool first = p->first, was_ready = p->life->ready_at > 0;
         double delay = death_tally(p, p->life, p->last_death);
         life_end(p->life);
         if (first)
                 return PLUGIN_FAILED;
-        if (delay >= 0)
+        if (!p->manifest && was_ready)
+                log_warn(SUPER_SCOPE, "pluggable component %s: %s; connecting again", p->name, p->last_error);
+        else if (p->manifest && delay >= 0)
                 log_warn(SUPER_SCOPE, "plugin %s %s; it is started again %s", p->name, p->last_error, delay > 0 ? "after a pause" : "at once");
         return delay == 0 ? start(p) : retry(p, delay);
 }
