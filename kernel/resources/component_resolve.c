@@ -15,6 +15,7 @@
 
 static const char scope[] = "dapr.runtime.processor.secret";
 enum { UUID_TEXT = 37, ENV_NAME_MAX = 1024 };
+enum { UNREADY = 1, NO_STORE_NAMED = 2 }; /* besides 0 and -errno, of one item */
 
 static const char *store_of(const struct component_spec *c, const struct daprd_opts *o)
 {
@@ -28,7 +29,7 @@ static bool reads_environment(const struct metadata_item *m)
 
 const char *component_needs_store(const struct component_spec *c, const struct daprd_opts *o)
 {
-        for (size_t i = 0; i < c->n_metadata; i++)
+        for (size_t i = 0; i < c->n_metadata && *store_of(c, o); i++)
                 if (!reads_environment(&c->metadata[i]) && c->metadata[i].secret_name)
                         return store_of(c, o);
         return NULL;
@@ -242,7 +243,7 @@ static int resolve_item(struct component_spec *c, struct metadata_item *m, const
         if (r == SECRET_NO_STORE) {
                 log_warn(scope, "Component %s references a secret store that isn't loaded: %s", c->name, store);
                 *ret_err = store;
-                return 1;
+                return *store ? UNREADY : NO_STORE_NAMED;
         }
         if (r < 0)
                 log_error(scope, "Error getting secret: %s", err ? err : strerror(-r));
@@ -261,6 +262,8 @@ int component_resolve(struct component_spec *c, const struct daprd_opts *o, secr
         *ret_err = NULL;
         for (size_t i = 0; i < c->n_metadata && r == 0; i++)
                 r = resolve_item(c, &c->metadata[i], o, get, arg, ret_err);
+        if (r == NO_STORE_NAMED) /* no auth.secretStore: as in the reference it starts without the secret and what follows it */
+                r = 0;
         for (size_t i = 0; i < c->n_metadata && r == 0; i++) {
                 if (!c->metadata[i].value)
                         c->metadata[i].value = "";

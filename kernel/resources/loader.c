@@ -211,8 +211,10 @@ static int add_document(struct load *l, struct arena *a, struct str text, const 
         const char *error, *problem;
         int r = yaml_read(a, text, file, line, 0, &doc, &error);
 
-        if (error)
+        if (r)
                 log_wrong("Component", file, error);
+        else if (error)
+                log_warn(scope, "%s", error);
         if (r || yaml_is_null(doc))
                 return 0;
         if (doc->kind != YAML_MAP) {

@@ -82,7 +82,8 @@ void resource_set_fini(struct resource_set *set);
  * they are not started and that is no error. */
 size_t resources_order(const struct resource_set *set, const struct daprd_opts *o, const char *const *loaded, size_t n_loaded,
                        struct component_spec **order);
-/* Name of the secret store that the component needs before it can be resolved; NULL = none. */
+/* Name of the secret store that the component needs before it can be resolved; NULL = none, also when it names no store: then
+ * component_resolve() says so in the log and leaves the secrets out. */
 const char *component_needs_store(const struct component_spec *c, const struct daprd_opts *o);
 
 /* secretKeyRef: asks `get` for each reference of the spec and fills value. envRef and {uuid} {podName} {namespace} {appID}

@@ -449,7 +449,7 @@ START_TEST(the_store_of_kubernetes_mode_is_kubernetes)
         file("a.yaml", COMPONENT("a", "state.x", "  metadata: [{name: k, secretKeyRef: {name: s}}, {name: e, envRef: E}]\n") "---\n"
                        COMPONENT("b", "state.x", "  metadata: [{name: k, envRef: X}, {name: v, value: 1}]\n"));
         load_ok(2);
-        ck_assert_str_eq(component_needs_store(set.components[0], &o), "");
+        ck_assert_ptr_null(component_needs_store(set.components[0], &o));
         ck_assert_ptr_null(component_needs_store(set.components[1], &o));
         o.mode = "kubernetes";
         ck_assert_str_eq(component_needs_store(set.components[0], &o), "kubernetes");
@@ -521,6 +521,17 @@ START_TEST(a_store_that_is_not_loaded_can_come_later)
         c->secret_store = "vault";
         ck_assert_str_eq(value(c, "a"), "s/k");
         ck_assert_str_eq(component_metadata(c, "e"), "v");
+}
+END_TEST
+
+START_TEST(without_a_secret_store_it_starts_without_the_secret)
+{
+        struct component_spec *c = one("{name: a, value: '{appID}'}, {name: b, secretKeyRef: {name: s}}, {name: c, envRef: HOME}");
+        c->secret_store = "";
+        ck_assert_str_eq(value(c, "a"), "app");
+        ck_assert_str_eq(component_metadata(c, "b"), "");
+        ck_assert_str_eq(component_metadata(c, "c"), ""); /* as the reference: what stands behind it is not looked at */
+        ck_assert(logged("Component c references a secret store that isn't loaded: \" "));
 }
 END_TEST
 
@@ -667,6 +678,7 @@ int main(void)
         tcase_add_test(c, the_store_of_kubernetes_mode_is_kubernetes);
         tcase_add_test(c, secrets_are_filled_in);
         tcase_add_test(c, a_store_that_is_not_loaded_can_come_later);
+        tcase_add_test(c, without_a_secret_store_it_starts_without_the_secret);
         tcase_add_test(c, env_references_have_rules);
         tcase_add_test(c, env_keys_are_a_list_of_whole_names);
         tcase_add_test(c, templates_are_replaced);
