@@ -12,11 +12,12 @@ struct tls_context;
 struct tls_options {
         bool server;
         struct str cert_pem, key_pem;  /* own chain and key; required for servers */
-        struct str roots_pem;          /* trust anchors; empty = the system's */
+        struct str roots_pem;          /* trust anchors; empty = the system's (clients and servers with require_peer_cert) */
         bool require_peer_cert;        /* servers: mutual TLS */
         bool insecure_skip_verify;     /* clients: only where the reference's option of that name asks for it */
         const char *const *alpn;       /* NULL-terminated, in order of preference; NULL = none */
-        /* Called after the chain was verified with the peer's leaf (DER); non-zero refuses. May be NULL. */
+        /* Called once the chain is verified with the peer's leaf (DER), before the handshake goes on; non-zero refuses. It takes
+         * the place of the check of the server's name (SPIFFE identities). Loop's stack: must not park. May be NULL. */
         int (*verify_peer)(void *arg, struct str leaf_der);
         void *verify_arg;
 };
@@ -48,6 +49,8 @@ void tls_session_shutdown(struct tls_session *s); /* close_notify into out */
 /* After the handshake; borrowed until the session is freed, empty when there is none. */
 struct str tls_session_alpn(const struct tls_session *s);
 struct str tls_session_peer_leaf(struct tls_session *s);  /* DER */
+/* "TLSv1.3" */
+const char *tls_session_version(const struct tls_session *s);
 /* Why the last call failed, as text. */
 const char *tls_session_error(const struct tls_session *s);
 
