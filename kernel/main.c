@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "kernel/runtime.h"
 #include "sdk/base/log.h"
@@ -37,6 +38,17 @@ static int setup_log(const struct daprd_opts *o)
         log_info(SCOPE, "Starting Dapr Runtime -- version %s -- commit %s", DAPR_VERSION, DAPR_COMMIT);
         log_info(SCOPE, "Log level set to: %s", o->log_level);
         return 0;
+}
+
+/* Each connection and plugin takes descriptors: as many as the hard limit allows, as the reference's runtime does by itself. */
+static void raise_descriptors(void)
+{
+        struct rlimit l;
+
+        if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
+                l.rlim_cur = l.rlim_max;
+                setrlimit(RLIMIT_NOFILE, &l);
+        }
 }
 
 static void run(void *arg)
@@ -74,6 +86,7 @@ int main(int argc, char **argv)
         if (!k)
                 return 1;
         signal(SIGPIPE, SIG_IGN);
+        raise_descriptors();
         r = opts_parse(&k->opts, argc, argv, err, sizeof err);
         if (r) {
                 if (r != -ECANCELED)

@@ -14,6 +14,8 @@
 
 #define SCOPE "dapr.runtime.processor"
 
+/* So many at once: a start's time limit runs while it waits for the processor. */
+enum { STARTS_AT_ONCE = 8 };
 enum start_state { START_RUNNING, START_DONE };
 
 struct start {
@@ -33,6 +35,7 @@ struct starts {
         size_t n_blocks, n;
         struct start *v;
         struct cond changed;
+        struct fsem slots;
 };
 
 /* ---- one component, on its fiber ---- */
@@ -97,7 +100,12 @@ static void start_one(struct start *s)
                 fail(s, "INIT_COMPONENT_FAILURE", err);
                 return;
         }
+        if (fsem_take(&s->all->slots)) {
+                fail(s, "INIT_COMPONENT_FAILURE", "context canceled");
+                return;
+        }
         r = super_component_start(k->super, s->spec, &s->arena, &s->component, &err);
+        fsem_give(&s->all->slots);
         if (r) {
                 s->component = NULL;
                 fail(s, r == -ENOENT ? "CREATE_COMPONENT_FAILURE" : "INIT_COMPONENT_FAILURE", err);
@@ -205,6 +213,7 @@ static const char *run(struct starts *all, struct arena *a)
 
         scope_init(&scope);
         cond_init(&all->changed);
+        fsem_init(&all->slots, STARTS_AT_ONCE);
         for (size_t i = 0; i < all->n; i++)
                 if (fiber_go_flags(&scope, "component", FIBER_BIG, start_fiber, &all->v[i]))
                         start_fiber(&all->v[i]);
