@@ -18,3 +18,16 @@ FUZZERS += yaml_fuzz
 yaml_fuzz_SRC := tests/fuzz/yaml_fuzz.c
 yaml_fuzz_LIBS := kernel base
 yaml_fuzz_LD = -l:libyaml.a $(BASE_LD)
+
+FUZZERS += http2_fuzz rpc_wire_fuzz
+http2_fuzz_SRC := tests/fuzz/http2_fuzz.c
+http2_fuzz_LIBS := net base proto llhttp
+http2_fuzz_LD = $(NET_LD) $(BASE_LD)
+rpc_wire_fuzz_SRC := tests/fuzz/rpc_wire_fuzz.c
+rpc_wire_fuzz_LIBS := net base proto llhttp
+rpc_wire_fuzz_LD = $(NET_LD) $(BASE_LD)
+
+FUZZERS += http1_fuzz
+http1_fuzz_SRC := tests/fuzz/http1_fuzz.c
+http1_fuzz_LIBS := net base proto llhttp
+http1_fuzz_LD = $(NET_LD) $(BASE_LD)
