@@ -1,5 +1,10 @@
 # The supervisor against plugins that misbehave, and the plugin that does it.
+FAULT_TEST_LD = $(YAML_LD) $(NET_LD) $(BASE_LD)
 UNIT_TESTS += super_test
 super_test_SRC := tests/fault/super_test.c
 super_test_LIBS := kernel net base proto llhttp
-super_test_LD = $(YAML_LD) $(NET_LD) $(BASE_LD)
+super_test_LD = $(FAULT_TEST_LD)
+TEST_PROGS += faulty
+faulty_SRC := tests/fault/faulty.c
+faulty_LIBS := plugin net base proto llhttp
+faulty_LD = $(NET_LD) $(BASE_LD)
