@@ -121,6 +121,11 @@ static bool as_float(const char *s, struct yaml_value *v)
         return true;
 }
 
+static bool is_digit(char c)
+{
+        return c >= '0' && c <= '9';
+}
+
 static bool as_number(struct str s, struct yaml_value *v)
 {
         char plain[PLAIN_MAX];
@@ -129,8 +134,8 @@ static bool as_number(struct str s, struct yaml_value *v)
 
         if (!strchr("+-.0123456789", s.p[0]) || s.n >= sizeof plain)
                 return false;
-        for (size_t i = 0; i < s.n; i++) /* 1_000 is a number, but .5_0 is not */
-                if (s.p[i] != '_' || dot)
+        for (size_t i = 0; i < s.n; i++) /* 1__0 is a number, but in .5_0 each "_" stands between digits */
+                if (s.p[i] != '_' || (dot && !(is_digit(s.p[i - 1]) && i + 1 < s.n && is_digit(s.p[i + 1]))))
                         plain[n++] = s.p[i];
         plain[n] = '\0';
         if (strlen(plain) != n)
@@ -169,7 +174,7 @@ static bool fits_tag(const char *name, struct yaml_value *v)
         case YAML_FLOAT:
                 return strcmp(name, "float") == 0;
         case YAML_STRING:
-                return strcmp(name, "timestamp") == 0;
+                return strcmp(name, "timestamp") == 0 && v->s.n > 4 && strspn(v->s.p, "0123456789") == 4 && v->s.p[4] == '-';
         }
         return false;
 }
