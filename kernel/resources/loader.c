@@ -284,14 +284,12 @@ static int load_entry(struct load *l, const char *dir, const struct dirent *e)
                 return 0;
         }
         size_t n = strlen(dir);
-        char *path = malloc(n + strlen(e->d_name) + 2);
-        if (!path)
-                return -ENOMEM;
+        struct arena a = {0};
         while (n > 1 && dir[n - 1] == '/')
                 n--;
-        sprintf(path, "%.*s%s%s", (int)n, dir, dir[n - 1] == '/' ? "" : "/", e->d_name);
-        int r = load_file(l, path);
-        free(path);
+        const char *path = arena_printf(&a, "%.*s%s%s", (int)n, dir, dir[n - 1] == '/' ? "" : "/", e->d_name);
+        int r = path ? load_file(l, path) : -ENOMEM;
+        arena_fini(&a);
         return r;
 }
 

@@ -48,8 +48,8 @@ struct yaml_node {
 
 /* Reads the first document of a text. `file` and `first_line` (1 for a whole file) are for error texts; `file` must live as long
  * as the tree. *ret is NULL when the text holds no document (empty, only comments). 0; -EINVAL with a sentence in *ret_err (in
- * the arena) that starts with file:line:column; -ENOMEM when the arena's cap is reached (*ret_err is set too). On success *ret_err is NULL or a
- * warning of that form (a key that stands twice). */
+ * the arena) that starts with file:line:column; -ENOMEM when the arena's cap is reached (*ret_err is set too). On success
+ * *ret_err is NULL or a warning of that form (a key that stands twice). */
 int yaml_read(struct arena *a, struct str text, const char *file, int first_line, int flags, struct yaml_node **ret,
               const char **ret_err);
 

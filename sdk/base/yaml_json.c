@@ -1,7 +1,7 @@
 /*
- * YAML trees as JSON, and trees made of trees: one laid over another. Both walk with an explicit stack: a tree is at most YAML_MAX_DEPTH deep and
- * its size with aliases written out is bounded (yaml.h). Keys are sorted, as the reference's encoder does, so that a metadata
- * value that is a map has the same bytes.
+ * YAML trees as JSON, and trees made of trees: one laid over another. Both walk with an explicit stack: a tree is at most
+ * YAML_MAX_DEPTH deep and its size with aliases written out is bounded (yaml.h). Keys are sorted, as the reference's encoder does,
+ * so that a metadata value that is a map has the same bytes.
  */
 #include <errno.h>
 #include <math.h>

@@ -261,7 +261,7 @@ void yaml_format_float(char out[YAML_FLOAT_TEXT], double d, enum yaml_float_form
         if (single)
                 d = (float)d;
         if (isnan(d) || isinf(d)) {
-                strcpy(out, isnan(d) ? "NaN" : d > 0 ? "+Inf" : "-Inf");
+                snprintf(out, YAML_FLOAT_TEXT, "%s", isnan(d) ? "NaN" : d > 0 ? "+Inf" : "-Inf");
                 return;
         }
         if (signbit(d))
