@@ -1,6 +1,6 @@
 # The supervisor against plugins that misbehave, and the plugin that does it.
 FAULT_TEST_LD = $(YAML_LD) $(NET_LD) $(BASE_LD)
-UNIT_TESTS += super_test
+UNIT_TESTS += super_test refuse_test
 super_test_SRC := tests/fault/super_test.c
 super_test_LIBS := kernel net base proto llhttp
 super_test_LD = $(FAULT_TEST_LD)
@@ -8,3 +8,6 @@ TEST_PROGS += faulty
 faulty_SRC := tests/fault/faulty.c
 faulty_LIBS := plugin net base proto llhttp
 faulty_LD = $(NET_LD) $(BASE_LD)
+refuse_test_SRC := tests/fault/refuse_test.c
+refuse_test_LIBS := kernel net base proto llhttp
+refuse_test_LD = $(FAULT_TEST_LD)
