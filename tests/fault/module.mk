@@ -1,6 +1,6 @@
 # The supervisor against plugins that misbehave, and the plugin that does it.
 FAULT_TEST_LD = $(YAML_LD) $(NET_LD) $(BASE_LD)
-UNIT_TESTS += super_test refuse_test
+UNIT_TESTS += super_test refuse_test foreign_test
 super_test_SRC := tests/fault/super_test.c
 super_test_LIBS := kernel net base proto llhttp
 super_test_LD = $(FAULT_TEST_LD)
@@ -11,3 +11,6 @@ faulty_LD = $(NET_LD) $(BASE_LD)
 refuse_test_SRC := tests/fault/refuse_test.c
 refuse_test_LIBS := kernel net base proto llhttp
 refuse_test_LD = $(FAULT_TEST_LD)
+foreign_test_SRC := tests/fault/foreign_test.c
+foreign_test_LIBS := kernel net base proto llhttp
+foreign_test_LD = $(FAULT_TEST_LD)
