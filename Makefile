@@ -160,7 +160,7 @@ conformance: all ## run the black-box tests through official SDK clients
 	@tests/conformance/run
 
 bench: all ## compare daprd binaries: make bench BINS="ref=/path/to/daprd"
-	@tests/bench/run ours=$(B)/bin/daprd $(BINS)
+	@tests/bench/run ours=$(CURDIR)/$(B)/bin/daprd $(BINS)
 
 asan: ## run the unit and fault tests under ASan and UBSan
 	@$(MAKE) --no-print-directory MODE=asan all unit
