@@ -102,3 +102,19 @@ UNIT_TESTS += tls_test
 tls_test_SRC := tests/unit/tls_test.c
 tls_test_LIBS := net base proto llhttp
 tls_test_LD = $(NET_LD) $(BASE_LD)
+
+# kernel/front, kernel/observe
+KERNEL_LD = $(NET_LD) $(YAML_LD) $(BASE_LD)
+UNIT_TESTS += router_test errors_test metrics_test health_test
+router_test_SRC := tests/unit/router_test.c
+router_test_LIBS := kernel net base proto llhttp
+router_test_LD = $(FAULT_LD) $(KERNEL_LD)
+errors_test_SRC := tests/unit/errors_test.c
+errors_test_LIBS := kernel net base proto llhttp
+errors_test_LD = $(KERNEL_LD)
+metrics_test_SRC := tests/unit/metrics_test.c
+metrics_test_LIBS := kernel net base proto llhttp
+metrics_test_LD = $(FAULT_LD) $(KERNEL_LD)
+health_test_SRC := tests/unit/health_test.c
+health_test_LIBS := kernel net base proto llhttp
+health_test_LD = $(KERNEL_LD)
