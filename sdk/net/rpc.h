@@ -79,7 +79,7 @@ struct rpc_channel_conf {
         struct str target;         /* conn_dial form */
         struct str authority;      /* default: from target; "localhost" for Unix sockets */
         struct tls_context *tls;   /* NULL = plain */
-        struct str server_name;
+        struct str server_name;    /* SNI, and the name in the server's certificate; default: host of the target */
         int64_t max_recv_bytes;    /* default 4 MiB; -1 unlimited */
         double connect_timeout_s;  /* default 5 */
         double ping_interval_s, ping_timeout_s;
@@ -165,6 +165,8 @@ int rpc_reflection(struct rpc_server *s);
 /* Sets the call's answer. fmt is UTF-8 text. Returns 0, so a handler can `return rpc_fail(...)`. */
 int rpc_fail(struct rpc_call *c, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 int rpc_fail_details(struct rpc_call *c, int code, struct str message, struct str details);
+/* The caller's TLS certificate (DER), verified by the server's tls_context; empty when there is none. */
+struct str rpc_peer_leaf(const struct rpc_call *c);
 /* Sends response headers now (md_out) instead of with the first message. */
 int rpc_send_headers(struct rpc_call *c);
 

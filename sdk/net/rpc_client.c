@@ -51,6 +51,7 @@ struct rpc_channel {
         size_t refs, wait_ready;
         bool dialling, closed, is_unix;
         char error[256];             /* of the last attempt */
+        int last_errno;
         void (*on_lost)(void *);
         void *lost_arg;
 };
@@ -180,6 +181,7 @@ static void dial_fiber(void *arg)
                         break;
                 }
                 ch->failures++;
+                ch->last_errno = r;
                 ch->backoff_s = ch->is_unix ? 0 : ch->backoff_s > 0 ? fmin(ch->backoff_s * 2, BACKOFF_MAX_S) : BACKOFF_FIRST_S;
                 ch->retry_at = loop_now() + ch->backoff_s;
                 cond_broadcast(&ch->changed);
@@ -223,6 +225,16 @@ static void make_head(struct rpc_channel *ch)
         memcpy(ch->head, head, sizeof(head));
 }
 
+/* "host:port" and "[v6]:port" without the port. */
+static struct str host_of(struct str target)
+{
+        const char *colon = target.n ? memrchr(target.p, ':', target.n) : NULL;
+        struct str host = {target.p, colon ? (size_t)(colon - target.p) : target.n};
+        if (host.n > 1 && host.p[0] == '[' && host.p[host.n - 1] == ']')
+                host = (struct str){host.p + 1, host.n - 2};
+        return host;
+}
+
 int rpc_channel_new(struct rpc_channel **ret, const struct rpc_channel_conf *conf)
 {
         struct rpc_channel *ch = calloc(1, sizeof(*ch));
@@ -237,7 +249,7 @@ int rpc_channel_new(struct rpc_channel **ret, const struct rpc_channel_conf *con
         cond_init(&ch->changed);
         f->target = arena_str(a, conf->target);
         f->authority = conf->authority.n ? arena_str(a, conf->authority) : ch->is_unix ? STR("localhost") : f->target;
-        f->server_name = arena_str(a, conf->server_name);
+        f->server_name = arena_str(a, conf->server_name.n ? conf->server_name : host_of(f->target));
         f->user_agent = arena_strdup(a, conf->user_agent ? str_of(conf->user_agent) : STR("microdapr/" MICRODAPR_VERSION));
         f->tls = conf->tls ? tls_context_ref(conf->tls) : NULL;
         if (!f->max_recv_bytes)
@@ -357,7 +369,7 @@ int rpc_channel_connect(struct rpc_channel *ch)
                 if (ch->closed)
                         r = -ECANCELED;
                 else if (ch->failures != seen)
-                        r = -ECONNREFUSED;
+                        r = ch->last_errno;
                 else
                         r = dial_start(ch);
                 if (!r)

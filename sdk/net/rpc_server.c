@@ -320,6 +320,13 @@ static void on_stream(struct h2_conn *h2, struct h2_stream *s)
         sv->calls++;
 }
 
+struct str rpc_peer_leaf(const struct rpc_call *c)
+{
+        const struct h2_stream *s = ((const struct call *)c)->s;
+        struct conn *io = s && s->conn ? h2_conn_io(s->conn) : NULL;
+        return io && io->tls ? tls_session_peer_leaf(io->tls) : STR_NULL;
+}
+
 struct rpc_server *rpc_call_server(struct rpc_call *c)
 {
         return call_of(c)->sv;

@@ -6,7 +6,9 @@
 #include "sdk/base/log.h"
 #include "sdk/net/http2.h"
 #include "sdk/net/rpc_call.h"
+#include "sdk/net/tls.h"
 #include "tests/unit/net_test.h"
+#include "tests/unit/pki.h"
 
 static char dir[64];
 static char target[96];
@@ -139,12 +141,17 @@ static int do_pb(struct rpc_call *c, void *arg)
         return r <= 0 ? r : rpc_send_pb(c, &m->base);
 }
 
+static int do_peer(struct rpc_call *c, void *arg)
+{
+        return rpc_send(c, rpc_peer_leaf(c));
+}
+
 static const struct rpc_method rows[] = {
         {"/test.T/Echo", do_echo},       {"/test.T/Chat", do_chat},   {"/test.T/Hang", do_hang},
         {"/test.T/Flood", do_flood},     {"/test.T/Sink", do_sink},   {"/test.T/Fail", do_fail},
         {"/test.T/Io", do_error, (void *)(intptr_t)-EIO},             {"/test.T/Two", do_two},
         {"/test.T/Nothing", do_nothing}, {"/test.T/Md", do_metadata}, {"/test.T/Pb", do_pb},
-        {"/test.T/Wait", do_wait},
+        {"/test.T/Wait", do_wait},       {"/test.T/Peer", do_peer},
 };
 
 struct pair {
@@ -777,6 +784,61 @@ ON_LOOP_TEST(no_reconnect_leaves_it_to_connect)
         pair_stop(&p);
 }
 
+/* ---- TLS ---- */
+
+static struct tls_context *tls_new(bool server, bool with_identity)
+{
+        struct tls_context *t;
+        char err[256];
+        struct tls_options o = {.server = server, .roots_pem = str_of(pki_root), .require_peer_cert = server};
+        if (server) {
+                o.cert_pem = str_of(pki_server_chain);
+                o.key_pem = str_of(pki_server_key);
+        } else if (with_identity) {
+                o.cert_pem = str_of(pki_client_cert);
+                o.key_pem = str_of(pki_client_key);
+        }
+        ck_assert_msg(tls_context_new(&t, &o, err, sizeof(err)) == 0, "%s", err);
+        return t;
+}
+
+static void pair_start_tls(struct pair *p, bool with_identity, const char *name)
+{
+        struct tls_context *server = tls_new(true, true), *client = tls_new(false, with_identity);
+        const struct rpc_server_conf s = {.tls = server};
+        const struct rpc_channel_conf c = {.tls = client, .server_name = str_of(name)};
+        pair_start(p, &s, &c);
+        tls_context_unref(server);
+        tls_context_unref(client);
+}
+
+ON_LOOP_TEST(mutual_tls_shows_the_callers_certificate)
+{
+        struct pair p;
+        char *m = calloc(1, 3 << 20);
+        pair_start_tls(&p, true, "app.test");
+        ck_assert_int_eq(call(&p, "/test.T/Peer", STR(""), NULL), 0);
+        ck_assert_uint_gt(p.resp.n, 100);
+        ck_assert_int_eq(p.resp.p[0], 0x30);
+        ck_assert_int_eq(call(&p, "/test.T/Echo", str_n(m, 3 << 20), NULL), 0);
+        ck_assert_uint_eq(p.resp.n, 3 << 20);
+        pair_stop(&p);
+        free(m);
+}
+
+ON_LOOP_TEST(tls_that_fails_is_unavailable)
+{
+        struct pair p;
+        pair_start_tls(&p, true, "other.test");
+        ck_assert_int_eq(call(&p, "/test.T/Echo", STR("x"), NULL), RPC_UNAVAILABLE);
+        ck_assert_msg(str_has_prefix(p.st.message, STR("connection error: desc = \"transport: authentication handshake failed: ")),
+                      "%.*s", STR_FMT(p.st.message));
+        pair_stop(&p);
+        pair_start_tls(&p, false, "app.test");
+        ck_assert_int_eq(call(&p, "/test.T/Echo", STR("x"), NULL), RPC_UNAVAILABLE);
+        pair_stop(&p);
+}
+
 /* ---- a client of plain HTTP/2 against the server ---- */
 
 struct raw {
@@ -1042,6 +1104,8 @@ static void add_all(TCase *t)
         tcase_add_test(t, stopping_server_cancels_what_outlasts_its_grace);
         tcase_add_test(t, channel_may_be_closed_under_a_call);
         tcase_add_test(t, no_reconnect_leaves_it_to_connect);
+        tcase_add_test(t, mutual_tls_shows_the_callers_certificate);
+        tcase_add_test(t, tls_that_fails_is_unavailable);
         tcase_add_test(t, requests_that_are_not_grpc_are_refused);
         tcase_add_test(t, broken_frames_fail_the_call_only);
         tcase_add_test(t, odd_replies_have_the_status_of_go);
