@@ -1,0 +1,63 @@
+/*
+ * The app channel: how daprd calls the app (API.md 3). One struct app a process; NULL in kernel->app when no --app-port is given.
+ * HTTP apps (http, https, h2c) are called through app_http, gRPC apps (grpc, grpcs) through app_grpc; building blocks choose by
+ * app_is_grpc(). Each call holds one slot of --app-max-concurrency until its response body has been read, carries dapr-api-token
+ * (APP_API_TOKEN) and the trace headers of the calling fiber, and follows no redirects.
+ */
+#ifndef KERNEL_APP_H
+#define KERNEL_APP_H
+
+#include "sdk/net/http.h"
+#include "sdk/net/rpc.h"
+
+struct app;
+struct kernel;
+
+/* From the options; connects to nothing yet. 0 and *ret (NULL when there is no app port), -EINVAL with a sentence in *ret_err. */
+int app_new(struct app **ret, struct kernel *k, struct arena *a, const char **ret_err);
+void app_free(struct app *p); /* after all calls have ended */
+bool app_is_grpc(const struct app *p);
+/* Parks until the app's port takes connections: every 100 ms, for ever, logging as the reference does. 0 or -ECANCELED. */
+int app_wait_port(struct app *p);
+
+struct app_request {
+        struct str method;               /* "POST" */
+        struct str path;                 /* "/orders", with its query */
+        const struct http_header *headers;
+        size_t n_headers;
+        struct str content_type;         /* p == NULL: none */
+        struct str body;
+        size_t max_response_bytes;       /* 0 = --max-body-size */
+};
+struct app_response {
+        int status;
+        struct http_headers headers;
+        struct str body;                 /* in the arena */
+};
+/* One whole exchange. 0 (any status), -EMSGSIZE (response too large), -ECONNREFUSED, -ECONNRESET, -ETIMEDOUT, -ECANCELED. Parks. */
+int app_http(struct app *p, struct arena *a, const struct app_request *in, struct app_response *out);
+/* The same streamed: the exchange is http_client's; app_http_close returns connection and slot. */
+int app_http_open(struct app *p, struct arena *a, const struct app_request *head, int64_t length, struct http_exchange **ret);
+void app_http_close(struct app *p, struct http_exchange *x);
+
+/* One unary call to the app's gRPC server ("/dapr.proto.runtime.v1.AppCallback/OnTopicEvent"). As rpc_unary_pb. Parks. */
+int app_grpc(struct app *p, struct arena *a, const char *method, const ProtobufCMessage *req, const ProtobufCMessageDescriptor *resp_d,
+             void *resp, const struct rpc_md *md, size_t n_md, struct rpc_status *st);
+struct rpc_channel *app_channel(struct app *p); /* for proxying; app_slot_take/give around its use */
+int app_slot_take(struct app *p);               /* parks; 0, -ECANCELED, -ETIMEDOUT */
+void app_slot_give(struct app *p);
+
+/* Health (API.md 7.7): healthy once the port is open, or by probes when --enable-app-health-check is set. Watchers are called on a
+ * fiber at each change; a new watcher is called at once with the present state. */
+bool app_is_healthy(const struct app *p);
+int app_watch_health(struct app *p, void (*fn)(void *arg, bool healthy), void *arg);
+
+/* What GET /dapr/config answered (API.md 3.2): read once, when the app is first healthy. */
+struct app_config {
+        struct str json;                 /* the whole answer; "" when there was none */
+        const char **entities;
+        size_t n_entities;
+};
+const struct app_config *app_config(const struct app *p);
+
+#endif
