@@ -17,6 +17,7 @@
 
 #include "kernel/front/front.h"
 #include "kernel/observe/observe.h"
+#include "kernel/plugin_metrics.h"
 #include "sdk/base/log.h"
 #include "sdk/base/loop.h"
 #include "sdk/base/work.h"
@@ -36,6 +37,7 @@ struct runtime {
         const char *fatal;   /* why the start failed */
         bool start_ended;
         int h_runtime, h_security, h_outbound;
+        struct plugin_metrics *plugin_metrics;
         size_t blocks_started;
         struct sig_watch sigint, sigterm;
         int signals;
@@ -120,9 +122,21 @@ static void log_absent(const struct daprd_opts *o)
 static int init_kernel(struct runtime *rt)
 {
         struct kernel *k = rt->k;
-        struct observe_conf conf = {k->opts.app_id, k->opts.namespace_, &k->config};
+        const struct configuration *cfg = &k->config;
+        struct observe_conf conf = {.app_id = k->opts.app_id,
+                                    .namespace_ = k->opts.namespace_,
+                                    .enabled = cfg->metrics_enabled,
+                                    .record_error_codes = cfg->metrics_record_error_codes,
+                                    /* not configured: this release has the high cardinality */
+                                    .increased_cardinality = cfg->metrics_increased_cardinality != 0,
+                                    .exclude_verbs = cfg->metrics_exclude_verbs,
+                                    .path_matching = cfg->metrics_path_matching,
+                                    .n_path_matching = cfg->n_metrics_path_matching,
+                                    .latency_buckets = cfg->metrics_latency_buckets,
+                                    .n_latency_buckets = cfg->n_metrics_latency_buckets};
 
-        if (metrics_new(&k->metrics) || observe_new(&k->observe, k->metrics, &conf) || front_new(&k->front, k, blocks, N_BLOCKS)) {
+        if (metrics_new(&k->metrics) || observe_new(&k->observe, k->metrics, &conf) || plugin_metrics_new(&rt->plugin_metrics, k) ||
+            front_new(&k->front, k, blocks, N_BLOCKS)) {
                 rt->fatal = "out of memory";
                 return -ENOMEM;
         }
@@ -345,6 +359,7 @@ static void release(struct runtime *rt)
         front_free(k->front);
         super_free(k->super);
         observe_free(k->observe);
+        plugin_metrics_free(rt->plugin_metrics);
         metrics_free(k->metrics);
         resource_set_fini(&k->resources);
         configuration_fini(&k->config);

@@ -303,11 +303,12 @@ void runtime_stop_components(struct kernel *k, double grace_s)
         for (size_t i = 0; i < k->n_components; i++)
                 log_info("dapr.runtime", "Shutting down component %s",
                          component_log_name((struct component_spec *)component_spec_of(k->all_components[i])));
-        if (k->super)
-                super_stop(k->super, grace_s);
-        for (int i = 0; i < KIND_N; i++)
-                map_fini(&k->components[i]);
+        /* out of sight first: the metrics server still answers */
+        k->n_components = 0;
         free(k->all_components);
         k->all_components = NULL;
-        k->n_components = 0;
+        for (int i = 0; i < KIND_N; i++)
+                map_fini(&k->components[i]);
+        if (k->super)
+                super_stop(k->super, grace_s);
 }

@@ -198,12 +198,12 @@ static void log_call(const struct grpc_door *d, struct rpc_call *rpc, int code, 
 
         snprintf(number, sizeof number, "%d", code);
         snprintf(ms, sizeof ms, "%lld", (long long)((loop_now_exact() - began) * 1e3));
-        f[n++] = (struct log_field){"method", rpc->method};
-        f[n++] = (struct log_field){"duration", str_of(ms)};
-        f[n++] = (struct log_field){"code", str_of(number)};
+        f[n++] = (struct log_field){"method", rpc->method, false};
+        f[n++] = (struct log_field){"duration", str_of(ms), true};
+        f[n++] = (struct log_field){"code", str_of(number), true};
         if (agent.n)
-                f[n++] = (struct log_field){"useragent", agent};
-        log_write(LOG_INFO, d->info_scope, STR("gRPC API Called"), f, n);
+                f[n++] = (struct log_field){"useragent", agent, false};
+        log_write_always(LOG_INFO, d->info_scope, STR("gRPC API Called"), f, n);
 }
 
 int grpc_door_intercept(struct rpc_call *rpc, rpc_handler next, void *next_arg, void *arg)

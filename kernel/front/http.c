@@ -65,13 +65,13 @@ static void log_call(const struct http_door *d, struct call *c, struct str path,
         snprintf(code, sizeof code, "%d", r->status);
         snprintf(ms, sizeof ms, "%lld", (long long)((loop_now_exact() - began) * 1e3));
         snprintf(size, sizeof size, "%llu", (unsigned long long)r->bytes_out);
-        f[n++] = (struct log_field){"duration", str_of(ms)};
-        f[n++] = (struct log_field){"method", method};
-        f[n++] = (struct log_field){"code", str_of(code)};
-        f[n++] = (struct log_field){"size", str_of(size)};
+        f[n++] = (struct log_field){"duration", str_of(ms), true};
+        f[n++] = (struct log_field){"method", method, false};
+        f[n++] = (struct log_field){"code", str_of(code), true};
+        f[n++] = (struct log_field){"size", str_of(size), true};
         if (agent.n)
-                f[n++] = (struct log_field){"useragent", agent};
-        log_write(LOG_INFO, INFO_SCOPE, STR("HTTP API Called"), f, n);
+                f[n++] = (struct log_field){"useragent", agent, false};
+        log_write_always(LOG_INFO, INFO_SCOPE, STR("HTTP API Called"), f, n);
 }
 
 /* The path routes are looked up by: cleaned, without trailing slash. */

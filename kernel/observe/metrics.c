@@ -227,7 +227,7 @@ void metric_number(char to[32], double v)
         int p = 0, exp;
 
         if (isinf(v) || isnan(v)) {
-                strcpy(to, isnan(v) ? "NaN" : v > 0 ? "+Inf" : "-Inf");
+                snprintf(to, 32, "%s", isnan(v) ? "NaN" : v > 0 ? "+Inf" : "-Inf");
                 return;
         }
         if (v == (double)(int64_t)v && fabs(v) < 1e6) {

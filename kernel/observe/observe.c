@@ -10,7 +10,6 @@
 
 #include "kernel/observe/http_path.h"
 #include "kernel/observe/process.h"
-#include "kernel/resources/resources.h"
 #include "sdk/net/rpc.h"
 
 enum metric_id {
@@ -108,41 +107,38 @@ struct observe {
         struct map bundles; /* "<kind>\0labels…" -> struct bundle */
 };
 
-static int buckets_from(struct observe *o, const struct configuration *cfg)
+static int buckets_from(struct observe *o, const struct observe_conf *conf)
 {
-        size_t n = cfg->n_metrics_latency_buckets;
+        size_t n = conf->n_latency_buckets;
 
         if (n == 0)
                 return 0;
         o->latency_buckets = malloc((n + 1) * sizeof o->latency_buckets[0]);
         if (!o->latency_buckets)
                 return -ENOMEM;
-        memcpy(o->latency_buckets, cfg->metrics_latency_buckets, n * sizeof o->latency_buckets[0]);
+        memcpy(o->latency_buckets, conf->latency_buckets, n * sizeof o->latency_buckets[0]);
         o->latency_buckets[n] = __builtin_inf();
         return 0;
 }
 
 int observe_new(struct observe **ret, struct metrics *m, const struct observe_conf *conf)
 {
-        const struct configuration *cfg = conf->config;
         struct observe *o = calloc(1, sizeof *o);
-        /* -1 = not configured: the default of this release is the high cardinality */
-        bool increased = cfg->metrics_increased_cardinality != 0;
 
         if (!o)
                 return -ENOMEM;
-        o->on = cfg->metrics_enabled;
+        o->on = conf->enabled;
         o->app_id = str_of(conf->app_id);
         o->ns = str_of(conf->namespace_);
-        o->exclude_verbs = cfg->metrics_exclude_verbs;
-        o->error_codes = cfg->metrics_record_error_codes;
-        if (buckets_from(o, cfg) ||
-            http_paths_init(&o->paths, cfg->metrics_path_matching, cfg->n_metrics_path_matching, increased) ||
+        o->exclude_verbs = conf->exclude_verbs;
+        o->error_codes = conf->record_error_codes;
+        if (buckets_from(o, conf) ||
+            http_paths_init(&o->paths, conf->path_matching, conf->n_path_matching, conf->increased_cardinality) ||
             process_metrics_new(&o->process, m))
                 goto oom;
         for (int i = 0; i < M_N; i++) {
                 struct metric_def def = defs[i];
-                if (i == M_HTTP_RESP_COUNT && !increased)
+                if (i == M_HTTP_RESP_COUNT && !conf->increased_cardinality)
                         continue;
                 if (def.type == METRIC_HISTOGRAM && !def.buckets)
                         def.buckets = o->latency_buckets;

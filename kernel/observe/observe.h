@@ -1,6 +1,6 @@
 /*
  * The kernel's own metrics, with the reference's names, labels and cardinality rules. Blocks call these after each operation;
- * all of them accept a NULL observe, do nothing when spec.metric.enabled is false, and never fail.
+ * all of them accept a NULL observe, do nothing when metrics are not enabled, and never fail.
  */
 #ifndef KERNEL_OBSERVE_H
 #define KERNEL_OBSERVE_H
@@ -8,14 +8,18 @@
 #include "kernel/observe/metrics.h"
 
 struct arena;
-struct configuration;
 struct observe;
 
 struct observe_conf {
-        const char *app_id, *namespace_;
-        const struct configuration *config;
+        const char *app_id, *namespace_; /* kept */
+        /* spec.metric of the Configuration */
+        bool enabled, record_error_codes, increased_cardinality, exclude_verbs;
+        const char *const *path_matching;
+        size_t n_path_matching;
+        const double *latency_buckets; /* none: the default ones */
+        size_t n_latency_buckets;
 };
-/* Registers everything with m, which must outlive it. 0 or -ENOMEM. */
+/* Registers everything with m, which must outlive it; process metrics come in any case. 0 or -ENOMEM. */
 int observe_new(struct observe **ret, struct metrics *m, const struct observe_conf *conf);
 void observe_free(struct observe *o);
 

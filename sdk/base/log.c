@@ -248,17 +248,22 @@ static int by_key(const void *a, const void *b)
         return strcmp(((const struct log_field *)a)->key, ((const struct log_field *)b)->key);
 }
 
-static size_t set_field(struct log_field *all, size_t n, const char *key, struct str value)
+static size_t put_field(struct log_field *all, size_t n, struct log_field f)
 {
         for (size_t i = 0; i < n; i++) {
-                if (strcmp(all[i].key, key) == 0) {
-                        all[i].value = value;
+                if (strcmp(all[i].key, f.key) == 0) {
+                        all[i] = f;
                         return n;
                 }
         }
         if (n < FIELDS_MAX)
-                all[n++] = (struct log_field){key, value};
+                all[n++] = f;
         return n;
+}
+
+static size_t set_field(struct log_field *all, size_t n, const char *key, struct str value)
+{
+        return put_field(all, n, (struct log_field){key, value, false});
 }
 
 static void text_line(struct buf *b, enum log_level level, struct str msg, const struct log_field *f, size_t n)
@@ -311,7 +316,10 @@ static void json_line(struct buf *b, enum log_level level, struct str msg, struc
                 add_json(b, str_of(f[i].key));
                 buf_addc(b, ':');
                 if (strcmp(f[i].key, "time")) {
-                        add_json(b, f[i].value);
+                        if (f[i].is_number)
+                                buf_adds(b, f[i].value);
+                        else
+                                add_json(b, f[i].value);
                         continue;
                 }
                 buf_addc(b, '"');
@@ -349,7 +357,7 @@ static void write_locked(enum log_level level, const char *scope, struct str msg
         if (G.app_id)
                 k = set_field(all, k, "app_id", str_of(G.app_id));
         for (size_t i = 0; i < n && k < FIELDS_MAX - 3; i++)
-                k = set_field(all, k, fields[i].key, fields[i].value);
+                k = put_field(all, k, fields[i]);
         buf_clear(&G.line);
         if (G.json) {
                 json_line(&G.line, level, msg, all, k);
@@ -365,8 +373,12 @@ static void write_locked(enum log_level level, const char *scope, struct str msg
 
 void log_write(enum log_level level, const char *scope, struct str msg, const struct log_field *fields, size_t n)
 {
-        if (!log_enabled(level))
-                return;
+        if (log_enabled(level))
+                log_write_always(level, scope, msg, fields, n);
+}
+
+void log_write_always(enum log_level level, const char *scope, struct str msg, const struct log_field *fields, size_t n)
+{
         int saved = errno;
         pthread_mutex_lock(&G.lock);
         write_locked(level, scope, msg, fields, n);

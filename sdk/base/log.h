@@ -17,6 +17,7 @@ enum log_level { LOG_FATAL, LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 struct log_field {
         const char *key;
         struct str value;
+        bool is_number; /* written without quotes in the JSON form */
 };
 
 void log_setup(const char *app_id, const char *version, bool as_json); /* strings are kept by reference */
@@ -29,6 +30,8 @@ bool log_enabled(enum log_level level);
 
 /* Thread-safe. A fatal line does not exit by itself. */
 void log_write(enum log_level level, const char *scope, struct str msg, const struct log_field *fields, size_t n);
+/* The same whatever the level is set to: for logs that have their own switch. */
+void log_write_always(enum log_level level, const char *scope, struct str msg, const struct log_field *fields, size_t n);
 void log_printf(enum log_level level, const char *scope, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 #define LOG_AT(level, scope, ...) (log_enabled(level) ? log_printf(level, scope, __VA_ARGS__) : (void)0)

@@ -4,7 +4,6 @@
 
 #include "kernel/observe/http_path.h"
 #include "kernel/observe/observe.h"
-#include "kernel/resources/resources.h"
 #include "sdk/base/log.h"
 #include "tests/unit/fault.h"
 #include "tests/unit/on_loop.h"
@@ -222,11 +221,13 @@ END_TEST
 
 /* ---- observe ---- */
 
-static struct observe *made(struct configuration *cfg)
+static struct observe *made(struct observe_conf conf)
 {
         struct observe *o;
 
-        ck_assert_int_eq(observe_new(&o, m, &(struct observe_conf){"myapp", "ns", cfg}), 0);
+        conf.app_id = "myapp";
+        conf.namespace_ = "ns";
+        ck_assert_int_eq(observe_new(&o, m, &conf), 0);
         return o;
 }
 
@@ -237,8 +238,7 @@ static void serve(struct observe *o, const char *method, const char *path, int s
 
 START_TEST(requests_are_counted_by_route_method_and_status)
 {
-        struct configuration cfg = {.metrics_enabled = true, .metrics_increased_cardinality = -1};
-        struct observe *o = made(&cfg);
+        struct observe *o = made((struct observe_conf){.enabled = true, .increased_cardinality = true});
 
         serve(o, "GET", "/v1.0/state/mystore/a", 200);
         serve(o, "GET", "/v1.0/state/mystore/b", 200);
@@ -254,8 +254,7 @@ END_TEST
 
 START_TEST(low_cardinality_has_no_path_and_no_response_count)
 {
-        struct configuration cfg = {.metrics_enabled = true, .metrics_increased_cardinality = 0, .metrics_exclude_verbs = true};
-        struct observe *o = made(&cfg);
+        struct observe *o = made((struct observe_conf){.enabled = true, .exclude_verbs = true});
 
         serve(o, "GET", "/v1.0/state/mystore/a", 200);
         ck_has("dapr_http_server_request_count{app_id=\"myapp\",method=\"\",path=\"\",status=\"200\"} 1");
@@ -266,10 +265,9 @@ END_TEST
 
 START_TEST(components_calls_and_codes_are_counted)
 {
-        static double buckets[] = {10, 100};
-        struct configuration cfg = {.metrics_enabled = true, .metrics_record_error_codes = true, .metrics_latency_buckets = buckets,
-                                    .n_metrics_latency_buckets = 2};
-        struct observe *o = made(&cfg);
+        static const double buckets[] = {10, 100};
+        struct observe *o = made((struct observe_conf){.enabled = true, .record_error_codes = true, .latency_buckets = buckets,
+                                                       .n_latency_buckets = 2});
 
         observe_component(o, OBSERVE_STATE, STR("mystore"), "get", true, 50);
         observe_component(o, OBSERVE_STATE, STR("mystore"), "get", false, 5);
@@ -295,8 +293,7 @@ END_TEST
 
 START_TEST(switched_off_only_the_process_is_measured)
 {
-        struct configuration cfg = {.metrics_enabled = false};
-        struct observe *o = made(&cfg);
+        struct observe *o = made((struct observe_conf){.enabled = false});
 
         serve(o, "GET", "/x", 200);
         observe_component_loaded(o);
