@@ -132,7 +132,7 @@ static int append(struct reader *r, struct yaml_node *to, struct yaml_node *key,
         if (to->depth + r->depth > YAML_MAX_DEPTH)
                 return fail_at(r, m, "nested too deeply", NULL);
         if (to->total_nodes > YAML_MAX_NODES || to->total_text > YAML_MAX_TEXT_BYTES)
-                return fail_at(r, m, "the document is too large with its aliases written out", "use fewer aliases, or split it");
+                return fail_at(r, m, "the document is too large", "split it; each alias counts as what it stands for");
         return 0;
 }
 

@@ -7,9 +7,10 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "sdk/base/json.h"
+#include "sdk/base/map.h"
 #include "sdk/base/yaml.h"
 #include "sdk/base/yaml_float.h"
-#include "sdk/base/json.h"
 
 struct member { /* of a map */
         struct str key;
@@ -189,11 +190,36 @@ static struct yaml_item *add_item(struct arena *a, struct yaml_node *to, struct 
         return i;
 }
 
-/* A copy of `base` (its values shared) with the items of `over`; maps that stand in both go to *todo. */
+/* `over` laid on the items of n, found by `index`; maps that stand in both go to *todo. */
+static int merge_items(struct arena *a, struct yaml_node *n, struct map *index, const struct yaml_node *over, struct pending **todo)
+{
+        for (struct yaml_item *i = n->items; i; i = i->next)
+                if (map_set(index, i->key->text, i))
+                        return -ENOMEM;
+        for (const struct yaml_item *i = over->items; i; i = i->next) {
+                struct yaml_item *have = map_get(index, i->key->text);
+                if (have && have->value->kind == YAML_MAP && i->value->kind == YAML_MAP) {
+                        struct pending *p = arena_new(a, struct pending);
+                        if (!p)
+                                return -ENOMEM;
+                        *p = (struct pending){have, i->value, *todo};
+                        *todo = p;
+                } else if (have) {
+                        have->value = i->value;
+                } else if (!(have = add_item(a, n, i->key, i->value)) || map_set(index, i->key->text, have)) {
+                        return -ENOMEM;
+                }
+        }
+        return 0;
+}
+
+/* A copy of `base` (its values shared) with the items of `over`. */
 static struct yaml_node *merge_one(struct arena *a, const struct yaml_node *base, const struct yaml_node *over,
                                    struct pending **todo)
 {
         struct yaml_node *n = arena_new(a, struct yaml_node);
+        struct map index = {0};
+
         if (!n)
                 return NULL;
         *n = *over;
@@ -203,21 +229,9 @@ static struct yaml_node *merge_one(struct arena *a, const struct yaml_node *base
         for (const struct yaml_item *i = base->items; i; i = i->next)
                 if (!add_item(a, n, i->key, i->value))
                         return NULL;
-        for (const struct yaml_item *i = over->items; i; i = i->next) {
-                struct yaml_item *have = item_of(n, i->key->text);
-                if (have && have->value->kind == YAML_MAP && i->value->kind == YAML_MAP) {
-                        struct pending *p = arena_new(a, struct pending);
-                        if (!p)
-                                return NULL;
-                        *p = (struct pending){have, i->value, *todo};
-                        *todo = p;
-                } else if (have) {
-                        have->value = i->value;
-                } else if (!add_item(a, n, i->key, i->value)) {
-                        return NULL;
-                }
-        }
-        return n;
+        int r = merge_items(a, n, &index, over, todo);
+        map_fini(&index);
+        return r ? NULL : n;
 }
 
 struct yaml_node *yaml_merge(struct arena *a, struct yaml_node *base, struct yaml_node *over)
