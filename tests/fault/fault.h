@@ -18,6 +18,8 @@ struct fault {
         char exe_dir[512];       /* so that <exe_dir>/../plugins is the build's */
         char dir[64];           /* temporary; may hold plugin folders */
         int children;
+        struct component_spec *specs[64];
+        size_t n_specs;
 };
 
 static inline int fault_children(void)
@@ -56,6 +58,8 @@ static inline void fault_close(struct fault *f)
         char cmd[128];
         super_stop(f->super, 2);
         super_free(f->super);
+        for (size_t i = 0; i < f->n_specs; i++)
+                arena_fini(&f->specs[i]->arena);
         arena_fini(&f->arena);
         ck_assert_int_eq(fault_children(), f->children);
         snprintf(cmd, sizeof cmd, "rm -rf %s", f->dir);
@@ -66,6 +70,8 @@ static inline void fault_close(struct fault *f)
 static inline struct component_spec *fault_spec(struct fault *f, const char *name, const char *type, const char **metadata, size_t n)
 {
         struct component_spec *s = arena_new(&f->arena, struct component_spec);
+        ck_assert_uint_lt(f->n_specs, 64);
+        f->specs[f->n_specs++] = s;
         arena_init(&s->arena, 0);
         s->name = name;
         s->namespace_ = "";
