@@ -10,7 +10,7 @@
 #include <wolfssl/options.h>
 #include <wolfssl/ssl.h>
 
-#include "sdk/net/tls.h"
+#include "sdk/net/tls_ops.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -26,7 +26,7 @@ static const char ciphers[] = "TLS13-CHACHA20-POLY1305-SHA256:TLS13-AES128-GCM-S
                               "ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384";
 
 struct tls_context {
-        int refs;
+        struct tls_context_base base;
         bool server, verifies;
         WOLFSSL_CTX *ctx;
         char alpn[ALPN_BYTES];
@@ -43,6 +43,8 @@ struct session {
         int error;             /* wolfSSL's code of the last failure */
         char text[WOLFSSL_MAX_ERROR_SZ];
 };
+
+static const struct tls_ops wolf_ops;
 
 /* ---- contexts ---- */
 
@@ -259,7 +261,7 @@ int tls_context_new(struct tls_context **ret, const struct tls_options *o, char 
         struct tls_context *t = calloc(1, sizeof(*t));
         if (!t)
                 return -ENOMEM;
-        t->refs = 1;
+        t->base = (struct tls_context_base){&wolf_ops, 1};
         t->server = o->server;
         t->verifies = o->server ? o->require_peer_cert : !o->insecure_skip_verify;
         t->verify_peer = o->verify_peer;
@@ -274,16 +276,8 @@ int tls_context_new(struct tls_context **ret, const struct tls_options *o, char 
         return 0;
 }
 
-struct tls_context *tls_context_ref(struct tls_context *t)
+static void context_free(struct tls_context *t)
 {
-        t->refs++;
-        return t;
-}
-
-void tls_context_unref(struct tls_context *t)
-{
-        if (!t || --t->refs)
-                return;
         wolfSSL_CTX_free(t->ctx);
         free(t);
 }
@@ -310,13 +304,25 @@ static int set_name(struct session *s, struct str name)
         return 0;
 }
 
-int tls_session_new(struct tls_session **ret, struct tls_context *t, struct str server_name, bool is_server)
+static void session_free(struct tls_session *ts)
+{
+        struct session *s = priv(ts);
+        if (s->ssl)
+                wolfSSL_free(s->ssl);
+        tls_context_unref(s->context);
+        buf_fini(&ts->in);
+        buf_fini(&ts->out);
+        free(s);
+}
+
+static int session_new(struct tls_session **ret, struct tls_context *t, struct str server_name, bool is_server)
 {
         if (is_server != t->server)
                 return -EINVAL;
         struct session *s = calloc(1, sizeof(*s));
         if (!s)
                 return -ENOMEM;
+        s->s.ops = &wolf_ops;
         s->context = tls_context_ref(t);
         s->ssl = wolfSSL_new(t->ctx);
         int r = s->ssl ? 0 : -ENOMEM;
@@ -326,7 +332,7 @@ int tls_session_new(struct tls_session **ret, struct tls_context *t, struct str 
             wolfSSL_UseALPN(s->ssl, t->alpn, (unsigned)strlen(t->alpn), WOLFSSL_ALPN_CONTINUE_ON_MISMATCH) != WOLFSSL_SUCCESS)
                 r = -ENOMEM;
         if (r) {
-                tls_session_free(&s->s);
+                session_free(&s->s);
                 return r;
         }
         wolfSSL_SetIOReadCtx(s->ssl, s);
@@ -334,19 +340,6 @@ int tls_session_new(struct tls_session **ret, struct tls_context *t, struct str 
         wolfSSL_SetCertCbCtx(s->ssl, s);
         *ret = &s->s;
         return 0;
-}
-
-void tls_session_free(struct tls_session *ts)
-{
-        if (!ts)
-                return;
-        struct session *s = priv(ts);
-        if (s->ssl)
-                wolfSSL_free(s->ssl);
-        tls_context_unref(s->context);
-        buf_fini(&ts->in);
-        buf_fini(&ts->out);
-        free(s);
 }
 
 static bool is_about_certificate(int code)
@@ -384,7 +377,7 @@ static int outcome(struct session *s, int r)
         return s->refused || is_about_certificate(code) ? -EKEYREJECTED : -EPROTO;
 }
 
-int tls_session_handshake(struct tls_session *ts)
+static int session_handshake(struct tls_session *ts)
 {
         struct session *s = priv(ts);
         int r = wolfSSL_negotiate(s->ssl);
@@ -393,7 +386,7 @@ int tls_session_handshake(struct tls_session *ts)
         return s->verified || !s->context->verifies ? 1 : -EKEYREJECTED;
 }
 
-ssize_t tls_session_read(struct tls_session *ts, void *p, size_t n)
+static ssize_t session_read(struct tls_session *ts, void *p, size_t n)
 {
         struct session *s = priv(ts);
         if (ts->ended)
@@ -409,7 +402,7 @@ ssize_t tls_session_read(struct tls_session *ts, void *p, size_t n)
         return e ? e : -EAGAIN;
 }
 
-int tls_session_write(struct tls_session *ts, const void *p, size_t n)
+static int session_write(struct tls_session *ts, const void *p, size_t n)
 {
         struct session *s = priv(ts);
         const char *from = p;
@@ -425,14 +418,14 @@ int tls_session_write(struct tls_session *ts, const void *p, size_t n)
         return 0;
 }
 
-void tls_session_shutdown(struct tls_session *ts)
+static void session_shutdown(struct tls_session *ts)
 {
         struct session *s = priv(ts);
         wolfSSL_shutdown(s->ssl);
         wolfSSL_ERR_clear_error();
 }
 
-struct str tls_session_alpn(const struct tls_session *ts)
+static struct str session_alpn(const struct tls_session *ts)
 {
         char *name = NULL;
         unsigned short n = 0;
@@ -441,7 +434,7 @@ struct str tls_session_alpn(const struct tls_session *ts)
         return str_n(name, n);
 }
 
-struct str tls_session_peer_leaf(struct tls_session *ts)
+static struct str session_peer_leaf(struct tls_session *ts)
 {
         WOLFSSL_X509_CHAIN *chain = wolfSSL_get_peer_chain(priv(ts)->ssl);
         if (!chain || wolfSSL_get_chain_count(chain) < 1)
@@ -449,12 +442,12 @@ struct str tls_session_peer_leaf(struct tls_session *ts)
         return str_n(wolfSSL_get_chain_cert(chain, 0), (size_t)wolfSSL_get_chain_length(chain, 0));
 }
 
-const char *tls_session_version(const struct tls_session *ts)
+static const char *session_version(const struct tls_session *ts)
 {
         return wolfSSL_get_version(priv(ts)->ssl);
 }
 
-const char *tls_session_error(const struct tls_session *ts)
+static const char *session_error(const struct tls_session *ts)
 {
         struct session *s = priv(ts);
         if (!s->error)
@@ -462,3 +455,17 @@ const char *tls_session_error(const struct tls_session *ts)
         wolfSSL_ERR_error_string_n((unsigned long)s->error, s->text, sizeof(s->text));
         return s->text;
 }
+
+static const struct tls_ops wolf_ops = {
+        .context_free = context_free,
+        .session_new = session_new,
+        .session_free = session_free,
+        .session_handshake = session_handshake,
+        .session_read = session_read,
+        .session_write = session_write,
+        .session_shutdown = session_shutdown,
+        .session_alpn = session_alpn,
+        .session_peer_leaf = session_peer_leaf,
+        .session_version = session_version,
+        .session_error = session_error,
+};

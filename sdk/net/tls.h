@@ -34,7 +34,7 @@ struct tls_session {
         struct buf in;  /* ciphertext from the peer, not yet understood */
         struct buf out; /* ciphertext to send */
         bool ended;     /* the peer sent close_notify */
-        void *impl;
+        const struct tls_ops *ops;
 };
 /* server_name: SNI and the name (or IP address) that the peer's certificate must carry; ignored on the server side. */
 int tls_session_new(struct tls_session **ret, struct tls_context *t, struct str server_name, bool is_server);
