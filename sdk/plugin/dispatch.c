@@ -133,7 +133,7 @@ static int add_methods(struct runtime *rt, const struct sdk_method *m, size_t n)
 {
         bool any = false;
         unsigned features = table_features(rt->plugin, m->kind, &any);
-        struct rpc_method *rows = any ? calloc(n, sizeof *rows) : NULL; /* live as long as the process */
+        struct rpc_method *rows = any ? calloc(n + 1, sizeof *rows) : NULL; /* live as long as the process */
         size_t used = 0;
         if (!any)
                 return 0;

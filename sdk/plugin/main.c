@@ -249,6 +249,8 @@ static int serve(struct runtime *rt, struct control *c, const char *socket_path)
 {
         int r = rpc_server_add(rt->server, sdk_lifecycle_methods, sdk_lifecycle_methods_n);
         if (r == 0)
+                r = rpc_server_add(rt->server, sdk_reflection_methods, sdk_reflection_methods_n);
+        if (r == 0)
                 r = sdk_dispatch_add(rt);
         if (r == 0 && rt->plugin->start)
                 r = rt->plugin->start();
@@ -269,7 +271,7 @@ int dapr_plugin_main(int argc, char **argv, const struct dapr_plugin *p)
 {
         struct runtime rt = {.plugin = p};
         struct control c = {.rt = &rt};
-        struct rpc_server_conf conf = {.name = p->name, .max_recv_bytes = -1, .max_streams = 100000, .reflection = rpc_reflection};
+        struct rpc_server_conf conf = {.name = p->name, .max_recv_bytes = -1, .max_streams = 100000};
         const char *socket_path = NULL;
 
         int stop = arguments(argc, argv, p, &socket_path);

@@ -38,7 +38,7 @@ struct runtime {
         struct cond health;      /* something that a report tells has changed */
         char last_error[512];    /* of any backend */
         char *wanted_type, *wanted_version; /* from Hello: for whom the process was started */
-        struct rpc_method *rows[4]; /* of the server, freed after it */
+        struct rpc_method *rows[4]; /* of the server, each ends with an empty one; freed after it */
         size_t n_rows;
         int exit_code;
 };
@@ -65,8 +65,8 @@ struct sdk_method {
 };
 extern const struct sdk_method sdk_state_methods[], sdk_secret_methods[];
 extern const size_t sdk_state_methods_n, sdk_secret_methods_n;
-extern const struct rpc_method sdk_lifecycle_methods[]; /* arg is set by the caller */
-extern const size_t sdk_lifecycle_methods_n;
+extern const struct rpc_method sdk_lifecycle_methods[], sdk_reflection_methods[];
+extern const size_t sdk_lifecycle_methods_n, sdk_reflection_methods_n;
 
 unsigned sdk_features(const struct dapr_component_type *t);
 enum dapr_mode sdk_mode(const struct dapr_component_type *t);

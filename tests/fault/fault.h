@@ -18,8 +18,8 @@ struct fault {
         char exe_dir[512];       /* so that <exe_dir>/../plugins is the build's */
         char dir[64];           /* temporary; may hold plugin folders */
         int children;
-        struct component_spec *specs[64];
-        size_t n_specs;
+        struct component_spec *specs[24];
+        size_t n_specs; /* at most 24 */
 };
 
 static inline int fault_children(void)
@@ -70,7 +70,7 @@ static inline void fault_close(struct fault *f)
 static inline struct component_spec *fault_spec(struct fault *f, const char *name, const char *type, const char **metadata, size_t n)
 {
         struct component_spec *s = arena_new(&f->arena, struct component_spec);
-        ck_assert_uint_lt(f->n_specs, 64);
+        ck_assert_uint_lt(f->n_specs, 24);
         f->specs[f->n_specs++] = s;
         arena_init(&s->arena, 0);
         s->name = name;
