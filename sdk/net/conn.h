@@ -21,6 +21,7 @@ enum { CONN_READ_BYTES = 64 * 1024, CONN_HIGH_WATER = 256 * 1024, CONN_LOW_WATER
 struct conn;
 struct tls_context;
 struct tls_session;
+struct net_addr;
 
 /* Any of these may be NULL. They may close or free the conn, or give it another handler. */
 struct conn_handler {
@@ -54,6 +55,7 @@ struct conn {
 
 /* Takes fd (non-blocking); no handler yet. NULL = no memory (fd closed). Reading starts with conn_set_handler or conn_read. */
 struct conn *conn_new(int fd);
+struct conn *conn_new_peer(int fd, const struct net_addr *peer); /* the same, when the peer is known */
 void conn_set_handler(struct conn *c, const struct conn_handler *h, void *owner);
 void conn_free(struct conn *c); /* closes at once; unsent output is dropped. NULL is fine. Allowed inside its own callback. */
 /* Closes after pending output was sent, or after linger_s, then frees the conn. The peer gets a moment to read and close first,

@@ -511,7 +511,7 @@ static int put_head(struct h1_req *q, int status, const struct http_header *h, s
 {
         struct http_req *r = &q->r;
         struct buf *o = &q->conn->io->out;
-        if (r->begun || status < 100 || status > 999)
+        if (r->begun || status < 200 || status > 999)
                 return -EINVAL;
         if (is_broken(q->conn->io))
                 return q->conn->io->error ? q->conn->io->error : q->conn->io->write_error;

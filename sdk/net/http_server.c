@@ -185,13 +185,14 @@ static int h2_resp_send(struct http_req *r, int status, const struct http_header
         if (q->no_body_out || !body.n)
                 return 0;
         r->bytes_out += body.n;
-        while (body.n > BODY_STEP_BYTES) {
+        while (!e && body.n > BODY_STEP_BYTES) {
                 e = h2_write(q->s, body.p, BODY_STEP_BYTES);
-                if (e)
-                        return e;
                 body = str_skip(body, BODY_STEP_BYTES);
         }
-        return h2_send(q->s, body.p, body.n, true);
+        if (!e)
+                e = h2_send(q->s, body.p, body.n, true);
+        q->aborted = e != 0;
+        return e;
 }
 
 static int h2_resp_write(struct http_req *r, struct str data)
@@ -232,10 +233,14 @@ static int h2_resp_end(struct http_req *r, const struct http_header *trailers, s
                 char *low = arena_strdup(r->arena, name);
                 for (size_t k = 0; low && k < name.n; k++)
                         low[k] = low[k] >= 'A' && low[k] <= 'Z' ? (char)(low[k] + 32) : low[k];
-                if (!low || http_headers_add(&out, r->arena, str_n(low, name.n), trailers[i].value))
+                if (!low || http_headers_add(&out, r->arena, str_n(low, name.n), trailers[i].value)) {
+                        q->aborted = true;
                         return -ENOMEM;
+                }
         }
-        return out.n ? h2_send_trailers(q->s, out.v, out.n) : h2_send(q->s, NULL, 0, true);
+        int e = out.n ? h2_send_trailers(q->s, out.v, out.n) : h2_send(q->s, NULL, 0, true);
+        q->aborted = e != 0;
+        return e;
 }
 
 static void h2_fiber(void *arg)

@@ -118,3 +118,7 @@ metrics_test_LD = $(FAULT_LD) $(KERNEL_LD)
 health_test_SRC := tests/unit/health_test.c
 health_test_LIBS := kernel net base proto llhttp
 health_test_LD = $(KERNEL_LD)
+UNIT_TESTS += net_fault_test
+net_fault_test_SRC := tests/unit/net_fault_test.c
+net_fault_test_LIBS := net base proto llhttp
+net_fault_test_LD = $(FAULT_LD) $(NET_LD) $(BASE_LD)
