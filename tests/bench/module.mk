@@ -10,3 +10,7 @@ PROGS += fiber_bench
 fiber_bench_SRC := tests/bench/fiber_bench.c
 fiber_bench_LIBS := base
 fiber_bench_LD = $(BASE_LD)
+TEST_PROGS += component_bench
+component_bench_SRC := tests/bench/component_bench.c
+component_bench_LIBS := kernel net base proto llhttp
+component_bench_LD = $(YAML_LD) $(NET_LD) $(BASE_LD)
