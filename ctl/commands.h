@@ -5,56 +5,73 @@
 #include "ctl/ctl.h"
 
 struct list_opts {
-        const char *output;
-        bool kubernetes;
+        struct ctl_globals globals;
+        const char *output, *namespace_;
+        bool kubernetes, all_namespaces;
 };
 struct stop_opts {
+        struct ctl_globals globals;
         const char *app_id, *run_file;
         bool kubernetes;
 };
 struct version_opts {
+        struct ctl_globals globals;
         const char *output;
 };
 struct init_opts {
-        const char *runtime_path;
-        bool slim, kubernetes, dev, wait, enable_ha, force;
+        struct ctl_globals globals;
+        bool slim, kubernetes, dev, wait, enable_ha, enable_mtls, force;
         const char *runtime_version, *dashboard_version, *from_dir, *container_runtime, *image_registry, *network, *image_variant,
-                *scheduler_volume, *scheduler_broadcast;
+                *scheduler_volume, *scheduler_broadcast, *namespace_, *ca_root, *issuer_key, *issuer_certificate;
+        struct flag_list set;
         int timeout;
 };
 struct uninstall_opts {
-        const char *runtime_path, *container_runtime, *network;
+        struct ctl_globals globals;
+        const char *container_runtime, *network, *namespace_;
         bool all, kubernetes, dev;
+        int timeout;
 };
 struct run_opts {
+        struct ctl_globals globals;
         const char *app_id, *config, *app_protocol, *log_level, *components_path, *max_body_size, *read_buffer_size, *socket,
-                *health_path, *listen_addresses, *run_file, *app_channel_address, *runtime_path, *placement, *scheduler;
+                *health_path, *listen_addresses, *run_file, *app_channel_address, *placement, *scheduler;
         struct flag_list resources_path;
         int app_port, http_port, grpc_port, internal_grpc_port, profile_port, max_concurrency, metrics_port, health_interval,
                 health_timeout, health_threshold;
-        bool enable_profiling, app_ssl, enable_health, enable_api_logging, kubernetes, log_as_json;
+        bool enable_profiling, app_ssl, enable_health, enable_api_logging, kubernetes;
+        bool placement_given, scheduler_given; /* "" disables then */
 };
 struct completion_opts {
-        int unused;
+        struct ctl_globals globals;
 };
 struct plugin_list_opts {
+        struct ctl_globals globals;
         const char *output, *app_id, *plugins_path;
+        bool all;
 };
 struct plugin_info_opts {
+        struct ctl_globals globals;
         const char *output, *app_id, *plugins_path;
 };
 struct plugin_logs_opts {
-        const char *app_id;
+        struct ctl_globals globals;
+        const char *output, *app_id;
         bool follow;
         int tail;
 };
+struct plugin_restart_opts {
+        struct ctl_globals globals;
+        const char *app_id;
+};
 struct plugin_new_opts {
+        struct ctl_globals globals;
         const char *dir;
         bool force;
 };
 
 extern const struct flag_program list_program, stop_program, version_program, init_program, uninstall_program, run_program,
-        completion_program, plugin_list_program, plugin_info_program, plugin_logs_program, plugin_new_program;
+        completion_program, plugin_list_program, plugin_info_program, plugin_logs_program, plugin_restart_program, plugin_new_program;
 int list_run(void *opts, int argc, char **argv);
 int stop_run(void *opts, int argc, char **argv);
 int version_run(void *opts, int argc, char **argv);
@@ -65,6 +82,7 @@ int completion_run(void *opts, int argc, char **argv);
 int plugin_list_run(void *opts, int argc, char **argv);
 int plugin_info_run(void *opts, int argc, char **argv);
 int plugin_logs_run(void *opts, int argc, char **argv);
+int plugin_restart_run(void *opts, int argc, char **argv);
 int plugin_new_run(void *opts, int argc, char **argv);
 
 /* Says that this command has no Kubernetes mode here; returns the exit code. */

@@ -3,58 +3,78 @@
 
 #include "ctl/commands.h"
 
+static const struct flag_row completion_rows[] = {CTL_GLOBAL_ROWS(completion_opts)};
 const struct flag_program completion_program = {
         .name = "dapr completion", .summary = "Print a shell completion script", .usage = "dapr completion bash|zsh|fish",
         .examples = "  # bash: for this shell\n  source <(dapr completion bash)\n\n  # zsh: for every shell\n"
-                    "  dapr completion zsh > \"${fpath[1]}/_dapr\"\n\n  # fish\n  dapr completion fish > ~/.config/fish/completions/dapr.fish\n"};
+                    "  dapr completion zsh > \"${fpath[1]}/_dapr\"\n\n  # fish\n  dapr completion fish > ~/.config/fish/completions/dapr.fish\n",
+        .rows = completion_rows, .n_rows = sizeof(completion_rows) / sizeof(*completion_rows)};
 
-static void print_flags(const struct flag_program *p)
+static bool is_shown(const struct flag_row *row)
 {
-        for (size_t i = 0; i < p->n_rows; i++)
-                if (!(p->rows[i].attr & FLAG_HIDDEN) && p->rows[i].kind != FLAG_GROUP)
-                        printf("--%s ", p->rows[i].name);
-        printf("--help");
+        return !(row->attr & (FLAG_HIDDEN | FLAG_DEPRECATED)) && row->kind != FLAG_GROUP;
+}
+
+/* First word and rest of a command's name; is_first: no command before it has the same first word. */
+struct name {
+        struct str word, rest;
+        bool is_first;
+};
+
+static struct name name_of(size_t i)
+{
+        struct name n = {.rest = str_of(commands[i].name), .is_first = true};
+        n.word = str_cut(&n.rest, ' ');
+        for (size_t k = 0; k < i; k++) {
+                struct str other = str_of(commands[k].name);
+                if (str_eq(str_cut(&other, ' '), n.word))
+                        n.is_first = false;
+        }
+        return n;
 }
 
 static void print_bash(void)
 {
-        printf("_dapr() {\n  local cur=\"${COMP_WORDS[COMP_CWORD]}\" cmd=\"${COMP_WORDS[1]}\"\n"
-               "  [ \"$cmd\" = plugin ] && [ \"$COMP_CWORD\" -gt 2 ] && cmd=\"plugin ${COMP_WORDS[2]}\"\n  local words=\n"
+        printf("_dapr() {\n  local cur=\"${COMP_WORDS[COMP_CWORD]}\" cmd=\"${COMP_WORDS[1]}\" words= i\n"
+               "  for ((i = 1; i < COMP_CWORD; i++)); do [ \"${COMP_WORDS[i]}\" = -- ] && return; done\n"
+               "  [ \"$cmd\" = plugin ] && [ \"$COMP_CWORD\" -gt 2 ] && cmd=\"plugin ${COMP_WORDS[2]}\"\n"
                "  if [ \"$COMP_CWORD\" = 1 ]; then words=\"");
-        const char *last = "";
-        for (size_t i = 0; i < n_commands; i++) {
-                struct str rest = str_of(commands[i].name), word = str_cut(&rest, ' ');
-                if (!str_eqz(word, last) && !(rest.p && strncmp(last, commands[i].name, word.n) == 0))
-                        printf("%.*s ", STR_FMT(word));
-                last = commands[i].name;
-        }
+        for (size_t i = 0; i < n_commands; i++)
+                if (name_of(i).is_first)
+                        printf("%.*s ", STR_FMT(name_of(i).word));
         printf("\"\n  else case \"$cmd\" in\n    plugin) words=\"");
         for (size_t i = 0; i < n_commands; i++)
-                if (strncmp(commands[i].name, "plugin ", 7) == 0)
-                        printf("%s ", commands[i].name + 7);
-        printf("\" ;;\n");
+                if (name_of(i).rest.p)
+                        printf("%.*s ", STR_FMT(name_of(i).rest));
+        printf("\" ;;\n    completion) words=\"bash zsh fish\" ;;\n");
         for (size_t i = 0; i < n_commands; i++) {
+                const struct flag_program *p = commands[i].flags;
+                if (p == &completion_program)
+                        continue;
                 printf("    \"%s\") words=\"", commands[i].name);
-                print_flags(commands[i].flags);
-                printf("\" ;;\n");
+                for (size_t k = 0; k < p->n_rows; k++)
+                        if (is_shown(&p->rows[k]))
+                                printf("--%s ", p->rows[k].name);
+                printf("--help\" ;;\n");
         }
         printf("  esac; fi\n  COMPREPLY=($(compgen -W \"$words\" -- \"$cur\"))\n}\n"
                "complete -o default -F _dapr dapr daprctl\n");
 }
 
-static void print_fish(void)
+static void print_fish(const char *program)
 {
         for (size_t i = 0; i < n_commands; i++) {
-                struct str rest = str_of(commands[i].name), word = str_cut(&rest, ' ');
+                struct name n = name_of(i);
                 const struct flag_program *p = commands[i].flags;
-                if (!rest.p)
-                        printf("complete -c dapr -n __fish_use_subcommand -a %.*s -d '%s'\n", STR_FMT(word), p->summary);
-                else
-                        printf("complete -c dapr -n __fish_use_subcommand -a %.*s\ncomplete -c dapr -n '__fish_seen_subcommand_from %.*s' -a %.*s -d '%s'\n",
-                               STR_FMT(word), STR_FMT(word), STR_FMT(rest), p->summary);
+                if (n.is_first)
+                        printf("complete -c %s -n __fish_use_subcommand -a %.*s -d '%s'\n", program, STR_FMT(n.word), n.rest.p ? "Plugins" : p->summary);
+                if (n.rest.p)
+                        printf("complete -c %s -f -n '__fish_seen_subcommand_from %.*s' -a %.*s -d '%s'\n", program, STR_FMT(n.word), STR_FMT(n.rest),
+                               p->summary);
                 for (size_t k = 0; k < p->n_rows; k++)
-                        if (!(p->rows[k].attr & FLAG_HIDDEN) && p->rows[k].kind != FLAG_GROUP)
-                                printf("complete -c dapr -n '__fish_seen_subcommand_from %.*s' -l %s\n", STR_FMT(rest.p ? rest : word), p->rows[k].name);
+                        if (is_shown(&p->rows[k]))
+                                printf("complete -c %s -n '__fish_seen_subcommand_from %.*s' -l %s%s\n", program, STR_FMT(n.rest.p ? n.rest : n.word),
+                                       p->rows[k].name, flag_placeholder(&p->rows[k]) ? " -r" : "");
         }
 }
 
@@ -66,9 +86,10 @@ int completion_run(void *opts, int argc, char **argv)
         else if (strcmp(shell, "zsh") == 0) {
                 printf("#compdef dapr daprctl\nautoload -U +X bashcompinit && bashcompinit\n");
                 print_bash();
-        } else if (strcmp(shell, "fish") == 0)
-                print_fish();
-        else {
+        } else if (strcmp(shell, "fish") == 0) {
+                print_fish("dapr");
+                print_fish("daprctl");
+        } else {
                 ui_say(UI_FAILURE, "Say for which shell: dapr completion bash, zsh or fish.");
                 return 1;
         }

@@ -9,12 +9,11 @@
 #include <unistd.h>
 
 #include "ctl/commands.h"
+#include "ctl/plugins.h"
 
-#define INIT_FLAG_NOTE "This installation runs without containers, so the flag has no effect."
 static const struct flag_row init_rows[] = {
         {"slim", FLAG_BOOL, offsetof(struct init_opts, slim), "false", NULL, "Accepted for scripts: init never starts containers", .short_name = 's'},
         {"force", FLAG_BOOL, offsetof(struct init_opts, force), "false", NULL, "Overwrite resource files that are there already"},
-        {"runtime-path", FLAG_STRING, offsetof(struct init_opts, runtime_path), "", "DIR", "The path to the dapr runtime installation directory"},
         {"runtime-version", FLAG_STRING, offsetof(struct init_opts, runtime_version), "latest", "VERSION", "Accepted for scripts; this installation's own runtime is used"},
         {"kubernetes", FLAG_BOOL, offsetof(struct init_opts, kubernetes), "false", NULL, "Deploy Dapr to a Kubernetes cluster", .short_name = 'k'},
         {"dashboard-version", FLAG_STRING, offsetof(struct init_opts, dashboard_version), "latest", "VERSION", "", FLAG_HIDDEN},
@@ -28,7 +27,14 @@ static const struct flag_row init_rows[] = {
         {"dev", FLAG_BOOL, offsetof(struct init_opts, dev), "false", NULL, "", FLAG_HIDDEN},
         {"wait", FLAG_BOOL, offsetof(struct init_opts, wait), "false", NULL, "", FLAG_HIDDEN},
         {"enable-ha", FLAG_BOOL, offsetof(struct init_opts, enable_ha), "false", NULL, "", FLAG_HIDDEN},
+        {"enable-mtls", FLAG_BOOL, offsetof(struct init_opts, enable_mtls), "true", NULL, "", FLAG_HIDDEN},
+        {"namespace", FLAG_STRING, offsetof(struct init_opts, namespace_), "dapr-system", "NAME", "", FLAG_HIDDEN, .short_name = 'n'},
+        {"set", FLAG_ARRAY, offsetof(struct init_opts, set), "", "KEY=VALUE", "", FLAG_HIDDEN},
+        {"ca-root-certificate", FLAG_STRING, offsetof(struct init_opts, ca_root), "", "FILE", "", FLAG_HIDDEN},
+        {"issuer-private-key", FLAG_STRING, offsetof(struct init_opts, issuer_key), "", "FILE", "", FLAG_HIDDEN},
+        {"issuer-public-certificate", FLAG_STRING, offsetof(struct init_opts, issuer_certificate), "", "FILE", "", FLAG_HIDDEN},
         {"timeout", FLAG_INT, offsetof(struct init_opts, timeout), "300", "SECONDS", "", FLAG_HIDDEN},
+        CTL_GLOBAL_ROWS(init_opts),
 };
 const struct flag_program init_program = {
         .name = "dapr init", .summary = "Set up Dapr for this user: default resources, no containers", .usage = "dapr init [flags]",
@@ -37,11 +43,13 @@ const struct flag_program init_program = {
 
 static const struct flag_row uninstall_rows[] = {
         {"all", FLAG_BOOL, offsetof(struct uninstall_opts, all), "false", NULL, "Remove the .dapr folder with resources and state too"},
-        {"runtime-path", FLAG_STRING, offsetof(struct uninstall_opts, runtime_path), "", "DIR", "The path to the dapr runtime installation directory"},
         {"kubernetes", FLAG_BOOL, offsetof(struct uninstall_opts, kubernetes), "false", NULL, "Uninstall Dapr from a Kubernetes cluster", .short_name = 'k'},
         {"dev", FLAG_BOOL, offsetof(struct uninstall_opts, dev), "false", NULL, "", FLAG_HIDDEN},
         {"container-runtime", FLAG_STRING, offsetof(struct uninstall_opts, container_runtime), "docker", "NAME", "", FLAG_HIDDEN},
         {"network", FLAG_STRING, offsetof(struct uninstall_opts, network), "", "NAME", "", FLAG_HIDDEN},
+        {"namespace", FLAG_STRING, offsetof(struct uninstall_opts, namespace_), "dapr-system", "NAME", "", FLAG_HIDDEN, .short_name = 'n'},
+        {"timeout", FLAG_INT, offsetof(struct uninstall_opts, timeout), "300", "SECONDS", "", FLAG_HIDDEN},
+        CTL_GLOBAL_ROWS(uninstall_opts),
 };
 const struct flag_program uninstall_program = {
         .name = "dapr uninstall", .summary = "Remove what dapr init set up", .usage = "dapr uninstall [flags]",
@@ -83,17 +91,6 @@ static int link_program(struct arena *a, const char *bin, const char *runtime_pa
         return r;
 }
 
-/* Is the plugin for a component type installed beside daprd? */
-static bool has_plugin(struct arena *a, const char *runtime_path, const char *type)
-{
-        const char *daprd = path_program(a, runtime_path, "daprd");
-        char *real = daprd ? realpath(daprd, NULL) : NULL;
-        char *slash = real ? strrchr(real, '/') : NULL;
-        bool yes = slash && path_exists(arena_printf(a, "%.*s/../plugins/%s/plugin.yaml", (int)(slash - real), real, type));
-        free(real);
-        return yes;
-}
-
 static int make_folders(struct arena *a, const char *dir)
 {
         static const char *const sub[] = {"bin", "components", "state"};
@@ -114,9 +111,9 @@ static int init_in(struct arena *a, const struct init_opts *o, const char *dir)
         if (r)
                 return r;
         const char *bin = path_join(a, dir, "bin"), *components = path_join(a, dir, "components");
-        if ((r = link_program(a, bin, o->runtime_path, "daprd")) != 0)
+        if ((r = link_program(a, bin, o->globals.runtime_path, "daprd")) != 0)
                 ui_say(UI_WARNING, "Could not link daprd into %s: %s", bin, strerror(-r));
-        if (!path_program(a, o->runtime_path, "daprd"))
+        if (!path_program(a, o->globals.runtime_path, "daprd"))
                 ui_say(UI_WARNING, "daprd was not found beside this program, in %s or in PATH: dapr run will need it", bin);
         const char *state = arena_printf(a,
                 "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata:\n  name: statestore\nspec:\n  type: state.sqlite\n  version: v1\n"
@@ -126,7 +123,7 @@ static int init_in(struct arena *a, const struct init_opts *o, const char *dir)
         static const char config[] = "apiVersion: dapr.io/v1alpha1\nkind: Configuration\nmetadata:\n  name: daprConfig\nspec: {}\n";
         if ((r = state ? write_one(a, components, "statestore.yaml", state, o->force) : -ENOMEM) != 0)
                 return r;
-        if (has_plugin(a, o->runtime_path, "pubsub.in-memory")) {
+        if (plugins_has_type(a, o->globals.runtime_path, "pubsub.in-memory")) {
                 if ((r = write_one(a, components, "pubsub.yaml", pubsub, o->force)) != 0)
                         return r;
         } else
@@ -142,7 +139,7 @@ int init_run(void *opts, int argc, char **argv)
         struct arena a;
         arena_init(&a, 0);
         ui_say(UI_PENDING, "Making the jump to hyperspace...");
-        const char *dir = path_dapr_dir(&a, o->runtime_path);
+        const char *dir = path_dapr_dir(&a, o->globals.runtime_path);
         int r = -ENOENT;
         if (!dir)
                 ui_say(UI_FAILURE, "HOME is not set: say where to put the files with --runtime-path DIR");
@@ -168,7 +165,7 @@ int uninstall_run(void *opts, int argc, char **argv)
                 return kubernetes_refused("uninstall");
         struct arena a;
         arena_init(&a, 0);
-        const char *dir = path_dapr_dir(&a, o->runtime_path);
+        const char *dir = path_dapr_dir(&a, o->globals.runtime_path);
         const char *target = dir ? o->all ? dir : path_join(&a, dir, "bin") : NULL;
         int r = 0;
         if (!target) {

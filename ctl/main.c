@@ -8,58 +8,40 @@
 #include "sdk/base/loop.h"
 #include "sdk/base/work.h"
 
-#define ROW(n, id, hide) {n, &id##_program, sizeof(struct id##_opts), id##_run, hide}
+#define ROW(n, id) {n, &id##_program, sizeof(struct id##_opts), id##_run}
 const struct command commands[] = {
-        ROW("init", init, false),
-        ROW("run", run, false),
-        ROW("list", list, false),
-        ROW("stop", stop, false),
-        ROW("plugin list", plugin_list, false),
-        ROW("plugin info", plugin_info, false),
-        ROW("plugin logs", plugin_logs, false),
-        ROW("plugin new", plugin_new, false),
-        ROW("version", version, false),
-        ROW("completion", completion, false),
-        ROW("uninstall", uninstall, false),
+        ROW("init", init),
+        ROW("run", run),
+        ROW("list", list),
+        ROW("stop", stop),
+        ROW("plugin list", plugin_list),
+        ROW("plugin info", plugin_info),
+        ROW("plugin logs", plugin_logs),
+        ROW("plugin restart", plugin_restart),
+        ROW("plugin new", plugin_new),
+        ROW("version", version),
+        ROW("completion", completion),
+        ROW("uninstall", uninstall),
 };
 #undef ROW
 const size_t n_commands = sizeof(commands) / sizeof(*commands);
 
-/* ---- version ---- */
-static const struct flag_row version_rows[] = {
-        {"output", FLAG_STRING, offsetof(struct version_opts, output), "", "FORMAT", "The output format: json, or text (default)", .short_name = 'o'},
-};
-const struct flag_program version_program = {
-        .name = "dapr version", .summary = "Print the Dapr runtime and CLI version", .usage = "dapr version [flags]",
-        .examples = "  dapr version --output json\n", .rows = version_rows, .n_rows = 1};
-
-int version_run(void *opts, int argc, char **argv)
-{
-        struct version_opts *o = opts;
-        if (strcmp(o->output, "json") == 0)
-                printf("{\"Cli version\":\"%s\",\"Runtime version\":\"%s\"}\n", CTL_VERSION, CTL_RUNTIME_VERSION);
-        else if (!*o->output)
-                printf("CLI version: %s \nRuntime version: %s\n", CTL_VERSION, CTL_RUNTIME_VERSION);
-        else {
-                ui_say(UI_FAILURE, "An invalid output format was specified: \"%s\". The valid value is: json.", o->output);
-                return 1;
-        }
-        return 0;
-}
-
-static void usage(FILE *to)
+static void usage(FILE *to, const char *group)
 {
         bool color = ui_color(fileno(to));
         const char *b = color ? "\033[1m" : "", *e = color ? "\033[0m" : "";
-        fprintf(to, "Runs apps with their Dapr sidecars and looks after plugins.\n\n%sUsage%s\n  dapr COMMAND [flags]\n\n%sCommands%s\n", b, e, b, e);
+        fprintf(to, "Runs apps with their Dapr sidecars and looks after plugins.\n\n%sUsage%s\n  dapr %sCOMMAND [flags]\n\n%sCommands%s\n", b, e,
+                group ? "plugin " : "", b, e);
         for (size_t i = 0; i < n_commands; i++)
-                if (!commands[i].hidden)
-                        fprintf(to, "  %-14s %s\n", commands[i].name, commands[i].flags->summary);
-        fprintf(to, "\n%sExamples%s\n  dapr init\n  dapr run --app-id myapp --app-port 3000 -- node app.js\n  dapr list -o json\n"
-                    "  dapr plugin list --app-id myapp\n\nEach command has --help.\n", b, e);
+                if (!group || strncmp(commands[i].name, group, strlen(group)) == 0)
+                        fprintf(to, "  %-15s %s\n", commands[i].name, commands[i].flags->summary);
+        if (!group)
+                fprintf(to, "\n%sExamples%s\n  dapr init\n  dapr run --app-id myapp --app-port 3000 -- node app.js\n  dapr list -o json\n"
+                            "  dapr plugin list --app-id myapp\n", b, e);
+        fprintf(to, "\nEach command has --help.\n");
 }
 
-/* Words of the command's name that stand at argv[1..]; NULL when there is none. *used: how many. */
+/* Words of the command's name that stand at argv[0..]; NULL when there is none. *used: how many. */
 static const struct command *find_command(int argc, char **argv, int *used)
 {
         for (size_t i = 0; i < n_commands; i++) {
@@ -68,7 +50,7 @@ static const struct command *find_command(int argc, char **argv, int *used)
                 bool same = true;
                 while (rest.p && same) {
                         struct str word = str_cut(&rest, ' ');
-                        same = n + 1 < argc && str_eqz(word, argv[n + 1]);
+                        same = n < argc && str_eqz(word, argv[n]);
                         n++;
                 }
                 if (same) {
@@ -106,6 +88,7 @@ static int run_command(const struct command *c, int argc, char **argv)
                 free(j.opts);
                 return n == -ECANCELED ? 0 : 1;
         }
+        ui_setup(((struct ctl_globals *)j.opts)->log_as_json);
         j.argc = n;
         struct scope scope;
         scope_init(&scope);
@@ -121,44 +104,83 @@ static int run_command(const struct command *c, int argc, char **argv)
         return j.code;
 }
 
-/* --log-as-json may stand before or after the command, as in the reference. */
-static int take_json_flag(int argc, char **argv)
+/* Global flags may stand before the command: how many arguments they are. A failure to come is told as JSON when asked for. */
+static int leading_flags(int argc, char **argv)
 {
-        int n = 1;
-        bool json = false;
-        for (int i = 1; i < argc; i++) {
-                if (strcmp(argv[i], "--") == 0) {
-                        while (i < argc)
-                                argv[n++] = argv[i++];
-                        break;
-                }
-                if (strcmp(argv[i], "--log-as-json") == 0 || strcmp(argv[i], "--log-as-json=true") == 0)
-                        json = true;
-                else
-                        argv[n++] = argv[i];
-        }
-        argv[n] = NULL;
-        ui_setup(json);
+        int n = 0;
+        for (int i = 1; i < argc && strcmp(argv[i], "--") != 0; i++)
+                if (strcmp(argv[i], "--log-as-json") == 0)
+                        ui_setup(true);
+        while (1 + n < argc && (strncmp(argv[1 + n], "--log-as-json", 13) == 0 || strncmp(argv[1 + n], "--runtime-path", 14) == 0))
+                n += strcmp(argv[1 + n], "--runtime-path") == 0 && 2 + n < argc ? 2 : 1;
         return n;
+}
+
+static bool is_help(const char *word)
+{
+        return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0 || strcmp(word, "help") == 0;
+}
+
+static int unknown(int argc, char **argv)
+{
+        bool plugin = strcmp(argv[0], "plugin") == 0;
+        if (plugin && (argc == 1 || is_help(argv[1]))) {
+                usage(stdout, "plugin ");
+                return 0;
+        }
+        if (argv[0][0] == '-')
+                ui_say(UI_FAILURE, "unknown flag: %s", argv[0]);
+        else
+                ui_say(UI_FAILURE, "unknown command \"%s%s%s\" for \"dapr\"", argv[0], plugin ? " " : "", plugin ? argv[1] : "");
+        usage(stderr, plugin ? "plugin " : NULL);
+        return 1;
+}
+
+/* dapr [global flags] WORDS... -> argv of one command, its name in [0], the global flags behind it. */
+static int dispatch(int argc, char **argv)
+{
+        int lead = leading_flags(argc, argv), used = 0;
+        char **words = argv + 1 + lead;
+        int n = argc - 1 - lead;
+        if (n == 0 || (n == 1 && is_help(words[0]))) {
+                usage(stdout, NULL);
+                return 0;
+        }
+        if (strcmp(words[0], "--version") == 0 || strcmp(words[0], "-v") == 0)
+                words[0] = "version";
+        static char help[] = "--help";
+        bool ask = is_help(words[0]);
+        if (ask) { /* help run */
+                words++;
+                n--;
+        }
+        const struct command *c = find_command(n, words, &used);
+        if (!c)
+                return unknown(n, words);
+        char **rest = calloc((size_t)argc + 2, sizeof(*rest));
+        int k = 0;
+        if (!rest)
+                return 1;
+        rest[k++] = argv[0];
+        for (int i = 0; i < lead; i++)
+                rest[k++] = argv[1 + i];
+        if (ask)
+                rest[k++] = help;
+        for (int i = used; i < n; i++)
+                rest[k++] = words[i];
+        int code = run_command(c, k, rest);
+        free(rest);
+        return code;
 }
 
 int main(int argc, char **argv)
 {
+        sigset_t none;
+        sigemptyset(&none);
+        sigprocmask(SIG_SETMASK, &none, NULL);
         signal(SIGPIPE, SIG_IGN);
-        argc = take_json_flag(argc, argv);
-        if (argc < 2 || strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
-                usage(stdout);
-                return 0;
-        }
-        if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-v") == 0)
-                return version_run(&(struct version_opts){.output = ""}, 0, NULL);
-        int used = 0;
-        const struct command *c = find_command(argc, argv, &used);
-        if (!c) {
-                fprintf(stderr, "There is no command \"%s%s%s\".\n\n", argv[1], argc > 2 && strcmp(argv[1], "plugin") == 0 ? " " : "",
-                        argc > 2 && strcmp(argv[1], "plugin") == 0 ? argv[2] : "");
-                usage(stderr);
-                return 1;
-        }
-        return run_command(c, argc - used, argv + used);
+        int code = dispatch(argc, argv);
+        if (fflush(stdout) != 0 && code == 0)
+                code = 1;
+        return code;
 }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "ctl/ctl.h"
+#include "sdk/net/http.h"
 
 const char *path_join(struct arena *a, const char *dir, const char *name)
 {
@@ -50,16 +51,24 @@ const char *path_program(struct arena *a, const char *runtime_path, const char *
         return NULL;
 }
 
+const char *path_run_file(struct arena *a, const char *path)
+{
+        char *real = realpath(path, NULL);
+        const char *p = real ? arena_strdup(a, str_of(real)) : NULL;
+        free(real);
+        const char *inside = p ? path_join(a, p, "dapr.yaml") : NULL;
+        return inside && path_exists(inside) ? inside : p;
+}
+
 const char *path_absolute(struct arena *a, const char *base, const char *path)
 {
         const char *home = getenv("HOME");
         if (path[0] == '~' && (path[1] == '/' || !path[1]) && home)
-                return arena_printf(a, "%s%s", home, path + 1);
-        if (path[0] == '/')
-                return path;
-        if (path[0] == '.' && path[1] == '/')
-                path += 2;
-        return strcmp(path, ".") == 0 ? base : arena_printf(a, "%s/%s", base, path);
+                path = arena_printf(a, "%s%s", home, path + 1);
+        else if (path[0] != '/')
+                path = arena_printf(a, "%s/%s", base, path);
+        struct str clean = path ? path_clean(a, str_of(path)) : STR_NULL;
+        return clean.p ? arena_strdup(a, clean) : NULL;
 }
 
 int path_mkdirs(const char *path)
@@ -91,10 +100,10 @@ int path_write(const char *path, struct str text, int mode, bool overwrite)
         int r = 0;
         while (text.n && !r) {
                 ssize_t n = write(fd, text.p, text.n);
-                if (n < 0)
-                        r = -errno;
-                else
+                if (n >= 0)
                         text = str_skip(text, (size_t)n);
+                else if (errno != EINTR)
+                        r = -errno;
         }
         if (close(fd) != 0 && !r)
                 r = -errno;

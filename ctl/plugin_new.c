@@ -13,12 +13,13 @@
 static const struct flag_row new_rows[] = {
         {"dir", FLAG_STRING, offsetof(struct plugin_new_opts, dir), "", "DIR", "Folder to write (default: the plugin's name)", .short_name = 'd'},
         {"force", FLAG_BOOL, offsetof(struct plugin_new_opts, force), "false", NULL, "Overwrite files that are there already"},
+        CTL_GLOBAL_ROWS(plugin_new_opts),
 };
 const struct flag_program plugin_new_program = {
         .name = "dapr plugin new", .summary = "Write a complete plugin that builds with one command", .usage = "dapr plugin new KIND NAME [flags]",
         .examples = "  # A state store of type state.mystore\n  dapr plugin new state mystore\n  make -C mystore\n\n"
                     "  # A secret store of type secretstores.vaultlike\n  dapr plugin new secretstores vaultlike\n",
-        .rows = new_rows, .n_rows = 2};
+        .rows = new_rows, .n_rows = sizeof(new_rows) / sizeof(*new_rows)};
 
 static const char state_c[] =
         "/* @TYPE@: a state store. This one keeps values in memory, in a list; put your backend in its place. */\n"
@@ -185,6 +186,8 @@ int plugin_new_run(void *opts, int argc, char **argv)
                 r = write_filled(&a, resources, arena_printf(&a, "%s.yaml", argv[1]), component, &s, o->force);
         if (!r) {
                 ui_say(UI_SUCCESS, "Wrote the plugin %s to %s/", s.type, dir);
+                if (!path_exists(arena_printf(&a, "%s/include/dapr/plugin.h", s.sdk)))
+                        ui_say(UI_WARNING, "The plugin SDK is not at %s: build with make SDK=/path/to/it (the folder with include/ and lib/)", s.sdk);
                 ui_say(UI_INFO, "Build it: make -C %s", dir);
                 ui_say(UI_INFO, "Try it: DAPR_PLUGINS_PATH=$PWD/%s dapr run --app-id demo --resources-path %s", dir, resources);
         }

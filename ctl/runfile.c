@@ -29,12 +29,12 @@ static const struct member {
         M("enableAppHealthCheck", M_BOOL, enable_health), M("appHealthCheckPath", M_TEXT, health_path),
         M("appHealthProbeInterval", M_INT, health_interval), M("appHealthProbeTimeout", M_INT, health_timeout),
         M("appHealthThreshold", M_INT, health_threshold), M("enableApiLogging", M_BOOL, enable_api_logging),
-        M("runtimePath", M_TEXT, runtime_path),
+        M("runtimePath", M_TEXT, globals.runtime_path),
 #undef M
 };
 /* Read elsewhere, or for Kubernetes only. */
 static const char *const other_members[] = {"appDirPath", "command", "env", "resourcesPath", "resourcesPaths", "daprdLogDestination",
-                                            "appLogDestination", "containerImage", "containerImagePullPolicy", "createService"};
+                                            "appLogDestination", "componentsPath", "containerImage", "containerImagePullPolicy", "createService"};
 
 struct reader {
         struct arena *a;
@@ -65,6 +65,7 @@ static int read_member(struct reader *r, const struct member *m, const struct ya
 {
         void *field = (char *)o + m->offset;
         const char *t = text_of(r, n);
+        struct yaml_value v;
         int64_t i;
         if (r->failed || !t)
                 return r->failed;
@@ -78,7 +79,10 @@ static int read_member(struct reader *r, const struct member *m, const struct ya
                 *(int *)field = (int)i;
                 return 0;
         case M_BOOL:
-                return parse_bool(str_of(t), field) == 0 ? 0 : complain(r, n, "true or false is expected here");
+                if (yaml_resolve(r->a, n, YAML_1_1, &v) != 0 || v.type != YAML_BOOL)
+                        return complain(r, n, "true or false is expected here");
+                *(bool *)field = v.b;
+                return 0;
         }
         return 1;
 }
@@ -100,8 +104,8 @@ static int read_members(struct reader *r, const struct yaml_node *map, struct ru
                 if (!known)
                         ui_say(UI_WARNING, "%s", yaml_error(r->a, it->key, "the setting %s is not known and is ignored", it->key->text.p));
         }
-        app->placement_set |= yaml_get(map, "placementHostAddress") != NULL;
-        app->scheduler_set |= yaml_get(map, "schedulerHostAddress") != NULL;
+        app->o.placement_given |= yaml_get(map, "placementHostAddress") != NULL;
+        app->o.scheduler_given |= yaml_get(map, "schedulerHostAddress") != NULL;
         return 0;
 }
 
@@ -196,85 +200,88 @@ static FILE *open_log(struct reader *r, struct run_app *app, const char *what, c
         struct tm tm;
         localtime_r(&now, &tm);
         strftime(stamp, sizeof(stamp), "%Y%m%d%H%M%S", &tm);
-        const char *dir = arena_printf(r->a, "%s/.dapr/logs", app->dir);
-        *ret_path = arena_printf(r->a, "%s/%s_%s_%s.log", dir, app->o.app_id, what, stamp);
-        int e = path_mkdirs(dir);
-        FILE *f = e ? NULL : fopen(*ret_path, "we");
+        app->log_dir = arena_printf(r->a, "%s/.dapr/logs", app->dir);
+        *ret_path = arena_printf(r->a, "%s/%s_%s_%s.log", app->log_dir, app->o.app_id, what, stamp);
+        int e = path_mkdirs(app->log_dir);
+        FILE *f = e ? NULL : fopen(*ret_path, "ae");
         if (!f)
                 complain(r, NULL, arena_printf(r->a, "the log file %s cannot be written: %s", *ret_path, strerror(e ? -e : errno)));
         return f;
 }
 
-static int read_app(struct reader *r, const struct yaml_node *map, const struct yaml_node *common, struct run_app *app)
+static int read_logs(struct reader *r, const struct yaml_node *map, const struct yaml_node *common, struct run_app *app)
 {
-        if (common && read_members(r, common, app))
-                return 1;
-        if (read_members(r, map, app))
-                return 1;
-        const struct yaml_node *dir = yaml_get(map, "appDirPath");
-        if (!dir || !(app->dir = checked_path(r, r->dir, dir)))
-                return r->failed ? 1 : complain(r, map, "required field 'appDirPath' not found in the provided app config file");
-        if (!*app->o.app_id) {
-                const char *slash = strrchr(app->dir, '/');
-                app->o.app_id = slash && slash[1] ? slash + 1 : app->dir;
-        }
-        const struct yaml_node *own_config = yaml_get(map, "configFilePath");
-        const char *local_config = arena_printf(r->a, "%s/.dapr/config.yaml", app->dir);
-        if (own_config)
-                app->o.config = checked_path(r, app->dir, own_config);
-        else if (path_exists(local_config))
-                app->o.config = local_config;
-        else if (common && yaml_get(common, "configFilePath"))
-                app->o.config = checked_path(r, r->dir, yaml_get(common, "configFilePath"));
-        if (!app->o.config)
-                app->o.config = "";
-        if (read_resources(r, map, app->dir, &app->resources, &app->n_resources))
-                return 1;
-        const char **local = arena_alloc(r->a, sizeof(*local));
-        if (app->n_resources == 0 && local && path_exists(*local = arena_printf(r->a, "%s/.dapr/resources", app->dir))) {
-                app->resources = local;
-                app->n_resources = 1;
-        } else if (app->n_resources == 0 && common && read_resources(r, common, r->dir, &app->resources, &app->n_resources))
-                return 1;
         app->app_dest = DEST_FILE | DEST_CONSOLE;
         app->daprd_dest = DEST_FILE;
-        if ((common && (read_env(r, common, app) || read_destination(r, common, "appLogDestination", &app->app_dest) ||
+        if ((common && (read_destination(r, common, "appLogDestination", &app->app_dest) ||
                         read_destination(r, common, "daprdLogDestination", &app->daprd_dest))) ||
-            read_env(r, map, app) || read_command(r, map, app) || read_destination(r, map, "appLogDestination", &app->app_dest) ||
+            read_destination(r, map, "appLogDestination", &app->app_dest) ||
             read_destination(r, map, "daprdLogDestination", &app->daprd_dest))
                 return 1;
         if (app->daprd_dest & DEST_FILE && !(app->daprd_log = open_log(r, app, "daprd", &app->daprd_log_path)))
                 return 1;
         if (app->command && app->app_dest & DEST_FILE && !(app->app_log = open_log(r, app, "app", &app->app_log_path)))
                 return 1;
-        return r->failed;
+        return 0;
 }
 
-static const char *find_file(struct arena *a, const char *path)
+/* The app's own, what stands in its folder, the common one; relative paths count from where they are written. */
+static const char *read_path(struct reader *r, const struct yaml_node *map, const struct yaml_node *common, const struct run_app *app,
+                             const char *member, const char *local)
 {
-        char *real = realpath(path, NULL);
-        const char *p = real ? arena_strdup(a, str_of(real)) : NULL;
-        free(real);
-        const char *inside = p ? path_join(a, p, "dapr.yaml") : NULL;
-        return inside && path_exists(inside) ? inside : p;
+        const char *in_folder = local ? arena_printf(r->a, "%s/.dapr/%s", app->dir, local) : NULL, *p = NULL;
+        if (yaml_get(map, member))
+                p = checked_path(r, app->dir, yaml_get(map, member));
+        else if (path_exists(in_folder))
+                p = in_folder;
+        else if (common && yaml_get(common, member))
+                p = checked_path(r, r->dir, yaml_get(common, member));
+        return p ? p : "";
 }
 
-static int read_text(struct reader *r, const char *path, struct str *ret)
+static int read_paths(struct reader *r, const struct yaml_node *map, const struct yaml_node *common, struct run_app *app)
 {
-        const char *err = NULL;
-        if (strcmp(path, "-") != 0) {
-                r->file = find_file(r->a, path);
-                if (!r->file)
-                        return complain(r, NULL, arena_printf(r->a, "%s: %s", path, strerror(errno)));
-                char *slash = strrchr(arena_strdup(r->a, str_of(r->file)), '/');
-                r->dir = arena_str(r->a, str_n(r->file, slash ? strlen(r->file) - strlen(slash) : 1)).p;
-                return yaml_read_file(r->a, r->file, true, ret, &err) == 0 ? 0 : complain(r, NULL, err);
+        const char **local = arena_alloc(r->a, sizeof(*local));
+        if (!local)
+                return 1;
+        if (yaml_get(map, "runtimePath") || (common && yaml_get(common, "runtimePath")))
+                app->o.globals.runtime_path = read_path(r, map, common, app, "runtimePath", NULL);
+        app->o.config = read_path(r, map, common, app, "configFilePath", "config.yaml");
+        if (r->failed || read_resources(r, map, app->dir, &app->resources, &app->n_resources) || app->n_resources > 0)
+                return r->failed;
+        if (path_exists(*local = arena_printf(r->a, "%s/.dapr/resources", app->dir))) {
+                app->resources = local;
+                app->n_resources = 1;
+                return 0;
         }
+        return common ? read_resources(r, common, r->dir, &app->resources, &app->n_resources) : 0;
+}
+
+static int read_app(struct reader *r, const struct yaml_node *map, const struct yaml_node *common, struct run_app *app)
+{
+        if ((common && read_members(r, common, app)) || read_members(r, map, app))
+                return 1;
+        const struct yaml_node *dir = yaml_get(map, "appDirPath");
+        if (!dir || !(app->dir = checked_path(r, r->dir, dir)))
+                return r->failed ? 1 : complain(r, map, "required field 'appDirPath' not found in the provided app config file");
+        if (!*app->o.app_id)
+                app->o.app_id = strrchr(app->dir, '/') + 1;
+        if (!*app->o.app_id)
+                return complain(r, map, "this app needs an appID");
+        if (read_paths(r, map, common, app) || (common && read_env(r, common, app)) || read_env(r, map, app) || read_command(r, map, app))
+                return 1;
+        return read_logs(r, map, common, app);
+}
+
+static int read_stdin(struct reader *r, struct str *ret)
+{
         struct buf b = {0};
         size_t n;
         do {
-                if (buf_reserve(&b, 65536) != 0 || buf_len(&b) > YAML_MAX_FILE_BYTES)
-                        break;
+                if (buf_reserve(&b, 65536) != 0 || buf_len(&b) > YAML_MAX_FILE_BYTES) {
+                        buf_fini(&b);
+                        return complain(r, NULL, "what comes from standard input is too long for a run file");
+                }
                 n = fread(b.p + b.len, 1, 65536, stdin);
                 b.len += n;
         } while (n);
@@ -287,20 +294,33 @@ static int read_text(struct reader *r, const char *path, struct str *ret)
         return 0;
 }
 
-int runfile_read(struct arena *a, const struct run_opts *o, struct run_app **ret, size_t *n)
+static int read_text(struct reader *r, const char *path, struct str *ret)
+{
+        const char *err = NULL;
+        if (strcmp(path, "-") == 0)
+                return read_stdin(r, ret);
+        r->file = path_run_file(r->a, path);
+        if (!r->file)
+                return complain(r, NULL, arena_printf(r->a, "%s: %s", path, strerror(errno)));
+        const char *slash = strrchr(r->file, '/'); /* the path is absolute */
+        r->dir = arena_strdup(r->a, str_n(r->file, slash > r->file ? (size_t)(slash - r->file) : 1));
+        return yaml_read_file(r->a, r->file, true, ret, &err) == 0 ? 0 : complain(r, NULL, err);
+}
+
+int runfile_read(struct arena *a, const char *file, const struct run_opts *defaults, struct run_app **ret, size_t *n)
 {
         struct reader r = {.a = a};
         struct str text;
         struct yaml_node *root = NULL;
         const char *err = NULL;
-        if (read_text(&r, o->run_file, &text))
+        if (read_text(&r, file, &text))
                 return 1;
         if (yaml_read(a, text, r.file, 1, 0, &root, &err) != 0)
                 return complain(&r, NULL, err);
         const struct yaml_node *apps = yaml_get(root, "apps"), *common = yaml_get(root, "common"), *version = yaml_get(root, "version");
         const char *v = version ? text_of(&r, version) : NULL, *name = text_of(&r, yaml_get(root, "name"));
         if (!v || strcmp(v, "1") != 0)
-                return complain(&r, version ? version : root, "the run file needs version: 1");
+                return complain(&r, version ? version : root, "required field 'version' not found in the provided run template file: it is 1");
         if (!apps || apps->kind != YAML_LIST || apps->n == 0)
                 return complain(&r, apps ? apps : root, "No apps to run: the run file needs a list apps");
         *ret = arena_zalloc(a, apps->n * sizeof(**ret));
@@ -309,11 +329,11 @@ int runfile_read(struct arena *a, const struct run_opts *o, struct run_app **ret
         *n = 0;
         for (struct yaml_item *it = apps->items; it; it = it->next) {
                 struct run_app *app = &(*ret)[(*n)++];
-                app->o = *o;
+                app->o = *defaults;
                 app->several = true;
                 app->template_path = r.file;
                 app->template_name = name;
-                if (read_app(&r, it->value, common && !yaml_is_null(common) ? common : NULL, app))
+                if (read_app(&r, it->value, yaml_is_null(common) ? NULL : common, app))
                         return 1;
         }
         return 0;

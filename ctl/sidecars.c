@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "ctl/ctl.h"
@@ -16,15 +17,22 @@
 enum { CMDLINE_MAX = 64 * 1024, REPLY_MAX = 4 << 20 };
 #define METADATA_TIMEOUT_S 2.0
 
-int sidecar_http(struct arena *a, const struct sidecar *s, const char *method, const char *path, struct str body, double timeout_s,
-                 int *status, struct str *ret)
+const char *sidecar_host(struct arena *a, const char *listen_addresses)
 {
-        struct http_client_conf conf = {.authority = STR("localhost"), .connect_timeout_s = timeout_s};
-        const char *target = s->socket ? arena_printf(a, "unix:%s/dapr-%s-http.socket", s->socket, s->app_id)
-                                       : arena_printf(a, "127.0.0.1:%d", s->http_port);
-        conf.target = str_of(target);
+        struct str rest = str_of(listen_addresses), one = rest.p ? str_trim(str_cut(&rest, ',')) : STR_NULL;
+        if (!one.n || str_eqz(one, "0.0.0.0"))
+                return "127.0.0.1";
+        if (str_eqz(one, "::") || str_eqz(one, "[::]"))
+                return "[::1]";
+        return str_chr(one, ':') >= 0 && one.p[0] != '[' ? arena_printf(a, "[%.*s]", STR_FMT(one)) : arena_strdup(a, one);
+}
+
+static int ask(struct arena *a, const char *target, const char *method, const char *path, struct str body, double timeout_s,
+               int *status, struct str *ret)
+{
+        struct http_client_conf conf = {.target = str_of(target), .authority = STR("localhost"), .connect_timeout_s = timeout_s};
         struct http_client *c;
-        int r = http_client_new(&c, &conf);
+        int r = target ? http_client_new(&c, &conf) : -ENOMEM;
         if (r)
                 return r;
         const char *token = getenv("DAPR_API_TOKEN");
@@ -46,6 +54,66 @@ int sidecar_http(struct arena *a, const struct sidecar *s, const char *method, c
         http_client_free(c);
         return r;
 }
+
+int sidecar_http(struct arena *a, const struct sidecar *s, const char *method, const char *path, struct str body, double timeout_s,
+                 int *status, struct str *ret)
+{
+        return ask(a, s->socket ? arena_printf(a, "unix:%s/dapr-%s-http.socket", s->socket, s->app_id)
+                                : arena_printf(a, "%s:%d", s->host, s->http_port),
+                   method, path, body, timeout_s, status, ret);
+}
+
+/* ---- the control socket ---- */
+
+/* A variable of a process's environment, when we may read it. */
+static const char *environment_of(struct arena *a, int pid, const char *name)
+{
+        char path[64];
+        snprintf(path, sizeof(path), "/proc/%d/environ", pid);
+        FILE *f = fopen(path, "re");
+        char *line = NULL;
+        size_t cap = 0, n = strlen(name);
+        const char *found = NULL;
+        while (f && !found && getdelim(&line, &cap, '\0', f) > 0)
+                if (strncmp(line, name, n) == 0 && line[n] == '=')
+                        found = arena_strdup(a, str_of(line + n + 1));
+        free(line);
+        if (f)
+                fclose(f);
+        return found;
+}
+
+/* As the runtime names it: <base>/dapr-<uid>/<app id>.<pid>.sock, strange characters replaced, 40 of the id at most. */
+static const char *control_path(struct arena *a, const struct sidecar *s, const char *base)
+{
+        char id[41];
+        size_t n = 0;
+        for (const char *p = s->app_id; *p && n < sizeof(id) - 1; p++) {
+                bool plain = (*p >= '0' && *p <= '9') || ((*p | 32) >= 'a' && (*p | 32) <= 'z') || strchr("._-", *p);
+                id[n++] = plain ? *p : '_';
+        }
+        id[n] = '\0';
+        return arena_printf(a, "%s/dapr-%d/%s.%d.sock", base, s->uid, id, s->pid);
+}
+
+int sidecar_control(struct arena *a, const struct sidecar *s, const char *method, const char *path, double timeout_s, int *status,
+                    struct str *ret)
+{
+        const char *bases[] = {environment_of(a, s->pid, "XDG_RUNTIME_DIR"), environment_of(a, s->pid, "TMPDIR"), "/tmp",
+                               getenv("XDG_RUNTIME_DIR"), getenv("TMPDIR"), arena_printf(a, "/run/user/%d", s->uid)};
+        int r = -ENOENT;
+        for (size_t i = 0; i < sizeof(bases) / sizeof(*bases); i++) {
+                const char *file = bases[i] && *bases[i] == '/' ? control_path(a, s, bases[i]) : NULL;
+                if (!path_exists(file))
+                        continue;
+                r = ask(a, arena_printf(a, "unix:%s", file), method, path, STR_NULL, timeout_s, status, ret);
+                if (r != -ECONNREFUSED && r != -ENOENT)
+                        return r;
+        }
+        return r == -ECONNREFUSED ? -ENOENT : r;
+}
+
+/* ---- what a sidecar says about itself ---- */
 
 static void read_extended(struct arena *a, struct json_reader *r, struct sidecar *s)
 {
@@ -79,8 +147,16 @@ static void read_extended(struct arena *a, struct json_reader *r, struct sidecar
         }
 }
 
-static void ask_metadata(struct arena *a, struct sidecar *s)
+struct question {
+        struct arena *a;
+        struct sidecar *s;
+};
+
+static void ask_metadata(void *arg)
 {
+        struct question *q = arg;
+        struct arena *a = q->a;
+        struct sidecar *s = q->s;
         int status = 0;
         struct str body;
         if (sidecar_http(a, s, "GET", "/v1.0/metadata", STR_NULL, METADATA_TIMEOUT_S, &status, &body) != 0 || status != 200)
@@ -157,6 +233,40 @@ static char **read_cmdline(struct arena *a, int pid, int *argc)
         return argv;
 }
 
+/* Fields of /proc/PID/stat: the parent and the start in clock ticks since boot. */
+static bool read_stat(int pid, int *parent, unsigned long long *start)
+{
+        char path[64], text[512];
+        snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+        FILE *f = fopen(path, "re");
+        size_t n = f ? fread(text, 1, sizeof(text) - 1, f) : 0;
+        if (f)
+                fclose(f);
+        text[n] = '\0';
+        const char *after = strrchr(text, ')');
+        return after && sscanf(after + 1, " %*c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", parent, start) == 2;
+}
+
+int64_t process_started_s(int pid)
+{
+        int parent;
+        unsigned long long start;
+        struct timespec up, now;
+        if (!read_stat(pid, &parent, &start))
+                return 0;
+        clock_gettime(CLOCK_BOOTTIME, &up);
+        clock_gettime(CLOCK_REALTIME, &now);
+        double booted = (double)(now.tv_sec - up.tv_sec) + (double)(now.tv_nsec - up.tv_nsec) / 1e9;
+        return (int64_t)(booted + (double)start / (double)sysconf(_SC_CLK_TCK) + 0.5);
+}
+
+bool sidecar_runs(const struct sidecar *s)
+{
+        int parent;
+        unsigned long long start;
+        return read_stat(s->pid, &parent, &start) && start == s->start_ticks;
+}
+
 static bool read_process(struct arena *a, int pid, struct sidecar *s)
 {
         char path[64], comm[32] = "";
@@ -169,14 +279,17 @@ static bool read_process(struct arena *a, int pid, struct sidecar *s)
         int argc;
         char **argv = daprd ? read_cmdline(a, pid, &argc) : NULL;
         snprintf(path, sizeof(path), "/proc/%d", pid);
-        if (!argv || stat(path, &st) != 0)
+        unsigned long long start;
+        int parent;
+        if (!argv || stat(path, &st) != 0 || !read_stat(pid, &parent, &start))
                 return false;
         const char *id = flag_value(argv, argc, "app-id"), *metrics = flag_value(argv, argc, "enable-metrics");
         if (!id || !*id)
                 return false;
         bool off;
         *s = (struct sidecar){
-                .app_id = id, .pid = pid, .uid = (int)st.st_uid, .created_s = st.st_mtime,
+                .app_id = id, .pid = pid, .parent = parent, .start_ticks = start, .uid = (int)st.st_uid, .created_s = process_started_s(pid),
+                .host = sidecar_host(a, flag_value(argv, argc, "dapr-listen-addresses")),
                 .http_port = flag_int(argv, argc, "dapr-http-port", 3500), .grpc_port = flag_int(argv, argc, "dapr-grpc-port", 50001),
                 .app_port = flag_int(argv, argc, "app-port", 0), .socket = flag_value(argv, argc, "unix-domain-socket"),
                 .metrics_enabled = !(metrics && parse_bool(str_of(metrics), &off) == 0 && !off),
@@ -188,7 +301,7 @@ static bool read_process(struct arena *a, int pid, struct sidecar *s)
         return true;
 }
 
-int sidecars_find(struct arena *a, struct sidecars *ret)
+static int find_processes(struct arena *a, struct sidecars *ret)
 {
         *ret = (struct sidecars){0};
         DIR *d = opendir("/proc");
@@ -212,8 +325,22 @@ int sidecars_find(struct arena *a, struct sidecars *ret)
                 ret->v[ret->n++] = s;
         }
         closedir(d);
-        for (size_t i = 0; i < ret->n; i++)
-                ask_metadata(a, &ret->v[i]);
+        return 0;
+}
+
+int sidecars_find(struct arena *a, bool metadata, struct sidecars *ret)
+{
+        int r = find_processes(a, ret);
+        struct question *q = r || !metadata ? NULL : arena_alloc(a, ret->n * sizeof(*q));
+        if (r || !q)
+                return r;
+        struct scope scope;
+        scope_init(&scope);
+        for (size_t i = 0; i < ret->n; i++) {
+                q[i] = (struct question){a, &ret->v[i]};
+                fiber_go(&scope, "ask-metadata", ask_metadata, &q[i]);
+        }
+        scope_join(&scope);
         return 0;
 }
 

@@ -1,0 +1,30 @@
+/* What running sidecars tell about their component instances, over their control sockets. */
+#ifndef CTL_LIVE_H
+#define CTL_LIVE_H
+
+#include "ctl/ctl.h"
+
+struct live {
+        const char *app_id, *name, *type, *state, *backend, *last_error, *plugin, *plugin_version, *executable, *last_death;
+        int64_t pid, restarts, calls, errors, rss_bytes, uptime_s; /* uptime -1 = not running */
+        bool foreign;
+        struct str raw;           /* the whole row as JSON */
+};
+struct lives {
+        struct live *v;
+        size_t n;
+};
+/* The sidecar of an app, or NULL after saying that there is none. Parks. */
+struct sidecar *live_sidecar(struct arena *a, const char *app_id);
+/* GET; 0 with the body, or 1 after saying what is wrong: status and the body's "error" for what is no 200. Parks. */
+int live_ask(struct arena *a, const struct sidecar *s, const char *method, const char *path, double timeout_s, struct str *ret);
+/* Appends the rows of one sidecar. 0, or 1 after saying what is wrong. Parks. */
+int live_list(struct arena *a, const struct sidecar *s, struct lives *ret);
+/* One row; its extra members stand in raw. */
+int live_get(struct arena *a, const struct sidecar *s, const char *component, struct live *ret);
+/* A row for scripts: "appId", "name", "uptimeSeconds" and what the sidecar said. */
+void live_write_json(struct json_writer *w, struct arena *a, const struct live *l);
+const char *live_color(const char *state); /* escape sequence, or NULL */
+const char *live_path(struct arena *a, const char *component, const char *rest); /* of the control service */
+
+#endif

@@ -1,0 +1,195 @@
+/* `plugin list` and `plugin restart`: component instances of running sidecars, or the plugins that are installed. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "ctl/commands.h"
+#include "ctl/live.h"
+#include "ctl/plugins.h"
+
+#define RESTART_TIMEOUT_S 60.0
+
+#define O(f) offsetof(struct plugin_list_opts, f)
+static const struct flag_row list_rows[] = {
+        {"app-id", FLAG_STRING, O(app_id), "", "ID", "Show the component instances of this app's running sidecar", .short_name = 'a'},
+        {"all", FLAG_BOOL, O(all), "false", NULL, "Show the component instances of every running sidecar", .short_name = 'A'},
+        {"plugins-path", FLAG_STRING, O(plugins_path), "", "DIRS", "Folders to search first, separated by colons (default: DAPR_PLUGINS_PATH)"},
+        {"output", FLAG_STRING, O(output), "", "FORMAT", "The output format: json, or table (default)", .short_name = 'o'},
+        CTL_GLOBAL_ROWS(plugin_list_opts),
+};
+#undef O
+const struct flag_program plugin_list_program = {
+        .name = "dapr plugin list", .summary = "List installed plugins, or the component instances of running sidecars",
+        .usage = "dapr plugin list [flags]",
+        .examples = "  # What is installed\n  dapr plugin list\n\n  # Which process serves which component of an app, and how it is doing\n"
+                    "  dapr plugin list --app-id myapp\n",
+        .rows = list_rows, .n_rows = sizeof(list_rows) / sizeof(*list_rows)};
+
+/* ---- installed ---- */
+
+static const char *joined_types(struct arena *a, const struct plugin_manifest *m)
+{
+        const char *all = "", *type;
+        for (size_t i = 0; (type = plugin_type(a, m, i)); i++)
+                all = arena_printf(a, "%s%s%s", all, i ? ", " : "", type);
+        return all;
+}
+
+/* A row a type: that is what a component names. */
+static void print_installed_json(struct arena *a, const struct plugin_manifests *all)
+{
+        struct buf b = {0};
+        struct json_writer w;
+        json_write_init(&w, &b);
+        json_array_begin(&w);
+        for (size_t i = 0; i < all->n; i++) {
+                const struct plugin_manifest *m = &all->v[i];
+                const char *type = plugin_type(a, m, 0);
+                for (size_t k = 0; type || k == 0; type = plugin_type(a, m, ++k)) {
+                        json_object_begin(&w);
+                        json_kv(&w, "type", str_of(type ? type : ""));
+                        json_kv(&w, "name", str_of(m->name));
+                        json_kv(&w, "version", str_of(m->version));
+                        json_kv(&w, "title", str_of(m->title));
+                        json_kv(&w, "description", str_of(m->description));
+                        json_kv(&w, "folder", str_of(m->folder));
+                        json_kv_nonempty(&w, "error", str_of(m->error));
+                        json_object_end(&w);
+                }
+        }
+        json_array_end(&w);
+        ui_print_json(&b);
+        buf_fini(&b);
+}
+
+static void print_installed(struct arena *a, const struct plugin_manifests *all)
+{
+        static const char *const header[] = {"NAME", "VERSION", "TYPES", "FOLDER", "ERROR", "DESCRIPTION"};
+        struct table t;
+        table_init(&t, header, 6);
+        for (size_t i = 0; i < all->n; i++) {
+                const struct plugin_manifest *m = &all->v[i];
+                table_add(&t, (const char *[]){m->name, m->version, joined_types(a, m), m->folder, m->error ? m->error : "", m->description});
+        }
+        table_print(&t, stdout);
+        table_fini(&t);
+}
+
+static int list_installed(struct arena *a, const struct plugin_list_opts *o)
+{
+        struct plugin_manifests all;
+        int r = plugins_find(a, o->globals.runtime_path, o->plugins_path, &all);
+        if (r)
+                ui_say(UI_FAILURE, "Could not look for plugins: %s", strerror(-r));
+        else if (ui_is_json(o->output))
+                print_installed_json(a, &all);
+        else if (all.n == 0)
+                printf("No plugins found. Folders are named in DAPR_PLUGINS_PATH; ../plugins beside daprd is searched, too.\n");
+        else
+                print_installed(a, &all);
+        return r ? 1 : 0;
+}
+
+/* ---- running ---- */
+
+enum { COL_STATE = 3 };
+
+static const char *cell_color(size_t col, const char *text)
+{
+        return col == COL_STATE ? live_color(text) : NULL;
+}
+
+static void print_lives(struct arena *a, const struct lives *all)
+{
+        static const char *const header[] = {"APP ID", "NAME", "TYPE", "STATE", "PID", "RESTARTS", "BACKEND", "CALLS", "ERRORS", "RSS", "UPTIME", "LAST ERROR"};
+        struct table t;
+        table_init(&t, header, sizeof(header) / sizeof(*header));
+        t.color = cell_color;
+        for (size_t i = 0; i < all->n; i++) {
+                const struct live *l = &all->v[i];
+                const char *pid = l->pid > 0 ? arena_printf(a, "%lld", (long long)l->pid) : l->foreign ? "foreign" : "-";
+                table_add(&t, (const char *[]){l->app_id, l->name, l->type, l->state, pid, arena_printf(a, "%lld", (long long)l->restarts), l->backend,
+                                               arena_printf(a, "%lld", (long long)l->calls), arena_printf(a, "%lld", (long long)l->errors),
+                                               l->rss_bytes > 0 ? ui_bytes(a, l->rss_bytes) : "-", l->uptime_s >= 0 ? ui_age(a, l->uptime_s) : "-",
+                                               l->last_error});
+        }
+        table_print(&t, stdout);
+        table_fini(&t);
+}
+
+static void print_lives_json(struct arena *a, const struct lives *all)
+{
+        struct buf b = {0};
+        struct json_writer w;
+        json_write_init(&w, &b);
+        json_array_begin(&w);
+        for (size_t i = 0; i < all->n; i++)
+                live_write_json(&w, a, &all->v[i]);
+        json_array_end(&w);
+        ui_print_json(&b);
+        buf_fini(&b);
+}
+
+static int list_running(struct arena *a, const struct plugin_list_opts *o)
+{
+        struct sidecars found = {0};
+        struct lives all = {0};
+        int failed = 0;
+        struct sidecar *one = *o->app_id ? live_sidecar(a, o->app_id) : NULL;
+        if (*o->app_id && !one)
+                return 1;
+        if (one)
+                found = (struct sidecars){one, 1};
+        else if (sidecars_find(a, false, &found) != 0)
+                return 1;
+        for (size_t i = 0; i < found.n; i++)
+                failed |= live_list(a, &found.v[i], &all);
+        if (ui_is_json(o->output))
+                print_lives_json(a, &all);
+        else if (all.n)
+                print_lives(a, &all);
+        else if (!failed)
+                printf("%s\n", one ? "This sidecar has no components." : "No component instances found.");
+        return failed;
+}
+
+int plugin_list_run(void *opts, int argc, char **argv)
+{
+        struct plugin_list_opts *o = opts;
+        if (!ui_output_ok(o->output, false))
+                return 1;
+        struct arena a;
+        arena_init(&a, 0);
+        int code = *o->app_id || o->all ? list_running(&a, o) : list_installed(&a, o);
+        arena_fini(&a);
+        return code;
+}
+
+/* ---- restart ---- */
+
+static const struct flag_row restart_rows[] = {
+        {"app-id", FLAG_STRING, offsetof(struct plugin_restart_opts, app_id), "", "ID", "The app whose sidecar holds the component", .short_name = 'a'},
+        CTL_GLOBAL_ROWS(plugin_restart_opts),
+};
+const struct flag_program plugin_restart_program = {
+        .name = "dapr plugin restart", .summary = "Start a component's process anew, also one that has FAILED",
+        .usage = "dapr plugin restart NAME --app-id ID", .examples = "  dapr plugin restart statestore --app-id myapp\n",
+        .rows = restart_rows, .n_rows = sizeof(restart_rows) / sizeof(*restart_rows)};
+
+int plugin_restart_run(void *opts, int argc, char **argv)
+{
+        struct plugin_restart_opts *o = opts;
+        if (argc != 1 || !*o->app_id) {
+                ui_say(UI_FAILURE, "Say which component of which app: dapr plugin restart statestore --app-id myapp");
+                return 1;
+        }
+        struct arena a;
+        struct str body;
+        arena_init(&a, 0);
+        struct sidecar *s = live_sidecar(&a, o->app_id);
+        int code = s ? live_ask(&a, s, "POST", live_path(&a, argv[0], "/restart"), RESTART_TIMEOUT_S, &body) : 1;
+        if (!code)
+                ui_say(UI_SUCCESS, "Restarted %s", argv[0]);
+        arena_fini(&a);
+        return code;
+}
