@@ -57,6 +57,7 @@ struct h2_conn {
         double last_recv, opened_at, idle_since, ping_at, drain_at;
         double last_ping_in;
         int strikes;
+        int32_t last_id, skipped_from, skipped_to; /* server: ids between the last two were never used */
         struct bucket resets, controls;
 };
 
@@ -228,6 +229,15 @@ static struct stream *stream_of(struct h2_conn *c, int32_t id)
         return nghttp2_session_get_stream_user_data(c->ng, id);
 }
 
+/* Stream ids that the peer has skipped are used up; nghttp2 would take HEADERS on one for a late frame of a closed stream. */
+static int on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *f, void *user)
+{
+        struct h2_conn *c = user;
+        if (f->type == NGHTTP2_HEADERS && f->stream_id > c->skipped_from && f->stream_id < c->skipped_to)
+                return nghttp2_session_terminate_session(ng, NGHTTP2_PROTOCOL_ERROR);
+        return 0;
+}
+
 static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *f, void *user)
 {
         struct h2_conn *c = user;
@@ -237,6 +247,11 @@ static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *f, void *u
                         s->header_bytes = 0;
                 return 0;
         }
+        if (f->hd.stream_id > c->last_id + 2) {
+                c->skipped_from = c->last_id;
+                c->skipped_to = f->hd.stream_id;
+        }
+        c->last_id = f->hd.stream_id;
         /* Handlers of streams that were reset still run: they count, whatever the peer does (rapid reset). */
         if (c->final_goaway || c->n_streams >= 2 * (size_t)c->conf.max_streams)
                 return nghttp2_submit_rst_stream(ng, NGHTTP2_FLAG_NONE, f->hd.stream_id, NGHTTP2_REFUSED_STREAM);
@@ -407,7 +422,7 @@ static int error_of(const struct stream *s, uint32_t code)
 {
         switch (code) {
         case NGHTTP2_NO_ERROR:
-                return s->s.remote_ended ? -EPIPE : -ECONNRESET;
+                return s->s.remote_ended && !s->s.conn->conf.server ? -EPIPE : -ECONNRESET;
         case NGHTTP2_CANCEL:
                 return -ECANCELED;
         case NGHTTP2_REFUSED_STREAM:
@@ -559,6 +574,7 @@ static nghttp2_session_callbacks *make_callbacks(void)
         nghttp2_session_callbacks *cb;
         if (nghttp2_session_callbacks_new(&cb))
                 return NULL;
+        nghttp2_session_callbacks_set_on_begin_frame_callback(cb, on_begin_frame);
         nghttp2_session_callbacks_set_on_begin_headers_callback(cb, on_begin_headers);
         nghttp2_session_callbacks_set_on_header_callback2(cb, on_header);
         nghttp2_session_callbacks_set_on_data_chunk_recv_callback(cb, on_data);
@@ -586,6 +602,8 @@ static void conn_dies(struct h2_conn *c, int err)
                 return;
         c->dead = c->going_away = true;
         c->busy++;
+        if (err == -EPIPE)
+                err = -ECONNRESET; /* to a stream it would mean that the peer wants no more body */
         defer_cancel(&c->pump);
         timer_stop(&c->tick);
         while (!list_is_empty(&c->streams)) {
@@ -841,7 +859,6 @@ static int session_new(struct h2_conn *c)
         int r = nghttp2_option_new(&o);
         if (!r) {
                 nghttp2_option_set_no_auto_window_update(o, 1);
-                nghttp2_option_set_no_closed_streams(o, 1);
                 nghttp2_option_set_max_outbound_ack(o, H2_MAX_ACKS);
                 nghttp2_option_set_max_send_header_block_length(o, H2_MAX_SEND_HEADERS);
                 nghttp2_option_set_max_continuations(o, H2_MAX_CONTINUATIONS);
@@ -919,7 +936,7 @@ static int upgrade_stream(struct h2_conn *c, struct str settings, struct str met
         struct stream *s = stream_new(c);
         if (!s)
                 return -ENOMEM;
-        s->s.id = 1;
+        s->s.id = c->last_id = 1;
         s->open = s->is_new = s->s.have_headers = s->s.remote_ended = true;
         c->n_open++;
         nghttp2_session_set_stream_user_data(c->ng, 1, s);

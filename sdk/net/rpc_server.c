@@ -197,7 +197,7 @@ static void call_fiber(void *arg)
 static void on_event(struct h2_stream *s)
 {
         struct call *k = s->user;
-        if (!k || !s->closed || s->error == -EPIPE)
+        if (!k || !s->closed)
                 return;
         k->cancelled = true;
         if (k->fiber)

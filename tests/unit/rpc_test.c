@@ -784,6 +784,90 @@ ON_LOOP_TEST(no_reconnect_leaves_it_to_connect)
         pair_stop(&p);
 }
 
+struct chaos {
+        struct pair *p;
+        double end;
+        int ok, failed, other;
+};
+
+static unsigned dice(unsigned n)
+{
+        return (unsigned)rand() % n;
+}
+
+static void chaos_stream(struct chaos *x, struct arena *a, const struct rpc_opts *o)
+{
+        struct rpc_call *c;
+        struct rpc_status st;
+        struct str m;
+        if (rpc_open(x->p->ch, a, dice(20) ? "/test.T/Chat" : "/test.T/Flood", o, &c, &st))
+                return;
+        for (unsigned i = dice(5); i; i--) {
+                rpc_send(c, STR("something"));
+                if (dice(2))
+                        rpc_recv(c, &m);
+        }
+        if (dice(2) || str_eqz(c->method, "/test.T/Flood"))
+                rpc_cancel(c);
+        rpc_finish(c);
+}
+
+/* Calls of all kinds with short deadlines. */
+static void chaos_fiber(void *arg)
+{
+        static char big[300000];
+        struct chaos *x = arg;
+        while (loop_now() < x->end) {
+                const struct rpc_opts o = {.timeout_s = dice(3) ? 1 : 0.001 * (1 + dice(20)), .flags = (dice(4) ? 0 : RPC_GZIP) | RPC_REUSE};
+                struct arena a = {0};
+                struct rpc_status st;
+                struct str resp;
+                int code = 0;
+                switch (dice(4)) {
+                case 0:
+                        chaos_stream(x, &a, &o);
+                        break;
+                case 1:
+                        code = rpc_unary(x->p->ch, &a, "/test.T/Echo", str_n(big, dice(sizeof(big))), &resp, &o, &st);
+                        break;
+                case 2:
+                        code = rpc_unary(x->p->ch, &a, "/test.T/Hang", STR(""), &resp,
+                                         &(struct rpc_opts){.timeout_s = 0.001 * (1 + dice(20))}, &st);
+                        break;
+                default:
+                        code = rpc_unary(x->p->ch, &a, "/test.T/Echo", STR("x"), &resp, &o, &st);
+                        break;
+                }
+                x->ok += code == 0;
+                x->failed += code == RPC_UNAVAILABLE || code == RPC_DEADLINE_EXCEEDED;
+                x->other += code && code != RPC_UNAVAILABLE && code != RPC_DEADLINE_EXCEEDED && code != RPC_CANCELLED;
+                arena_fini(&a);
+        }
+}
+
+ON_LOOP_TEST(nothing_leaks_when_all_breaks_at_once)
+{
+        const struct rpc_server_conf s = {.max_streams = 20};
+        struct pair p;
+        struct scope sc;
+        scope_init(&sc);
+        pair_start(&p, &s, NULL);
+        struct chaos x = {.p = &p, .end = loop_now() + 1.5};
+        for (int i = 0; i < 40; i++)
+                ck_assert_int_eq(fiber_go(&sc, "chaos", chaos_fiber, &x), 0);
+        while (loop_now() < x.end) {
+                fiber_sleep(0.03);
+                rpc_channel_reset(p.ch);
+        }
+        scope_join(&sc);
+        ck_assert_int_gt(x.ok, 10);
+        ck_assert_int_gt(x.failed, 100);
+        ck_assert_int_eq(x.other, 0);
+        WAIT_FOR(rpc_server_calls(p.sv) == 0);
+        ck_assert_int_eq(call(&p, "/test.T/Echo", STR("x"), NULL), 0);
+        pair_stop(&p);
+}
+
 /* ---- TLS ---- */
 
 static struct tls_context *tls_new(bool server, bool with_identity)
@@ -1104,6 +1188,7 @@ static void add_all(TCase *t)
         tcase_add_test(t, stopping_server_cancels_what_outlasts_its_grace);
         tcase_add_test(t, channel_may_be_closed_under_a_call);
         tcase_add_test(t, no_reconnect_leaves_it_to_connect);
+        tcase_add_test(t, nothing_leaks_when_all_breaks_at_once);
         tcase_add_test(t, mutual_tls_shows_the_callers_certificate);
         tcase_add_test(t, tls_that_fails_is_unavailable);
         tcase_add_test(t, requests_that_are_not_grpc_are_refused);
