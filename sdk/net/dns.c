@@ -139,6 +139,10 @@ static int lookup_run(void *arg)
         struct lookup *l = arg;
         struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG}, *list = NULL;
         int r = getaddrinfo(l->host, NULL, &hints, &list);
+        if (r) { /* AI_ADDRCONFIG does not count loopback: names of a machine without network */
+                hints.ai_flags = 0;
+                r = getaddrinfo(l->host, NULL, &hints, &list);
+        }
         if (r == EAI_NONAME || r == EAI_NODATA)
                 return -ENOENT;
         if (r == EAI_MEMORY)
