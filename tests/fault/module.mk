@@ -14,3 +14,10 @@ refuse_test_LD = $(FAULT_TEST_LD)
 foreign_test_SRC := tests/fault/foreign_test.c
 foreign_test_LIBS := kernel net base proto llhttp
 foreign_test_LD = $(FAULT_TEST_LD)
+# kernel/super
+UNIT_TESTS += super_table_test manifest_test
+super_table_test_SRC := tests/unit/super_table_test.c kernel/super/table.c
+super_table_test_LIBS :=
+manifest_test_SRC := tests/unit/manifest_test.c
+manifest_test_LIBS := kernel base
+manifest_test_LD = $(YAML_LD) $(BASE_LD)
