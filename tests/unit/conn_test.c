@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "sdk/net/dns.h"
@@ -401,6 +402,57 @@ ON_LOOP_TEST(paused_listener_queues_connections)
         WAIT_FOR(e.closed);
 }
 
+ON_LOOP_TEST(a_listener_without_descriptors_tries_again)
+{
+        struct echo e;
+        struct conn *c;
+        struct rlimit old, low;
+        echo_open(&e, "127.0.0.1:0");
+        listener_pause(&e.l, true);
+        ck_assert_int_eq(conn_dial(str_of(e.l.addr), &c), 0);
+        ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &old), 0);
+        low = old;
+        low.rlim_cur = (rlim_t)c->fd + 1;
+        ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &low), 0);
+        listener_pause(&e.l, false);
+        fiber_sleep(0.15);
+        ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &old), 0);
+        ck_assert_int_eq(e.conns, 0);
+        expect_echo(c, "after all");
+        conn_free(c);
+        listener_close(&e.l);
+        WAIT_FOR(e.closed);
+}
+
+static void look_up(void *arg)
+{
+        struct net_addr addrs[DNS_MAX_ADDRS];
+        char name[256] = "";
+        gethostname(name, sizeof(name) - 1);
+        int n = dns_resolve(str_of(name), 80, addrs);
+        /* what the machine's own name gives is its own business */
+        ck_assert(n == -ENOENT || n == -EAGAIN || n == -ECANCELED || (n > 0 && n <= DNS_MAX_ADDRS));
+        for (int i = 0; i < n; i++) {
+                char text[64];
+                net_addr_text(&addrs[i], text, sizeof(text));
+                ck_assert(str_has_suffix(str_of(text), STR(":80")));
+        }
+        *(int *)arg = n;
+}
+
+ON_LOOP_TEST(names_are_looked_up_and_given_up)
+{
+        struct scope s;
+        int n = 0;
+        scope_init(&s);
+        look_up(&n);
+        ck_assert_int_ne(n, 0);
+        fiber_go(&s, "look up", look_up, &n);
+        fiber_yield();
+        scope_cancel(&s);
+        scope_join(&s);
+}
+
 START_TEST(addresses_are_split_and_printed)
 {
         struct str h;
@@ -448,6 +500,8 @@ int main(void)
         tcase_add_test(t, a_new_handler_is_told_what_was_there_before);
         tcase_add_test(t, a_reset_reaches_reader_and_writer);
         tcase_add_test(t, paused_listener_queues_connections);
+        tcase_add_test(t, a_listener_without_descriptors_tries_again);
+        tcase_add_test(t, names_are_looked_up_and_given_up);
         tcase_add_test(t, addresses_are_split_and_printed);
         suite_add_tcase(s, t);
         SRunner *r = srunner_create(s);

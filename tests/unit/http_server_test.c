@@ -77,6 +77,8 @@ static void handle(struct http_req *r, void *arg)
                 flood(r);
         } else if (str_eqz(r->path, "/stream")) {
                 stream(r);
+        } else if (str_eqz(r->path, "/cookie")) {
+                http_resp_send(r, 200, NULL, 0, http_headers_get(&r->headers, "Cookie"));
         } else if (str_eqz(r->path, "/none")) {
                 /* answers nothing */
         } else if (str_eqz(r->path, "/half")) {
@@ -779,6 +781,56 @@ ON_LOOP_TEST(http2_reset_cancels_and_aborts_reset)
         ck_assert_int_eq(T.started, 4);
 }
 
+ON_LOOP_TEST(http2_cookies_are_one_header_and_lengths_are_kept)
+{
+        const struct http_header h[] = {{STR("cookie"), STR("a=1")}, {STR("x"), STR("y")}, {STR("cookie"), STR("b=2")}, {STR("cookie"), STR("c")}};
+        char text[256];
+        int e = 0;
+        serve(conf());
+        struct h2_conn *c = client_2(dial());
+        struct h2_stream *s = h2_open(c, STR("GET"), STR("http"), STR("test"), STR("/cookie"), h, 4, true, &e);
+        ck_assert_int_eq(h2_wait_headers(s), 0);
+        body_2(s, text, sizeof(text));
+        ck_assert_str_eq(text, "a=1; b=2; c");
+        h2_release(s);
+        s = open_2(c, "GET", "/over", true);
+        ck_assert_int_eq(h2_wait_headers(s), 0);
+        body_2(s, text, sizeof(text));
+        ck_assert_str_eq(text, "two");
+        ck_assert_int_eq(T.last_error, -EMSGSIZE);
+        h2_release(s);
+        h2_conn_close(c, 0);
+        stop();
+}
+
+ON_LOOP_TEST(an_adopted_listener_serves)
+{
+        struct listener l;
+        struct http_server_conf cf = conf();
+        memset(&T, 0, sizeof(T));
+        ck_assert_int_eq(listener_open(&l, STR("127.0.0.1:0"), NULL, NULL), 0);
+        int fd = dup(l.fd);
+        close(l.fd);
+        ck_assert_int_eq(http_server_new(&T.s, &cf), 0);
+        ck_assert_int_eq(http_server_adopt(T.s, fd), 0);
+        snprintf(T.target, sizeof(T.target), "127.0.0.1:%d", http_server_port(T.s));
+        struct conn *c = dial();
+        ck_assert_int_eq(ask(c, GET("/")).status, 200);
+        conn_free(c);
+        stop();
+}
+
+ON_LOOP_TEST(a_handler_that_waits_for_the_body_is_cancelled_by_stop)
+{
+        serve(conf());
+        struct conn *c = dial();
+        put(c, "POST /echo HTTP/1.1\r\nHost: t\r\nContent-Length: 10\r\n\r\nabc");
+        WAIT_FOR(T.started == 1);
+        stop();
+        ck_assert_int_eq(T.last_error, -ECANCELED);
+        conn_free(c);
+}
+
 ON_LOOP_TEST(http2_body_limit)
 {
         struct http_server_conf cf = conf();
@@ -861,6 +913,9 @@ int main(void)
         tcase_add_test(t, stopping_cancels_what_does_not_finish);
         tcase_add_test(t, http2_by_prior_knowledge);
         tcase_add_test(t, http2_reset_cancels_and_aborts_reset);
+        tcase_add_test(t, http2_cookies_are_one_header_and_lengths_are_kept);
+        tcase_add_test(t, an_adopted_listener_serves);
+        tcase_add_test(t, a_handler_that_waits_for_the_body_is_cancelled_by_stop);
         tcase_add_test(t, http2_body_limit);
         tcase_add_test(t, http2_by_upgrade);
         tcase_add_test(t, http2_can_be_refused);
