@@ -1,5 +1,6 @@
 /*
- * HTTP/2 sessions on nghttp2, server and client side, above a conn. Only http2.c knows nghttp2.
+ * HTTP/2 sessions on nghttp2, server and client side, above a conn. Only http2.c knows nghttp2 (sessions);
+ * http2_conn.c and http2_stream.c build on it.
  * nghttp2 callbacks only move bytes and queue wakes: no fiber runs inside them; one mem_send + write per loop turn.
  * Flow control is end to end: the peer gets new credit when the reader has consumed (h2_read, h2_consume), not when bytes arrive.
  * Used by rpc.c (gRPC) and http_server.c / http_client.c (plain HTTP/2).
