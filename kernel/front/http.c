@@ -56,7 +56,7 @@ static void log_call(const struct http_door *d, struct call *c, struct str path,
         struct log_field f[5];
         size_t n = 0;
 
-        if (!c->route || (c->route->health_check && !d->log_health))
+        if (c->route && c->route->health_check && !d->log_health)
                 return;
         if (d->obfuscate)
                 method = str_of(c->operation);
