@@ -21,3 +21,16 @@ super_table_test_LIBS :=
 manifest_test_SRC := tests/unit/manifest_test.c
 manifest_test_LIBS := kernel base
 manifest_test_LD = $(YAML_LD) $(BASE_LD)
+# sdk/plugin
+UNIT_TESTS += sdk_test
+sdk_test_SRC := tests/fault/sdk_test.c
+sdk_test_LIBS := kernel net base proto llhttp
+sdk_test_LD = $(FAULT_TEST_LD)
+TEST_PROGS += sdk_plugin
+sdk_plugin_SRC := tests/fault/sdk_plugin.c
+sdk_plugin_LIBS := plugin net base proto llhttp
+sdk_plugin_LD = $(NET_LD) $(BASE_LD)
+UNIT_TESTS += in_memory_test
+in_memory_test_SRC := tests/fault/in_memory_test.c
+in_memory_test_LIBS := kernel net base proto llhttp
+in_memory_test_LD = $(FAULT_TEST_LD)
