@@ -122,3 +122,7 @@ UNIT_TESTS += net_fault_test
 net_fault_test_SRC := tests/unit/net_fault_test.c
 net_fault_test_LIBS := net base proto llhttp
 net_fault_test_LD = $(FAULT_LD) $(NET_LD) $(BASE_LD)
+UNIT_TESTS += rpc_fault_test
+rpc_fault_test_SRC := tests/unit/rpc_fault_test.c
+rpc_fault_test_LIBS := net base proto llhttp
+rpc_fault_test_LD = $(FAULT_LD) $(NET_LD) $(BASE_LD)
