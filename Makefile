@@ -1,6 +1,7 @@
 # microdapr: one non-recursive make. Every folder lists its sources in module.mk; this file turns lists into programs.
 #   LIBS += name          name_SRC := a.c b.c              -> build/MODE/lib/libname.a
 #   PROGS += name         name_SRC, name_LIBS, name_LD     -> build/MODE/bin/name
+#   TOOLS += name         name_SRC, name_LIBS, name_LD     -> build/MODE/tools/name, built only for what needs it
 #   PLUGINS += state.x    state.x_SRC, state.x_LD          -> build/MODE/plugins/state.x/state.x (and plugin.yaml beside it)
 #   UNIT_TESTS += name    name_SRC, name_LIBS, name_LD     -> build/MODE/tests/name, run by `make unit`
 #   TEST_PROGS += name    the same, but only built: helpers that tests start
@@ -42,6 +43,7 @@ CFLAGS_ALL = $(CSTD) $(OPT) $(WARN) $(HARDEN) $(INC) $(CFLAGS)
 
 LIBS :=
 PROGS :=
+TOOLS :=
 PLUGINS :=
 UNIT_TESTS :=
 TEST_PROGS :=
@@ -86,7 +88,7 @@ $(B)/lib/lib$(1).a: $(call obj,$($(1)_SRC))
 	@rm -f $$@ && ar rcs $$@ $$(filter %.o,$$^)
 endef
 define PROG_rule
-$(B)/bin/$(1): $(call obj,$($(1)_SRC)) $(call libs,$($(1)_LIBS))
+$(B)/$(2)/$(1): $(call obj,$($(1)_SRC)) $(call libs,$($(1)_LIBS))
 	@mkdir -p $$(@D)
 	@echo "  LD   $$@"
 	@$$(link) $($(1)_LD)
@@ -114,7 +116,8 @@ $(B)/fuzz/$(1): $(call obj,$($(1)_SRC)) $(call libs,$($(1)_LIBS))
 	@$$(CC) $$(OPT) -fsanitize=fuzzer $$(LDFLAGS) -o $$@ $$(filter %.o,$$^) -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group $($(1)_LD)
 endef
 $(foreach l,$(LIBS),$(eval $(call LIB_rule,$(l))))
-$(foreach p,$(PROGS),$(eval $(call PROG_rule,$(p))))
+$(foreach p,$(PROGS),$(eval $(call PROG_rule,$(p),bin)))
+$(foreach p,$(TOOLS),$(eval $(call PROG_rule,$(p),tools)))
 $(foreach p,$(PLUGINS),$(eval $(call PLUGIN_rule,$(p))))
 $(foreach t,$(UNIT_TESTS) $(TEST_PROGS),$(eval $(call TEST_rule,$(t))))
 $(foreach f,$(FUZZERS),$(eval $(call FUZZ_rule,$(f))))
@@ -125,18 +128,19 @@ TEST_FILES   := $(UNIT_TESTS:%=$(B)/tests/%)
 TEST_HELPERS := $(TEST_PROGS:%=$(B)/tests/%) $(PLUGIN_FILES)
 FUZZ_FILES   := $(FUZZERS:%=$(B)/fuzz/%)
 # For plugin authors: one archive with all that a plugin links, and the public header.
-SDK_PARTS := $(call libs,$(PLUGIN_LIBS)) $(foreach l,ev boost_context protobuf-c nghttp2 wolfssl z,$(shell $(CC) -print-file-name=lib$(l).a))
+SDK_PARTS := ev boost_context protobuf-c nghttp2 wolfssl z
 SDK_FILES := $(B)/lib/libdapr-plugin.a $(B)/include/dapr/plugin.h
 $(B)/lib/libdapr-plugin.a: $(call libs,$(PLUGIN_LIBS))
 	@rm -f $@
-	@(echo "CREATE $@"; for a in $(SDK_PARTS); do echo "ADDLIB $$a"; done; echo SAVE; echo END) | ar -M
+	@(echo "CREATE $@"; for a in $^; do echo "ADDLIB $$a"; done; \
+	  for l in $(SDK_PARTS); do echo "ADDLIB $$($(CC) -print-file-name=lib$$l.a)"; done; echo SAVE; echo END) | ar -M
 $(B)/include/dapr/plugin.h: sdk/include/dapr/plugin.h
 	@mkdir -p $(@D)
 	@cp $< $@
 -include $(shell test -d $(B)/obj && find $(B)/obj -name '*.d')
 
 # ---- what a person calls; the text after ## is printed by `make help` ----
-.PHONY: all gen unit test demo conformance bench asan tsan fuzz lint fmt docs install deps clean help cover
+.PHONY: all gen unit test demo conformance bench asan tsan fuzz lint fmt docs docs-check install deps clean help cover
 
 all: $(PROG_FILES) $(PLUGIN_FILES) $(SDK_FILES) ## build daprd, daprctl and every plugin into build/release
 
@@ -150,7 +154,7 @@ demo: ## install packages, build, run a sidecar with an app: state on SQLite, a 
 
 test: ## install packages, build, run unit, fault and conformance tests
 	@.ci/deps test
-	@$(MAKE) --no-print-directory all unit
+	@$(MAKE) --no-print-directory all unit docs-check
 	@$(MAKE) --no-print-directory conformance
 
 unit: $(TEST_FILES) $(TEST_HELPERS) ## run the unit and fault tests
@@ -183,22 +187,35 @@ lint: ## check layers, includes, names and repository rules
 fmt: ## format changed C files
 	@git diff --name-only HEAD -- '*.c' '*.h' | xargs -r clang-format -i
 
-docs: all ## write the generated pages of docs/ and the man pages
+TOOL_FILES := $(TOOLS:%=$(B)/tools/%)
+docs: $(TOOL_FILES) ## write the reference pages of docs/ and the man pages
 	@docs/generate $(B)
 
+docs-check: $(TOOL_FILES) ## are the reference pages of docs/ those that `make docs` would write?
+	@docs/generate $(B) --check
+
 PREFIX ?= /usr/local
-install: all ## install into PREFIX (/usr/local)
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/plugins $(DESTDIR)$(PREFIX)/lib $(DESTDIR)$(PREFIX)/include/dapr
-	install -m 644 $(B)/lib/libdapr-plugin.a $(DESTDIR)$(PREFIX)/lib/
-	install -m 644 sdk/include/dapr/plugin.h $(DESTDIR)$(PREFIX)/include/dapr/
-	install -s -m 755 $(B)/bin/daprd $(B)/bin/daprctl $(DESTDIR)$(PREFIX)/bin/
-	ln -sf daprctl $(DESTDIR)$(PREFIX)/bin/dapr
-	set -e; for p in $(PLUGINS); do install -d $(DESTDIR)$(PREFIX)/plugins/$$p; \
-	  install -s -m 755 $(B)/plugins/$$p/$$p $(DESTDIR)$(PREFIX)/plugins/$$p/; \
-	  install -m 644 $(B)/plugins/$$p/plugin.yaml $(DESTDIR)$(PREFIX)/plugins/$$p/; done
+TO = $(DESTDIR)$(PREFIX)
+install: all $(TOOL_FILES) ## install into PREFIX (/usr/local), below DESTDIR when given
+	@docs/generate $(B) --man
+	install -d $(TO)/bin
+	install -s -m 755 $(B)/bin/daprd $(B)/bin/daprctl $(TO)/bin/
+	ln -sf daprctl $(TO)/bin/dapr
+	set -e; for p in $(PLUGINS); do install -d $(TO)/lib/dapr/plugins/$$p; \
+	  install -s -m 755 $(B)/plugins/$$p/$$p $(TO)/lib/dapr/plugins/$$p/; \
+	  install -m 644 $(B)/plugins/$$p/plugin.yaml $(TO)/lib/dapr/plugins/$$p/; done
+	install -D -m 644 $(B)/lib/libdapr-plugin.a $(TO)/lib/libdapr-plugin.a
+	install -D -m 644 sdk/include/dapr/plugin.h $(TO)/include/dapr/plugin.h
+	install -d $(TO)/share/man/man1
+	install -m 644 build/man/*.1 $(TO)/share/man/man1/
+	install -d $(TO)/share/bash-completion/completions $(TO)/share/zsh/site-functions $(TO)/share/fish/vendor_completions.d
+	$(B)/bin/daprctl completion bash > $(TO)/share/bash-completion/completions/dapr
+	ln -sf dapr $(TO)/share/bash-completion/completions/daprctl
+	$(B)/bin/daprctl completion zsh > $(TO)/share/zsh/site-functions/_dapr
+	$(B)/bin/daprctl completion fish > $(TO)/share/fish/vendor_completions.d/dapr.fish
 
 clean: ## remove everything that was built
 	rm -rf build
 
 help: ## print this list
-	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/^([a-z]+):.*## */  make \1|/' | column -t -s'|'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile

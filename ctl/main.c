@@ -1,4 +1,4 @@
-/* daprctl: argv -> command -> flags -> one fiber that runs it. The table below is all there is; help and completion read it. */
+/* daprctl: argv -> command -> flags -> one fiber that runs it. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -7,24 +7,6 @@
 #include "ctl/commands.h"
 #include "sdk/base/loop.h"
 #include "sdk/base/work.h"
-
-#define ROW(n, id) {n, &id##_program, sizeof(struct id##_opts), id##_run}
-const struct command commands[] = {
-        ROW("init", init),
-        ROW("run", run),
-        ROW("list", list),
-        ROW("stop", stop),
-        ROW("plugin list", plugin_list),
-        ROW("plugin info", plugin_info),
-        ROW("plugin logs", plugin_logs),
-        ROW("plugin restart", plugin_restart),
-        ROW("plugin new", plugin_new),
-        ROW("version", version),
-        ROW("completion", completion),
-        ROW("uninstall", uninstall),
-};
-#undef ROW
-const size_t n_commands = sizeof(commands) / sizeof(*commands);
 
 static void usage(FILE *to, const char *group)
 {

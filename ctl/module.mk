@@ -1,4 +1,8 @@
+# What `docs` makes pages of, too, is everything but main.c.
+ctl_SRC := $(filter-out ctl/main.c,$(wildcard ctl/*.c))
+LIBS += ctl
+
 PROGS += daprctl
-daprctl_SRC := $(wildcard ctl/*.c)
-daprctl_LIBS := net base proto llhttp
-daprctl_LD = -l:libyaml.a $(NET_LD) $(BASE_LD)
+daprctl_SRC := ctl/main.c
+daprctl_LIBS := ctl net base proto llhttp
+daprctl_LD = $(NET_LD) $(BASE_LD)

@@ -279,6 +279,12 @@ static void write_histogram(struct buf *b, const struct metric_series *s)
         write_sample(b, m->def.name, "_count", s->labels, NULL, (double)s->count);
 }
 
+void metrics_each(const struct metrics *m, void (*fn)(void *arg, const struct metric_def *def), void *arg)
+{
+        for (const struct metric *x = m->first; x; x = x->next)
+                fn(arg, &x->def);
+}
+
 int metrics_write(struct metrics *m, struct buf *out)
 {
         static const char *const types[] = {[METRIC_COUNTER] = "counter", [METRIC_GAUGE] = "gauge", [METRIC_HISTOGRAM] = "histogram"};

@@ -34,6 +34,8 @@ void metric_observe(struct metric_series *s, double v);
 void metric_series_drop_all(struct metric *m);
 /* Callback run before each scrape, for gauges that are read (RSS, CPU, fds). */
 void metrics_on_scrape(struct metrics *m, void (*fn)(void *arg), void *arg);
+/* Calls fn for every metric, by name, whether it has series or not. */
+void metrics_each(const struct metrics *m, void (*fn)(void *arg, const struct metric_def *def), void *arg);
 int metrics_write(struct metrics *m, struct buf *out); /* appends the text form; 0 or -ENOMEM */
 /* A number as the text form has it: shortest decimal that reads back, exponent from 1e+06 on. */
 void metric_number(char to[32], double v);

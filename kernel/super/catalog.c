@@ -28,8 +28,10 @@ const char **catalog_folders(const struct super_conf *conf, struct arena *a, siz
                 return NULL;
         for (struct str rest = str_of(path), f; rest.p && (f = str_cut(&rest, ':'), 1);)
                 add(v, ret_n, arena_strdup(a, f));
-        if (conf->exe_dir)
+        if (conf->exe_dir) {
                 add(v, ret_n, arena_printf(a, "%s/../plugins", conf->exe_dir));
+                add(v, ret_n, arena_printf(a, "%s/../lib/dapr/plugins", conf->exe_dir));
+        }
         if (home && *home)
                 add(v, ret_n, arena_printf(a, "%s/.dapr/plugins", home));
         add(v, ret_n, "/usr/local/lib/dapr/plugins");

@@ -1,7 +1,7 @@
 /*
  * Where plugins are: folders that hold one folder a plugin, named after its type, with plugin.yaml in it. Searched in this order:
- * DAPR_PLUGINS_PATH (colon-separated), ../plugins beside the executable, ~/.dapr/plugins, /usr/local/lib/dapr/plugins,
- * /usr/lib/dapr/plugins. The first that serves type and version is taken.
+ * DAPR_PLUGINS_PATH (colon-separated), ../plugins and ../lib/dapr/plugins beside the executable, ~/.dapr/plugins,
+ * /usr/local/lib/dapr/plugins, /usr/lib/dapr/plugins. The first that serves type and version is taken.
  */
 #ifndef KERNEL_SUPER_CATALOG_H
 #define KERNEL_SUPER_CATALOG_H
