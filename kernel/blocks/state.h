@@ -48,7 +48,8 @@ struct state_item {
 /* A stored value. */
 struct state_value {
         struct str key;            /* of a bulk reply, as the store named it */
-        struct str data;           /* n == 0: no such key */
+        struct str data;
+        bool found;                /* the store had bytes for the key; decrypted, data may still be empty */
         bool has_etag;
         struct str etag;
         struct rpc_mdlist md;
@@ -67,6 +68,7 @@ void state_observe(struct call *c, const struct state_store *s, const char *oper
 /* What a store answered instead of a result, as the reference sees it. */
 struct state_failure {
         enum { STATE_FAIL_OTHER, STATE_FAIL_ETAG_MISMATCH, STATE_FAIL_ETAG_INVALID, STATE_FAIL_RICH } kind;
+        bool of_items;             /* put together from those of several items */
         const char *text;          /* the error's text */
         const char *http_text;     /* what HTTP shows instead when one of several items failed on its etag; else = text */
         int grpc_code;             /* as the component answered */
@@ -76,6 +78,8 @@ struct state_failure {
 };
 void state_failure_read(struct call *c, const struct state_store *s, const struct rpc_status *st, struct state_failure *ret);
 void state_failure_text(struct state_failure *f, const char *text); /* a plain one */
+/* A bulk write failed: our stores answer for a single item that did as they do for a single write; the reference wraps it. */
+void state_failure_of_bulk(struct call *c, const struct state_store *s, struct state_failure *f);
 /* Outcomes of the operations. All return -1. */
 int state_fail_get(struct call *c, const struct state_store *s, struct str key, const struct state_failure *f);
 int state_fail_save(struct call *c, const struct state_store *s, const struct state_failure *f);

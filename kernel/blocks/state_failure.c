@@ -122,6 +122,7 @@ static void read_items(struct call *c, const Google__Rpc__Status *st, struct sta
         buf_fini(&all);
         if (!joined)
                 return;
+        f->of_items = true;
         f->text = f->http_text = joined;
         if (n_etag == n) {
                 set_etag(f, !invalid, etag_text(c->arena, !invalid, joined));
@@ -147,6 +148,13 @@ void state_failure_read(struct call *c, const struct state_store *s, const struc
                 return;
         if (!s->foreign)
                 read_items(c, status, f);
+}
+
+void state_failure_of_bulk(struct call *c, const struct state_store *s, struct state_failure *f)
+{
+        bool mismatch = f->kind == STATE_FAIL_ETAG_MISMATCH;
+        if (!s->foreign && !f->of_items && (mismatch || f->kind == STATE_FAIL_ETAG_INVALID))
+                set_etag(f, mismatch, etag_text(c->arena, mismatch, f->text));
 }
 
 /* ---- outcomes ---- */

@@ -1,6 +1,7 @@
 /* The gRPC door of the state API: messages of dapr.proto.runtime.v1 to items and back. */
 #include "dapr/proto/runtime/v1/state.pb-c.h"
 #include "google/protobuf/empty.pb-c.h"
+#include "kernel/blocks/json_fault.h"
 #include "kernel/blocks/state.h"
 #include "kernel/blocks/state_key.h"
 #include "sdk/base/json.h"
@@ -58,12 +59,12 @@ static int read_item(struct call *c, const item_msg *m, struct state_item *i)
 /* Metadata contentType = application/json: the value is JSON and is checked to be. */
 static int read_json_value(struct call *c, struct state_item *i)
 {
-        struct json_reader r;
         if (!str_eq(rpc_md_get(&i->md, "contentType"), STR("application/json")))
                 return 0;
-        json_read_init(&r, i->value);
-        if (!json_skip(&r) || !json_at_end(&r))
-                return call_fail(c, ERR_UNTYPED, r.error ? r.error : i->value.n ? "invalid character after top-level value" : "unexpected end of JSON input");
+        if (!json_valid(i->value)) {
+                const char *why = json_fault(c->arena, i->value, true);
+                return call_fail(c, ERR_UNTYPED, why ? why : "invalid UTF-8 in a string");
+        }
         i->is_json = true;
         i->value = state_json_compact(c->arena, str_trim(i->value));
         i->is_null = str_eq(i->value, STR("null"));

@@ -75,7 +75,7 @@ static void get_state(struct call *c)
                 reply_error(c);
                 return;
         }
-        if (!v.data.n) {
+        if (!v.found) {
                 reply_empty(c);
                 return;
         }
@@ -255,6 +255,15 @@ static void get_bulk_state(struct call *c)
 
 /* ---- transactions ---- */
 
+/* A request of another type than an object, in the words of the reference's decoder of these. */
+static void check_request(struct state_json *j, enum json_type t)
+{
+        const char *kind = t == JSON_STRING ? "string" : t == JSON_NUMBER ? "float64" : t == JSON_ARRAY ? "slice"
+                           : t == JSON_TRUE || t == JSON_FALSE ? "bool" : NULL;
+        if (kind && !j->error)
+                j->error = arena_printf(j->a, "'' expected a map, got '%s'", kind);
+}
+
 /* One {operation, request}; the request is read once the operation is known, wherever it stands. */
 static void read_operation(struct state_json *j, struct state_item *i, struct str *operation)
 {
@@ -264,7 +273,7 @@ static void read_operation(struct state_json *j, struct state_item *i, struct st
                 return;
         while (json_next_member(&j->r, j->a, &name)) {
                 if (str_ieq(name, STR("operation")))
-                        state_json_string(j, "stateTransactionRequestBody.operations.operation", operation);
+                        state_json_string(j, "stateTransactionRequestBodyOperation.operations.operation", operation);
                 else if (str_ieq(name, STR("request")))
                         json_read_raw(&j->r, &request);
                 else
@@ -272,6 +281,7 @@ static void read_operation(struct state_json *j, struct state_item *i, struct st
         }
         struct state_json inner;
         state_json_begin(&inner, j->a, request.p ? request : STR("null"));
+        check_request(j, json_peek(&inner.r));
         state_json_item(&inner, i);
         i->is_delete = str_eqz(*operation, "delete");
         if (!j->error)

@@ -5,7 +5,7 @@
  */
 #include "kernel/blocks/state_json.h"
 
-#include <stdio.h>
+#include "kernel/blocks/json_fault.h"
 
 /* ---- white space ---- */
 
@@ -154,10 +154,13 @@ void state_metadata_set(struct arena *a, struct rpc_mdlist *md, struct str key, 
 const char *state_json_error(struct state_json *j)
 {
         if (j->r.error) {
-                const char *text = j->r.error_pos >= j->r.in.n ? "unexpected EOF"
-                                                               : arena_printf(j->a, "%s at byte %zu", j->r.error, j->r.error_pos + 1);
+                const char *text = json_fault(j->a, j->r.in, j->whole);
+                if (!text) /* what the reference takes and we do not: text that is not UTF-8 */
+                        text = arena_printf(j->a, "%s at byte %zu", j->r.error, j->r.error_pos + 1);
                 return text ? text : "out of memory";
         }
+        if (j->whole && j->error && !strcmp(j->error, "EOF"))
+                return "unexpected end of JSON input";
         return j->error ? j->error : j->a->exhausted ? "out of memory" : NULL;
 }
 
@@ -196,10 +199,10 @@ static void read_options(struct state_json *j, struct state_item *i)
                 return;
         while (json_next_member(&j->r, j->a, &name)) {
                 if (str_ieq(name, STR("concurrency"))) {
-                        if (state_json_string(j, "SetRequest.options.Concurrency", &text))
+                        if (state_json_string(j, "SetStateOption.options.Concurrency", &text))
                                 state_item_concurrency(j->a, i, text);
                 } else if (str_ieq(name, STR("consistency"))) {
-                        if (state_json_string(j, "SetRequest.options.Consistency", &text))
+                        if (state_json_string(j, "SetStateOption.options.Consistency", &text))
                                 state_item_consistency(j->a, i, text);
                 } else {
                         json_skip(&j->r);

@@ -8,6 +8,7 @@
 struct state_json {
         struct json_reader r;
         struct arena *a;
+        bool whole;        /* the text ends with the value (for the words of an error) */
         const char *error; /* of type; reading went on behind the value */
 };
 void state_json_begin(struct state_json *j, struct arena *a, struct str body);

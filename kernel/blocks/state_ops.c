@@ -212,6 +212,8 @@ int state_save(struct call *c, struct state_store *s, struct state_item *items, 
         else
                 r = ask(c, s, STORE "BulkSet", state_pack_bulk(c->arena, STATE_BULK_SET, items, n, 0), &resp, &f);
         state_observe(c, s, "set", !r, since);
+        if (r && n > 1)
+                state_failure_of_bulk(c, s, &f);
         return r ? state_fail_save(c, s, &f) : 0;
 }
 
@@ -252,6 +254,8 @@ int state_bulk_delete(struct call *c, struct state_store *s, struct state_item *
         else
                 r = n ? ask(c, s, STORE "BulkDelete", state_pack_bulk(c->arena, STATE_BULK_DELETE, items, n, 0), &resp, &f) : 0;
         state_observe(c, s, "bulk_delete", !r, since);
+        if (r && n > 1)
+                state_failure_of_bulk(c, s, &f);
         return r ? state_fail_bulk_delete(c, s, &f) : 0;
 }
 

@@ -211,8 +211,7 @@ static const char *read_query(struct call *c, const char *text, query_msg *q)
         struct state_json j;
         struct str name;
         state_json_begin(&j, c->arena, str_of(text));
-        if (json_peek(&j.r) == JSON_END)
-                return "unexpected end of JSON input";
+        j.whole = true;
         if (state_json_object(&j, "", "query.QueryFields"))
                 while (json_next_member(&j.r, j.a, &name)) {
                         if (str_ieq(name, STR("filter")))
@@ -225,8 +224,8 @@ static const char *read_query(struct call *c, const char *text, query_msg *q)
                                 while (json_next_element(&j.r))
                                         read_sorting(&j, q);
                 }
-        const char *why = state_json_error(&j);
-        return why ? why : json_at_end(&j.r) ? NULL : "invalid character after top-level value";
+        json_at_end(&j.r);
+        return state_json_error(&j);
 }
 
 /* ---- the operation ---- */

@@ -211,7 +211,7 @@ int state_read_get_response(struct arena *a, struct str msg, struct state_value 
                 if (!f.bytes.p)
                         continue;
                 if (f.number == 1)
-                        ret->data = f.bytes;
+                        ret->data = f.bytes, ret->found = f.bytes.n > 0;
                 else if (f.number == 2)
                         r = read_etag(f.bytes, ret);
                 else if (f.number == 3)

@@ -509,6 +509,7 @@ static const struct dapr_state_ops ops = {
         .bulk_del = op_bulk_delete,
         .transact = op_transact,
         .keys_like = op_keys_like,
+        .ttl_error = "error parsing TTL: ",
 };
 static const struct dapr_component_type types[] = {{.type = "state.sqlite", .versions = "v1", .state = &ops},
                                                    {.type = "state.sqlite3", .versions = "v1", .state = &ops}};

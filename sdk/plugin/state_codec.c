@@ -84,12 +84,13 @@ int state_read_map(struct dapr_call *dc, struct str msg, uint32_t number, struct
         return 0;
 }
 
-/* message Etag { value = 1 } */
+/* message Etag { value = 1 }; a second one is merged into the first, as protobuf does. */
 static int read_etag(struct dapr_call *dc, struct str msg, const char **ret)
 {
         struct wire w = wire_of(msg);
         struct wire_field f;
-        *ret = "";
+        if (!*ret)
+                *ret = "";
         while (wire_next(&w, &f))
                 if (f.number == 1 && f.bytes.p) {
                         int r = text(dc, f.bytes, ret);
@@ -99,16 +100,22 @@ static int read_etag(struct dapr_call *dc, struct str msg, const char **ret)
         return w.bad ? -EBADMSG : 0;
 }
 
+/* A value of an enum; one that we do not know counts as unspecified. */
+static int known(uint64_t u, int max)
+{
+        return (uint32_t)u <= (uint32_t)max ? (int)(uint32_t)u : 0;
+}
+
 /* message StateOptions { concurrency = 1; consistency = 2 } */
 static int read_options(struct str msg, enum dapr_concurrency *concurrency, enum dapr_consistency *consistency)
 {
         struct wire w = wire_of(msg);
         struct wire_field f;
         while (wire_next(&w, &f)) {
-                if (f.number == 1 && f.u <= DAPR_LAST_WRITE)
-                        *concurrency = (enum dapr_concurrency)f.u;
-                if (f.number == 2 && f.u <= DAPR_STRONG)
-                        *consistency = (enum dapr_consistency)f.u;
+                if (f.number == 1 && !f.bytes.p)
+                        *concurrency = (enum dapr_concurrency)known(f.u, DAPR_LAST_WRITE);
+                if (f.number == 2 && !f.bytes.p)
+                        *consistency = (enum dapr_consistency)known(f.u, DAPR_STRONG);
         }
         return w.bad ? -EBADMSG : 0;
 }
@@ -126,8 +133,8 @@ int state_read_get(struct dapr_call *dc, struct str msg, struct dapr_get *ret)
                         r = text(dc, f.bytes, &ret->key);
                 else if (f.number == 2 && f.bytes.p)
                         has_metadata = true;
-                else if (f.number == 3 && f.u <= DAPR_STRONG)
-                        ret->consistency = (enum dapr_consistency)f.u;
+                else if (f.number == 3 && !f.bytes.p)
+                        ret->consistency = (enum dapr_consistency)known(f.u, DAPR_STRONG);
         }
         if (r == 0 && w.bad)
                 r = -EBADMSG;
@@ -207,16 +214,17 @@ int state_read_ttl(struct dapr_call *dc, struct dapr_set *set)
         for (size_t i = 0; i < set->metadata.n; i++)
                 if (strcmp(set->metadata.v[i].key, "ttlInSeconds") == 0)
                         v = set->metadata.v[i].value;
+        const char *prefix = dc->inst->type->state->ttl_error ? dc->inst->type->state->ttl_error : "";
         set->ttl_s = 0;
         if (!v || !*v)
                 return 0;
         if (parse_int64(str_of(v), &set->ttl_s)) {
                 dapr_fail(dc, DAPR_INVALID_ARGUMENT,
-                          "incorrect value for metadata 'ttlInSeconds': strconv.ParseInt: parsing \"%s\": invalid syntax", v);
+                          "%sincorrect value for metadata 'ttlInSeconds': strconv.ParseInt: parsing \"%s\": invalid syntax", prefix, v);
                 return -EINVAL;
         }
         if (set->ttl_s < -1 || set->ttl_s > INT32_MAX) {
-                dapr_fail(dc, DAPR_INVALID_ARGUMENT, "incorrect value for metadata 'ttlInSeconds': must be -1 or greater");
+                dapr_fail(dc, DAPR_INVALID_ARGUMENT, "%sincorrect value for metadata 'ttlInSeconds': must be -1 or greater", prefix);
                 return -EINVAL;
         }
         return 0;

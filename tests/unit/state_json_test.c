@@ -104,8 +104,8 @@ static const char *const faults[][2] = {
         {"{\"metadata\":{\"a\":1}}", "json: cannot unmarshal number into Go struct field SetRequest.metadata of type string"},
         {"{\"metadata\":[]}", "json: cannot unmarshal array into Go struct field SetRequest.metadata of type map[string]string"},
         {"{\"options\":\"x\"}", "json: cannot unmarshal string into Go struct field SetRequest.options of type state.SetStateOption"},
-        {"{\"value\":tru}", "invalid value at byte 10"},
-        {"{\"key\":\"a\",}", "a member name was expected at byte 12"},
+        {"{\"value\":tru}", "invalid character '}' in literal true (expecting 'e')"},
+        {"{\"key\":\"a\",}", "invalid character '}' looking for beginning of object key string"},
         {"{\"key\":\"a\"", "unexpected EOF"},
 };
 

@@ -187,6 +187,7 @@ struct dapr_state_ops {
         int (*keys_like)(struct dapr_call *c, void *instance, const struct dapr_keys_like *in, struct dapr_keys *out);
         int (*delete_with_prefix)(struct dapr_call *c, void *instance, const char *prefix, int64_t *deleted);
         int64_t max_transaction_ops; /* 0 = no limit */
+        const char *ttl_error; /* put before the text about a ttlInSeconds that is no number of seconds; NULL = nothing */
 };
 
 /* ---- secret stores ---- */
