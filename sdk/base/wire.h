@@ -15,8 +15,10 @@ struct wire {
         const uint8_t *p, *end;
         bool bad; /* malformed: reading has stopped */
 };
+enum wire_type { WIRE_VARINT = 0, WIRE_64 = 1, WIRE_BYTES = 2, WIRE_GROUP = 3, WIRE_GROUP_END = 4, WIRE_32 = 5 };
 struct wire_field {
         uint32_t number;
+        unsigned type;    /* enum wire_type */
         uint64_t u;       /* varint and fixed fields */
         struct str bytes; /* length-delimited fields; p == NULL otherwise */
 };

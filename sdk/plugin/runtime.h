@@ -5,7 +5,7 @@
 #ifndef SDK_PLUGIN_RUNTIME_H
 #define SDK_PLUGIN_RUNTIME_H
 
-#include "dapr/plugin.h"
+#include "sdk/include/dapr/plugin.h"
 #include "sdk/base/list.h"
 #include "sdk/net/rpc.h"
 

@@ -112,9 +112,9 @@ static int read_options(struct str msg, enum dapr_concurrency *concurrency, enum
         struct wire w = wire_of(msg);
         struct wire_field f;
         while (wire_next(&w, &f)) {
-                if (f.number == 1 && !f.bytes.p)
+                if (f.number == 1 && f.type == WIRE_VARINT)
                         *concurrency = (enum dapr_concurrency)known(f.u, DAPR_LAST_WRITE);
-                if (f.number == 2 && !f.bytes.p)
+                if (f.number == 2 && f.type == WIRE_VARINT)
                         *consistency = (enum dapr_consistency)known(f.u, DAPR_STRONG);
         }
         return w.bad ? -EBADMSG : 0;
@@ -133,7 +133,7 @@ int state_read_get(struct dapr_call *dc, struct str msg, struct dapr_get *ret)
                         r = text(dc, f.bytes, &ret->key);
                 else if (f.number == 2 && f.bytes.p)
                         has_metadata = true;
-                else if (f.number == 3 && !f.bytes.p)
+                else if (f.number == 3 && f.type == WIRE_VARINT)
                         ret->consistency = (enum dapr_consistency)known(f.u, DAPR_STRONG);
         }
         if (r == 0 && w.bad)
@@ -158,7 +158,10 @@ int state_read_set(struct dapr_call *dc, struct str msg, struct dapr_set *ret)
                 case 3: r = read_etag(dc, f.bytes, &ret->etag); break;
                 case 4: has_metadata = true; break;
                 case 5: r = read_options(f.bytes, &ret->concurrency, &ret->consistency); break;
-                case 6: r = f.bytes.n ? text(dc, f.bytes, &ret->content_type) : 0; break;
+                case 6:
+                        ret->content_type = NULL;
+                        r = f.bytes.n ? text(dc, f.bytes, &ret->content_type) : 0;
+                        break;
                 default: break;
                 }
         }

@@ -31,3 +31,8 @@ FUZZERS += http1_fuzz
 http1_fuzz_SRC := tests/fuzz/http1_fuzz.c
 http1_fuzz_LIBS := net base proto llhttp
 http1_fuzz_LD = $(NET_LD) $(BASE_LD)
+
+FUZZERS += state_codec_fuzz
+state_codec_fuzz_SRC := tests/fuzz/state_codec_fuzz.c
+state_codec_fuzz_LIBS := plugin net base proto llhttp
+state_codec_fuzz_LD = $(NET_LD) $(BASE_LD)
