@@ -57,7 +57,7 @@ def test_first_write_with_a_stale_etag_is_409(daprd):
     ("GET", "/v1.0/state/store/a%7C%7Cb", None, 400, "ERR_MALFORMED_REQUEST"),
     ("GET", "/v1.0/secrets/vault/k", None, 500, "ERR_SECRET_STORES_NOT_CONFIGURED"),
     ("GET", "/v1.0/nothing/here", None, 404, "ERR_DIRECT_INVOKE"),
-    ("POST", "/v1.0/publish/ps/topic", "{}", 400, "ERR_PUBSUB_NOT_CONFIGURED"),
+    ("POST", "/v1.0/publish/ps/topic", "{}", 404, "ERR_PUBSUB_NOT_FOUND"),
     ("POST", "/v1.0/bindings/b", '{"operation":"create"}', 500, "ERR_INVOKE_OUTPUT_BINDING"),
 ])
 def test_error_bodies(daprd, method, path, body, status, code):
