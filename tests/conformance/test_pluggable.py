@@ -15,6 +15,8 @@ def protos():
     files = [str(p.relative_to(ROOT / "proto")) for p in (ROOT / "proto/dapr/proto/components/v1").glob("*.proto")]
     files += ["dapr/proto/common/v1/common.proto"]
     subprocess.run([sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT / 'proto'}", f"--python_out={out}", f"--grpc_python_out={out}", *files], check=True)
+    for d in [out / "dapr", *(out / "dapr").rglob("*/")]:
+        (d / "__init__.py").touch()  # a package of its own, before the SDK's of the same name
     return out
 
 
