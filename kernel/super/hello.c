@@ -256,7 +256,7 @@ static const char *own_text(struct component *c, struct arena *a, const struct r
         return foreign ? foreign : "";
 }
 
-/* Init, and Features of a foreign one. 0 or the gRPC code. */
+/* Init and Features. 0 or the gRPC code. */
 static int init_once(struct component *c, struct life *l, struct arena *a, struct rpc_status *st)
 {
         struct rpc_md md[] = {c->md,
@@ -273,7 +273,8 @@ static int init_once(struct component *c, struct life *l, struct arena *a, struc
                 r = rpc_unary(l->ch, a, arena_printf(a, "/%s/Init", service), c->init_request, &resp, &o, st);
                 if (r || l->ended)
                         return r ? r : RPC_UNAVAILABLE;
-                if (!c->plugin->manifest)
+                /* What Hello tells are the features of the type; an instance may have fewer. */
+                if (!c->plugin->manifest || c->features)
                         r = component_ask_features(c, l, a, service, st);
                 if (r)
                         return r;

@@ -219,6 +219,7 @@ static void op_close(void *instance)
 static int op_init(struct dapr_call *c, const struct dapr_metadata *md, void **instance)
 {
         const char *path = dapr_md_string(md, "secretsFile"), *separator = dapr_md_string(md, "nestedSeparator");
+        bool multi_valued = dapr_md_bool(md, "multiValued");
         if (!path || !*path)
                 return dapr_fail(c, DAPR_INVALID_ARGUMENT, "missing local secrets file in metadata");
         struct store *s = calloc(1, sizeof *s);
@@ -228,13 +229,14 @@ static int op_init(struct dapr_call *c, const struct dapr_metadata *md, void **i
         arena_init(&s->arena, 0);
         int r = read_file(c, path, &text);
         if (!r)
-                r = parse(c, s, buf_str(&text), separator && *separator ? separator : ":", dapr_md_bool(md, "multiValued"));
+                r = parse(c, s, buf_str(&text), separator && *separator ? separator : ":", multi_valued);
         explicit_bzero(text.p, text.cap);
         buf_fini(&text);
         if (r) {
                 op_close(s);
                 return r;
         }
+        dapr_set_features(c, multi_valued ? DAPR_FEATURE_MULTIPLE_VALUES_PER_SECRET : 0);
         *instance = s;
         return 0;
 }
@@ -289,7 +291,14 @@ static int op_bulk_get(struct dapr_call *c, void *instance, struct dapr_kvs meta
         return 0;
 }
 
-static const struct dapr_secret_ops ops = {.mode = DAPR_FIBER, .init = op_init, .close = op_close, .get = op_get, .bulk_get = op_bulk_get};
+static const struct dapr_secret_ops ops = {
+        .mode = DAPR_FIBER,
+        .features = DAPR_FEATURE_MULTIPLE_VALUES_PER_SECRET, /* of instances with multiValued */
+        .init = op_init,
+        .close = op_close,
+        .get = op_get,
+        .bulk_get = op_bulk_get,
+};
 static const struct dapr_component_type types[] = {{.type = "secretstores.local.file", .versions = "v1", .secrets = &ops}};
 
 int main(int argc, char **argv)

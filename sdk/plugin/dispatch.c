@@ -221,6 +221,12 @@ int dapr_fail(struct dapr_call *c, int code, const char *fmt, ...)
         return code;
 }
 
+void dapr_set_features(struct dapr_call *c, unsigned features)
+{
+        if (c->inst)
+                c->inst->features &= features;
+}
+
 const char *dapr_instance(const struct dapr_call *c)
 {
         return c->inst ? c->inst->name : "";

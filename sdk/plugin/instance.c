@@ -63,6 +63,11 @@ const struct dapr_component_type *sdk_call_type(const struct dapr_call *dc, enum
         return t;
 }
 
+unsigned sdk_call_features(const struct dapr_call *dc, enum sdk_kind kind)
+{
+        return dc->inst ? dc->inst->features : sdk_features(sdk_call_type(dc, kind));
+}
+
 /* ---- init ---- */
 
 struct init_job {
@@ -91,6 +96,7 @@ static struct instance *instance_new(struct runtime *rt, enum sdk_kind kind, str
         }
         i->kind = kind;
         i->type = t;
+        i->features = sdk_features(t);
         i->refs = 1;
         list_add_tail(&rt->instances, &i->node);
         return i;

@@ -18,6 +18,7 @@ struct instance {
         enum sdk_kind kind;
         char *name;
         const struct dapr_component_type *type;
+        unsigned features;
         void *obj;        /* what the plugin's init gave; valid once ready */
         bool ready;
         unsigned refs;    /* the list and each call in progress hold one */
@@ -73,6 +74,8 @@ enum dapr_mode sdk_mode(const struct dapr_component_type *t);
 enum sdk_kind sdk_kind_of(const struct dapr_component_type *t);
 /* The type a call is about: of its instance, else the one the process was started for, else the table's first of the kind. */
 const struct dapr_component_type *sdk_call_type(const struct dapr_call *dc, enum sdk_kind kind);
+/* Of the instance, or of the type for a call without one. */
+unsigned sdk_call_features(const struct dapr_call *dc, enum sdk_kind kind);
 const char *sdk_feature_name(unsigned bit); /* one bit; NULL when there is none */
 
 /* dispatch.c: server rows of all component services of the table. Rows live as long as the process. 0 or -errno. */

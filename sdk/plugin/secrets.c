@@ -118,7 +118,7 @@ static int secret_features(struct dapr_call *dc, struct str req)
         Dapr__Proto__Components__V1__FeaturesResponse out = DAPR__PROTO__COMPONENTS__V1__FEATURES_RESPONSE__INIT;
         const char *name = sdk_feature_name(DAPR_FEATURE_MULTIPLE_VALUES_PER_SECRET);
         out.features = &name;
-        out.n_features = (sdk_features(sdk_call_type(dc, SDK_SECRETS)) & DAPR_FEATURE_MULTIPLE_VALUES_PER_SECRET) != 0;
+        out.n_features = (sdk_call_features(dc, SDK_SECRETS) & DAPR_FEATURE_MULTIPLE_VALUES_PER_SECRET) != 0;
         return sdk_reply_pb(dc, &out.base);
 }
 

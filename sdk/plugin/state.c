@@ -467,7 +467,7 @@ static int state_features(struct dapr_call *dc, struct str req)
 {
         Dapr__Proto__Components__V1__FeaturesResponse out = DAPR__PROTO__COMPONENTS__V1__FEATURES_RESPONSE__INIT;
         const char *names[32];
-        unsigned have = sdk_features(sdk_call_type(dc, SDK_STATE));
+        unsigned have = sdk_call_features(dc, SDK_STATE);
         out.features = names;
         for (unsigned bit = 1; bit && bit <= have; bit <<= 1)
                 if ((have & bit) && sdk_feature_name(bit))

@@ -65,6 +65,8 @@ char *dapr_printf(struct dapr_call *c, const char *fmt, ...) __attribute__((form
 /* Sets the text for the caller; returns code, so that an operation can `return dapr_fail(c, DAPR_INTERNAL, "...")`. */
 int dapr_fail(struct dapr_call *c, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 const char *dapr_instance(const struct dapr_call *c);  /* component name, from metadata.name of the YAML */
+/* During init: what this instance can do, when that is less than what the table says (it depends on metadata or the backend). */
+void dapr_set_features(struct dapr_call *c, unsigned features);
 double dapr_deadline_s(const struct dapr_call *c);     /* seconds left; INFINITY = none */
 bool dapr_is_cancelled(const struct dapr_call *c);
 
