@@ -15,6 +15,8 @@
 
 #define DAPR_VERSION "1.17.9" /* the release whose surface we serve; reported as runtime version */
 
+struct app;
+struct bindings;
 struct front;
 struct observe;
 struct secrets_block;
@@ -29,6 +31,7 @@ struct kernel {
         struct health health;
         struct super *super;
         struct front *front;
+        struct app *app;         /* the app channel (kernel/app/app.h); NULL without --app-port */
 
         /* Components that initialised, by name, one map a kind (value: struct component *). A name may stand in two kinds. */
         struct map components[KIND_N];
@@ -37,6 +40,7 @@ struct kernel {
 
         struct secrets_block *secrets;
         struct state_block *state;
+        struct bindings *bindings;
 
         struct map extended; /* /v1.0/metadata/{key} PUT: heap strings */
         struct scope background; /* fibers that live as long as the process */

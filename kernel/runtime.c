@@ -3,8 +3,8 @@
  * that does not listen yet); the stop is bounded by dapr-graceful-shutdown-seconds, after which the process ends with code 1.
  *
  *   configuration, metrics, resources -> tables -> metrics server -> pluggable components -> components -> gRPC API -> HTTP API ->
- *   internal gRPC -> outbound ready -> app port -> ready
- *   stop: (block) -> APIs -> components -> metrics server
+ *   internal gRPC -> outbound ready -> app port -> app's configuration, subscriptions, bindings -> ready
+ *   stop: no more events -> (block) -> APIs -> app -> components -> metrics server
  */
 #include "kernel/runtime.h"
 
@@ -15,17 +15,17 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "kernel/app/app.h"
 #include "kernel/front/front.h"
 #include "kernel/observe/observe.h"
 #include "kernel/plugin_metrics.h"
 #include "sdk/base/log.h"
 #include "sdk/base/loop.h"
 #include "sdk/base/work.h"
-#include "sdk/net/conn.h"
 
 #define SCOPE "dapr.runtime"
 
-enum { APP_DIAL_PERIOD_MS = 100, APP_DIAL_TIMEOUT_MS = 500, APP_LOG_EVERY = 100, ERROR_BYTES = 512 };
+enum { ERROR_BYTES = 512 };
 
 static const struct block *const blocks[] = {&state_block_def, &secrets_block_def, &metadata_block_def, &health_block_def,
                                              &shutdown_block_def};
@@ -38,7 +38,7 @@ struct runtime {
         bool start_ended;
         int h_runtime, h_security, h_outbound;
         struct plugin_metrics *plugin_metrics;
-        size_t blocks_started;
+        size_t blocks_started, blocks_loud; /* loud: may still take events from outside */
         struct sig_watch sigint, sigterm;
         int signals;
         struct timer grace;
@@ -173,6 +173,9 @@ static int start_components(struct runtime *rt)
                 rt->fatal = rt->fatal ? rt->fatal : "out of memory";
                 return r;
         }
+        r = app_new(&k->app, k, &rt->arena, &rt->fatal);
+        if (r)
+                return r;
         r = super_discover(k->super);
         if (r)
                 log_error(SCOPE, "could not initialize pluggable components %s", strerror(-r));
@@ -183,12 +186,15 @@ static int start_components(struct runtime *rt)
                 return r;
         }
         log_info(SCOPE, "All outstanding components processed");
+        if (!k->app)
+                log_warn("dapr.runtime.channels", "App channel is not initialized. Did you configure an app-port?");
         for (; rt->blocks_started < N_BLOCKS; rt->blocks_started++) {
                 const struct block *b = blocks[rt->blocks_started];
                 if (b->init && (r = b->init(k))) {
                         rt->fatal = arena_printf(&rt->arena, "failed to start the %s block: %s", b->name, strerror(-r));
                         return r;
                 }
+                rt->blocks_loud = rt->blocks_started + 1;
         }
         return 0;
 }
@@ -209,36 +215,6 @@ static int start_servers(struct runtime *rt)
                 }
         }
         return 0;
-}
-
-/* Parks until something listens on the app's port. 0 or -ECANCELED. */
-static int wait_for_app(struct kernel *k)
-{
-        const struct daprd_opts *o = &k->opts;
-        char addr[300];
-
-        if (o->app_port <= 0) {
-                log_warn("dapr.runtime.channels", "App channel is not initialized. Did you configure an app-port?");
-                return 0;
-        }
-        log_info(SCOPE, "application protocol: %s. waiting on port %d.  This will block until the app is listening on that port.",
-                 o->app_protocol, o->app_port);
-        snprintf(addr, sizeof addr, "%s:%d", o->app_channel_address, o->app_port);
-        for (unsigned tries = 1;; tries++) {
-                struct conn *c;
-                double old = fiber_set_deadline(loop_now_exact() + APP_DIAL_TIMEOUT_MS / 1e3);
-                int r = conn_dial(str_of(addr), &c);
-                fiber_restore_deadline(old);
-                if (r == 0) {
-                        conn_free(c);
-                        log_info(SCOPE, "application discovered on port %d", o->app_port);
-                        return 0;
-                }
-                if (r == -ECANCELED || fiber_sleep(APP_DIAL_PERIOD_MS / 1e3) == -ECANCELED)
-                        return -ECANCELED;
-                if (tries % APP_LOG_EVERY == 0)
-                        log_info(SCOPE, "waiting for application to listen on port %d", o->app_port);
-        }
 }
 
 static int check_supported(struct runtime *rt)
@@ -281,14 +257,14 @@ static int start(struct runtime *rt)
         if ((r = start_components(rt)) || (r = start_servers(rt)))
                 return r;
         health_set(&k->health, rt->h_outbound, true);
-        if ((r = wait_for_app(k)))
+        if (k->app && (r = app_wait_port(k->app)))
                 return r;
         log_info(SCOPE,
                  "actors: state store is not configured - this is okay for clients but services with hosted actors will fail to initialize!");
         if (k->opts.app_max_concurrency > 0)
                 log_info(SCOPE, "app max concurrency set to %d", k->opts.app_max_concurrency);
-        if (k->opts.app_port > 0 && k->opts.disable_config_endpoint)
-                log_warn(SCOPE, "Skipping programmatic dapr configuration loading (see 'disable-init-endpoints' flag/annotation)");
+        if ((r = app_start(k->app)))
+                return r;
         log_info(SCOPE, "dapr initialized. Status: Running. Init Elapsed %lldms", (long long)((loop_now_exact() - began) * 1e3));
         health_set(&k->health, rt->h_runtime, true);
         return 0;
@@ -312,17 +288,46 @@ static void grace_over(struct timer *t)
         _exit(1);
 }
 
+static void quiesce(struct runtime *rt)
+{
+        for (; rt->blocks_loud > 0; rt->blocks_loud--)
+                if (blocks[rt->blocks_loud - 1]->quiesce)
+                        blocks[rt->blocks_loud - 1]->quiesce(rt->k);
+}
+
+static void app_changed(void *arg, bool healthy)
+{
+        struct kernel *k = arg;
+
+        cond_broadcast(&k->changed);
+}
+
+/* Parks until the app is unhealthy, true, or the time has come. Without an app there is nobody to become it. */
+static bool app_leaves(struct kernel *k, double until)
+{
+        if (k->app && app_watch_health(k->app, app_changed, k))
+                return false;
+        while (!k->app || app_is_healthy(k->app))
+                if (cond_wait_until(&k->changed, until) == -ETIMEDOUT)
+                        return false;
+        return true;
+}
+
 static void block_shutdown(struct runtime *rt)
 {
-        int64_t ns = rt->k->opts.dapr_block_shutdown_duration_ns;
+        struct kernel *k = rt->k;
+        int64_t ns = k->opts.dapr_block_shutdown_duration_ns;
         char text[40];
 
         if (ns < 0 || rt->fatal)
                 return;
         duration_text(text, ns);
         log_info(SCOPE, "Blocking graceful shutdown for %s or until app reports unhealthy...", text);
-        fiber_sleep((double)ns / 1e9);
-        log_info(SCOPE, "Block shutdown period expired, entering shutdown...");
+        quiesce(rt);
+        if (app_leaves(k, loop_now_exact() + (double)ns / 1e9))
+                log_info(SCOPE, "App reported unhealthy, entering shutdown...");
+        else
+                log_info(SCOPE, "Block shutdown period expired, entering shutdown...");
 }
 
 static void stop(struct runtime *rt)
@@ -337,12 +342,14 @@ static void stop(struct runtime *rt)
         else
                 log_warn(SCOPE, "Graceful shutdown timeout is infinite, will wait indefinitely to shutdown");
         /* the timer above is the only bound: what still runs then goes down with the process */
+        quiesce(rt);
         if (k->front)
                 front_stop_apis(k->front, INFINITY);
         log_info(SCOPE, "Dapr is shutting down");
         for (size_t i = rt->blocks_started; i-- > 0;)
                 if (blocks[i]->fini)
                         blocks[i]->fini(k);
+        app_stop(k->app);
         runtime_stop_components(k, grace_s > 0 ? grace_s : 10);
         log_info(SCOPE, "Dapr runtime stopped");
         if (k->front)
@@ -357,6 +364,7 @@ static void release(struct runtime *rt)
         struct kernel *k = rt->k;
 
         front_free(k->front);
+        app_free(k->app);
         super_free(k->super);
         observe_free(k->observe);
         plugin_metrics_free(rt->plugin_metrics);

@@ -17,7 +17,8 @@ struct kernel;
 int app_new(struct app **ret, struct kernel *k, struct arena *a, const char **ret_err);
 void app_free(struct app *p); /* after all calls have ended */
 bool app_is_grpc(const struct app *p);
-/* Parks until the app's port takes connections: every 100 ms, for ever, logging as the reference does. 0 or -ECANCELED. */
+/* Parks until the app's port takes connections (TLS: and shakes hands): every 100 ms, for ever, logging as the reference does. 0 or
+ * -ECANCELED. */
 int app_wait_port(struct app *p);
 
 struct app_request {
@@ -40,6 +41,10 @@ int app_http(struct app *p, struct arena *a, const struct app_request *in, struc
 int app_http_open(struct app *p, struct arena *a, const struct app_request *head, int64_t length, struct http_exchange **ret);
 void app_http_close(struct app *p, struct http_exchange *x);
 
+/* Why app_http failed with r < 0, in the reference's words: `Post "http://127.0.0.1:80/x": dial tcp 127.0.0.1:80: connect: connection
+ * refused`. In a, or static. */
+const char *app_http_error(struct app *p, struct arena *a, const struct app_request *in, int r);
+
 /* One unary call to the app's gRPC server ("/dapr.proto.runtime.v1.AppCallback/OnTopicEvent"). As rpc_unary_pb. Parks. */
 int app_grpc(struct app *p, struct arena *a, const char *method, const ProtobufCMessage *req, const ProtobufCMessageDescriptor *resp_d,
              void *resp, const struct rpc_md *md, size_t n_md, struct rpc_status *st);
@@ -47,8 +52,15 @@ struct rpc_channel *app_channel(struct app *p); /* for proxying; app_slot_take/g
 int app_slot_take(struct app *p);               /* parks; 0, -ECANCELED, -ETIMEDOUT */
 void app_slot_give(struct app *p);
 
+/* Start and end of what depends on the app's health. app_start: the port is open; without health checks the app is healthy from here
+ * on, and this reads its configuration and tells the watchers before it returns (parks); with them probes begin. app_stop: no probe
+ * and no watcher runs any more; parks. NULL is fine for both. */
+int app_start(struct app *p);
+void app_stop(struct app *p);
+
 /* Health (API.md 7.7): healthy once the port is open, or by probes when --enable-app-health-check is set. Watchers are called on a
- * fiber at each change; a new watcher is called at once with the present state. */
+ * fiber at each change, one after the other in the order of their coming, and may park; a new watcher is called at once with the
+ * present state. 0, or -ENOSPC. */
 bool app_is_healthy(const struct app *p);
 int app_watch_health(struct app *p, void (*fn)(void *arg, bool healthy), void *arg);
 

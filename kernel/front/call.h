@@ -123,6 +123,9 @@ struct block {
          * INIT_COMPONENT_FAILURE, -ENOENT = its CREATE_COMPONENT_FAILURE. May be NULL. */
         int (*component)(struct kernel *k, struct component *c, struct arena *a, const char **ret_err);
         int (*init)(struct kernel *k);   /* after components were loaded; may be NULL */
+        /* The stop has begun: takes no more events from outside, for ever, and parks until those in the app's hands have been
+         * answered. The APIs still serve. May be NULL. */
+        void (*quiesce)(struct kernel *k);
         void (*fini)(struct kernel *k);
 };
 extern const struct block state_block_def, secrets_block_def, metadata_block_def, health_block_def, shutdown_block_def;

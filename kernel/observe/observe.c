@@ -19,12 +19,16 @@ enum metric_id {
         M_LOADED, M_INIT, M_INIT_FAIL,
         M_STATE_COUNT, M_STATE_LATENCY, M_SECRET_COUNT, M_SECRET_LATENCY, M_CONFIGURATION_COUNT, M_CONFIGURATION_LATENCY,
         M_CRYPTO_COUNT, M_CRYPTO_LATENCY, M_CONVERSATION_COUNT, M_CONVERSATION_LATENCY, M_OUTPUT_BINDING_COUNT,
-        M_OUTPUT_BINDING_LATENCY,
+        M_OUTPUT_BINDING_LATENCY, M_INPUT_BINDING_COUNT, M_INPUT_BINDING_LATENCY,
+        M_HTTP_CLIENT_SENT, M_HTTP_CLIENT_RECEIVED, M_HTTP_CLIENT_LATENCY, M_HTTP_CLIENT_COMPLETED,
+        M_GRPC_CLIENT_SENT, M_GRPC_CLIENT_RECEIVED, M_GRPC_CLIENT_LATENCY, M_GRPC_CLIENT_COMPLETED,
+        M_HTTP_PROBE_COUNT, M_HTTP_PROBE_LATENCY, M_GRPC_PROBE_COUNT, M_GRPC_PROBE_LATENCY,
         M_N
 };
 
 #define HTTP_LABELS "app_id,method,path,status"
 #define GRPC_LABELS "app_id,grpc_server_method,grpc_server_status"
+#define GRPC_CLIENT_LABELS "app_id,grpc_client_method,grpc_client_status"
 #define OP_LABELS "app_id,component,namespace,operation,success"
 #define COMPONENT_LABELS "app_id,component,namespace,success"
 
@@ -77,6 +81,40 @@ static const struct metric_def defs[M_N] = {
                                     "The number of operations invoked on the output binding component.", METRIC_COUNTER, OP_LABELS, NULL},
         [M_OUTPUT_BINDING_LATENCY] = {"dapr_component_output_binding_latencies",
                                       "The latency of the response from the output binding component.", METRIC_HISTOGRAM, OP_LABELS, NULL},
+        [M_INPUT_BINDING_COUNT] = {"dapr_component_input_binding_count", "The number of incoming events arriving from the input binding component.",
+                                   METRIC_COUNTER, COMPONENT_LABELS, NULL},
+        [M_INPUT_BINDING_LATENCY] = {"dapr_component_input_binding_latencies",
+                                     "The triggered app processing latency for the input binding component.", METRIC_HISTOGRAM,
+                                     COMPONENT_LABELS, NULL},
+        [M_HTTP_CLIENT_SENT] = {"dapr_http_client_sent_bytes", "Total bytes sent in request body (not including headers)",
+                                METRIC_HISTOGRAM, "app_id,method,path", metric_size_buckets},
+        [M_HTTP_CLIENT_RECEIVED] = {"dapr_http_client_received_bytes",
+                                    "Total bytes received in response bodies (not including headers but including error responses with bodies)",
+                                    METRIC_HISTOGRAM, "app_id", metric_size_buckets},
+        [M_HTTP_CLIENT_LATENCY] = {"dapr_http_client_roundtrip_latency",
+                                   "Time between first byte of request headers sent to last byte of response received, or terminal error",
+                                   METRIC_HISTOGRAM, HTTP_LABELS, NULL},
+        [M_HTTP_CLIENT_COMPLETED] = {"dapr_http_client_completed_count", "Count of completed requests", METRIC_COUNTER, HTTP_LABELS, NULL},
+        [M_GRPC_CLIENT_SENT] = {"dapr_grpc_io_client_sent_bytes_per_rpc", "Total bytes sent across all request messages per RPC.",
+                                METRIC_HISTOGRAM, "app_id,grpc_client_method", metric_size_buckets},
+        [M_GRPC_CLIENT_RECEIVED] = {"dapr_grpc_io_client_received_bytes_per_rpc",
+                                    "Total bytes received across all response messages per RPC.", METRIC_HISTOGRAM,
+                                    "app_id,grpc_client_method", metric_size_buckets},
+        [M_GRPC_CLIENT_LATENCY] = {"dapr_grpc_io_client_roundtrip_latency",
+                                   "Time between first byte of request sent to last byte of response received, or terminal error.",
+                                   METRIC_HISTOGRAM, GRPC_CLIENT_LABELS, NULL},
+        [M_GRPC_CLIENT_COMPLETED] = {"dapr_grpc_io_client_completed_rpcs", "Count of RPCs by method and status.", METRIC_COUNTER,
+                                     GRPC_CLIENT_LABELS, NULL},
+        [M_HTTP_PROBE_COUNT] = {"dapr_http_healthprobes_completed_count", "Count of completed health probes", METRIC_COUNTER,
+                                "app_id,status", NULL},
+        [M_HTTP_PROBE_LATENCY] = {"dapr_http_healthprobes_roundtrip_latency",
+                                  "Time between first byte of health probes headers sent to last byte of response received, or terminal error",
+                                  METRIC_HISTOGRAM, "app_id,status", NULL},
+        [M_GRPC_PROBE_COUNT] = {"dapr_grpc_io_healthprobes_completed_count", "Count of completed health probes", METRIC_COUNTER,
+                                "app_id,grpc_client_status", NULL},
+        [M_GRPC_PROBE_LATENCY] = {"dapr_grpc_io_healthprobes_roundtrip_latency",
+                                  "Time between first byte of health probes sent to last byte of response received, or terminal error",
+                                  METRIC_HISTOGRAM, "app_id,grpc_client_status", NULL},
 };
 
 static const struct {
@@ -89,6 +127,7 @@ static const struct {
         [OBSERVE_CRYPTO] = {M_CRYPTO_COUNT, M_CRYPTO_LATENCY, true},
         [OBSERVE_CONVERSATION] = {M_CONVERSATION_COUNT, M_CONVERSATION_LATENCY, false},
         [OBSERVE_OUTPUT_BINDING] = {M_OUTPUT_BINDING_COUNT, M_OUTPUT_BINDING_LATENCY, true},
+        [OBSERVE_INPUT_BINDING] = {M_INPUT_BINDING_COUNT, M_INPUT_BINDING_LATENCY, false},
 };
 
 /* Series that one event touches together. */
@@ -283,6 +322,102 @@ void observe_grpc_server(struct observe *o, const char *method, int code, bool u
         metric_observe(b->latency, elapsed_ms);
         metric_observe(b->received, (double)req_bytes);
         metric_observe(b->sent, (double)resp_bytes);
+}
+
+/* ---- the app ---- */
+
+void observe_http_client_started(struct observe *o, struct arena *a, struct str method, struct str path, size_t req_bytes)
+{
+        struct key k = {.n = 0};
+        struct bundle *b, made;
+        struct str labels[3];
+
+        if (!o || !o->on)
+                return;
+        labels[0] = o->app_id;
+        labels[1] = http_method(o, method);
+        labels[2] = http_path_label(&o->paths, a, path);
+        key_add(&k, STR("app>"));
+        key_add(&k, labels[1]);
+        key_add(&k, labels[2]);
+        b = bundle_find(o, &k);
+        if (!b) {
+                made = (struct bundle){.count = metric_series_get(o->metric[M_HTTP_CLIENT_SENT], labels)};
+                b = bundle_keep(o, &k, &made);
+        }
+        metric_observe(b->count, (double)req_bytes);
+}
+
+void observe_http_client_completed(struct observe *o, struct arena *a, struct str method, struct str path, int status,
+                                   int64_t resp_bytes, double elapsed_ms)
+{
+        struct key k = {.n = 0};
+        struct bundle *b, made;
+        struct str labels[4];
+        char text[12];
+
+        if (!o || !o->on)
+                return;
+        snprintf(text, sizeof text, "%d", status);
+        labels[0] = o->app_id;
+        labels[1] = http_method(o, method);
+        labels[2] = http_path_label(&o->paths, a, path);
+        labels[3] = str_of(text);
+        key_add(&k, STR("app<"));
+        for (int i = 1; i < 4; i++)
+                key_add(&k, labels[i]);
+        b = bundle_find(o, &k);
+        if (!b) {
+                made = (struct bundle){.count = metric_series_get(o->metric[M_HTTP_CLIENT_COMPLETED], labels),
+                                       .latency = metric_series_get(o->metric[M_HTTP_CLIENT_LATENCY], labels),
+                                       .received = metric_series_get(o->metric[M_HTTP_CLIENT_RECEIVED], labels)};
+                b = bundle_keep(o, &k, &made);
+        }
+        metric_inc(b->count, 1);
+        metric_observe(b->latency, elapsed_ms);
+        metric_observe(b->received, (double)resp_bytes);
+}
+
+void observe_grpc_client(struct observe *o, const char *method, int code, size_t req_bytes, size_t resp_bytes, double elapsed_ms)
+{
+        struct key k = {.n = 0};
+        struct bundle *b, made;
+        struct str labels[3];
+
+        if (!o || !o->on)
+                return;
+        labels[0] = o->app_id;
+        labels[1] = str_of(method);
+        labels[2] = str_of(rpc_code_name(code));
+        key_add(&k, STR("appgrpc"));
+        key_add(&k, labels[1]);
+        key_add(&k, labels[2]);
+        b = bundle_find(o, &k);
+        if (!b) {
+                made = (struct bundle){.count = metric_series_get(o->metric[M_GRPC_CLIENT_COMPLETED], labels),
+                                       .latency = metric_series_get(o->metric[M_GRPC_CLIENT_LATENCY], labels),
+                                       .received = metric_series_get(o->metric[M_GRPC_CLIENT_RECEIVED], labels),
+                                       .sent = metric_series_get(o->metric[M_GRPC_CLIENT_SENT], labels)};
+                b = bundle_keep(o, &k, &made);
+        }
+        metric_inc(b->count, 1);
+        metric_observe(b->latency, elapsed_ms);
+        metric_observe(b->received, (double)resp_bytes);
+        metric_observe(b->sent, (double)req_bytes);
+}
+
+void observe_health_probe(struct observe *o, bool is_grpc, int status, double elapsed_ms)
+{
+        struct str labels[2];
+        char text[12];
+
+        if (!o || !o->on)
+                return;
+        snprintf(text, sizeof text, "%d", status);
+        labels[0] = o->app_id;
+        labels[1] = str_of(is_grpc ? rpc_code_name(status) : text);
+        metric_inc(metric_series_get(o->metric[is_grpc ? M_GRPC_PROBE_COUNT : M_HTTP_PROBE_COUNT], labels), 1);
+        metric_observe(metric_series_get(o->metric[is_grpc ? M_GRPC_PROBE_LATENCY : M_HTTP_PROBE_LATENCY], labels), elapsed_ms);
 }
 
 /* ---- the rest ---- */

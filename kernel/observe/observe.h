@@ -34,11 +34,19 @@ void observe_http_server(struct observe *o, struct arena *a, const struct observ
 /* One served gRPC call. Byte counts only for unary calls. */
 void observe_grpc_server(struct observe *o, const char *method, int code, bool unary, size_t req_bytes, size_t resp_bytes,
                          double elapsed_ms);
+/* One call to the app. started: when the request goes out; completed: when the response's headers are there or it has failed (then
+ * status 500); resp_bytes as Content-Length says, -1 = unknown. path without query. */
+void observe_http_client_started(struct observe *o, struct arena *a, struct str method, struct str path, size_t req_bytes);
+void observe_http_client_completed(struct observe *o, struct arena *a, struct str method, struct str path, int status,
+                                   int64_t resp_bytes, double elapsed_ms);
+void observe_grpc_client(struct observe *o, const char *method, int code, size_t req_bytes, size_t resp_bytes, double elapsed_ms);
+/* One health probe of the app; status: HTTP status or gRPC code. */
+void observe_health_probe(struct observe *o, bool is_grpc, int status, double elapsed_ms);
 /* errorCode tag and category of a failed call; counted when spec.metrics.recordErrorCodes is on. */
 void observe_error_code(struct observe *o, const char *code, const char *category);
 
 enum observe_kind { OBSERVE_STATE, OBSERVE_SECRET, OBSERVE_CONFIGURATION, OBSERVE_CRYPTO, OBSERVE_CONVERSATION, OBSERVE_OUTPUT_BINDING,
-                    OBSERVE_KINDS };
+                    OBSERVE_INPUT_BINDING, OBSERVE_KINDS };
 /* One operation on a component: dapr_component_<kind>_count and _latencies. operation: static text such as "get". */
 void observe_component(struct observe *o, enum observe_kind kind, struct str component, const char *operation, bool ok,
                        double elapsed_ms);

@@ -1,0 +1,71 @@
+/* Calls to gRPC apps: slot, token, trace metadata, metrics around one unary call. */
+#include <errno.h>
+
+#include "kernel/app/internal.h"
+#include "kernel/observe/observe.h"
+#include "sdk/base/loop.h"
+
+enum { EXTRA_MD = 5 };
+
+static bool has_key(const struct rpc_md *md, size_t n, const char *key)
+{
+        for (size_t i = 0; i < n; i++)
+                if (str_eqz(md[i].key, key))
+                        return true;
+        return false;
+}
+
+static int fail(struct rpc_status *st, int code, const char *text)
+{
+        *st = (struct rpc_status){.code = code, .message = str_of(text), .transport = true, .unprocessed = true};
+        return code;
+}
+
+/* The caller's metadata with ours behind. NULL = no memory. */
+static struct rpc_md *all_md(struct app *p, struct arena *a, const struct rpc_md *md, size_t n_md, size_t *ret_n)
+{
+        struct rpc_md *all = arena_alloc(a, (n_md + EXTRA_MD) * sizeof *all);
+        const struct trace *t = trace_current();
+        size_t n = 0;
+
+        if (!all)
+                return NULL;
+        for (size_t i = 0; i < n_md; i++)
+                if (!(p->token.n && str_eqz(md[i].key, TOKEN_HEADER)))
+                        all[n++] = md[i];
+        for (int i = 0; i < TRACE_HEADERS; i++) {
+                const char *key = trace_header_name((enum trace_header)i);
+                struct str value = trace_value(t, (enum trace_header)i);
+                if (value.n && !has_key(md, n_md, key))
+                        all[n++] = (struct rpc_md){str_of(key), value};
+        }
+        if (p->token.n)
+                all[n++] = (struct rpc_md){STR(TOKEN_HEADER), p->token};
+        *ret_n = n;
+        return all;
+}
+
+int app_grpc(struct app *p, struct arena *a, const char *method, const ProtobufCMessage *req, const ProtobufCMessageDescriptor *resp_d,
+             void *resp, const struct rpc_md *md, size_t n_md, struct rpc_status *st)
+{
+        struct rpc_opts o = {0};
+        struct str packed = pb_pack(a, req), bytes = STR("");
+        double began;
+        int r;
+
+        o.md = all_md(p, a, md, n_md, &o.n_md);
+        if (!o.md || !packed.p)
+                return fail(st, RPC_RESOURCE_EXHAUSTED, "the request needs more memory than one request may take");
+        if ((r = app_slot_take(p)))
+                return r == -ETIMEDOUT ? fail(st, RPC_DEADLINE_EXCEEDED, "context deadline exceeded")
+                                       : fail(st, RPC_CANCELLED, "context canceled");
+        began = loop_now_exact();
+        r = rpc_unary(p->grpc, a, method, packed, &bytes, &o, st);
+        app_slot_give(p);
+        observe_grpc_client(p->k->observe, method, r, packed.n, r ? 0 : bytes.n, (loop_now_exact() - began) * 1e3);
+        if (r == 0 && !(*(void **)resp = pb_unpack(a, resp_d, bytes))) {
+                *st = (struct rpc_status){.code = RPC_INTERNAL, .message = STR("grpc: failed to unmarshal the received message")};
+                r = RPC_INTERNAL;
+        }
+        return r;
+}

@@ -1,0 +1,50 @@
+/* Inside the app channel. */
+#ifndef KERNEL_APP_INTERNAL_H
+#define KERNEL_APP_INTERNAL_H
+
+#include "kernel/app/app.h"
+#include "kernel/app/trace.h"
+#include "kernel/kernel.h"
+
+#define TOKEN_HEADER "dapr-api-token"
+
+enum { WATCHERS_MAX = 16 };
+
+struct app_watcher {
+        void (*fn)(void *arg, bool healthy);
+        void *arg;
+};
+
+struct app {
+        struct kernel *k;
+        bool is_grpc, has_tls;
+        char target[300];              /* "127.0.0.1:8080" */
+        struct str token;              /* APP_API_TOKEN; n == 0: none */
+        struct tls_context *tls;
+        struct http_client *http;      /* HTTP apps */
+        struct rpc_channel *grpc;      /* gRPC apps */
+        bool limited;
+        struct fsem slots;             /* with --app-max-concurrency */
+
+        /* health.c */
+        struct scope scope;            /* probes, notifications */
+        bool healthy, told;            /* the present state; what the watchers know */
+        unsigned failures;
+        struct cond changed;
+        struct app_watcher watchers[WATCHERS_MAX];
+        size_t n_watchers;
+        struct fmutex telling;         /* watchers hear of one change at a time */
+
+        /* config.c */
+        struct arena config_arena;
+        struct app_config config;
+        bool config_read;
+};
+
+/* http.c: one exchange without slot, metrics, token and trace headers, for health probes. 0 or -errno; *status. Parks. */
+int app_http_probe(struct app *p, struct arena *a, const char *path, int *status);
+
+/* config.c: asks the app once. Parks. */
+void app_config_read(struct app *p);
+
+#endif
