@@ -99,7 +99,7 @@ static int read_row(struct arena *a, const struct sidecar *s, struct str raw, st
                         json_skip(&r);
         int64_t started = l->pid > 0 ? process_started_s((int)l->pid) : 0;
         if (started)
-                l->uptime_s = time(NULL) - started;
+                l->uptime_s = time(NULL) > started ? time(NULL) - started : 0; /* the start is rounded */
         return r.error ? -EBADMSG : 0;
 }
 

@@ -99,7 +99,7 @@ static const char *cell_color(size_t col, const char *text)
         return col == COL_STATE ? live_color(text) : NULL;
 }
 
-static void print_lives(struct arena *a, const struct lives *all)
+static void print_lives(struct arena *a, const struct lives *all, bool of_one)
 {
         static const char *const header[] = {"APP ID", "NAME", "TYPE", "STATE", "PID", "RESTARTS", "BACKEND", "CALLS", "ERRORS", "RSS", "UPTIME", "LAST ERROR"};
         struct table t;
@@ -108,7 +108,7 @@ static void print_lives(struct arena *a, const struct lives *all)
         for (size_t i = 0; i < all->n; i++) {
                 const struct live *l = &all->v[i];
                 const char *pid = l->pid > 0 ? arena_printf(a, "%lld", (long long)l->pid) : l->foreign ? "foreign" : "-";
-                table_add(&t, (const char *[]){l->app_id, l->name, l->type, l->state, pid, arena_printf(a, "%lld", (long long)l->restarts), l->backend,
+                table_add(&t, (const char *[]){of_one ? "" : l->app_id, l->name, l->type, l->state, pid, arena_printf(a, "%lld", (long long)l->restarts), l->backend,
                                                arena_printf(a, "%lld", (long long)l->calls), arena_printf(a, "%lld", (long long)l->errors),
                                                l->rss_bytes > 0 ? ui_bytes(a, l->rss_bytes) : "-", l->uptime_s >= 0 ? ui_age(a, l->uptime_s) : "-",
                                                l->last_error});
@@ -147,7 +147,7 @@ static int list_running(struct arena *a, const struct plugin_list_opts *o)
         if (ui_is_json(o->output))
                 print_lives_json(a, &all);
         else if (all.n)
-                print_lives(a, &all);
+                print_lives(a, &all, one != NULL);
         else if (!failed)
                 printf("%s\n", one ? "This sidecar has no components." : "No component instances found.");
         return failed;

@@ -1,11 +1,13 @@
 """daprctl: the commands that people and scripts use."""
-import json, os, signal, subprocess, sys, time
+import fcntl, json, os, pty, select, shutil, signal, socket, struct, subprocess, sys, termios, time
 
 import pytest
 
 from conftest import BUILD, component, free_port, wait_until
 
 CTL = str(BUILD / "bin/daprctl")
+SLEEP = 86000  # and a few more: numbers by which a test knows its own processes
+ME = os.getpid()  # part of app ids, so that runs side by side do not find each other's
 
 
 @pytest.fixture
@@ -19,26 +21,105 @@ def ctl(env, *args, **kw):
     return subprocess.run([CTL, *args], env=env, capture_output=True, text=True, timeout=60, **kw)
 
 
+class Run:
+    """A `run` in the background. Fails the test when it must be killed."""
+
+    def __init__(self, env, *args, cwd=None, stdout=None):
+        self.path = f"{env['HOME']}/run-{time.monotonic_ns()}.log"
+        self.out = open(self.path, "w+")
+        self.proc = subprocess.Popen([CTL, "run", *args], env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=stdout or self.out, stderr=self.out,
+                                     start_new_session=True)
+
+    def text(self):
+        return open(self.path, errors="replace").read()
+
+    def until(self, *what):
+        def there():
+            assert self.proc.poll() is None or all(w in self.text() for w in what), self.text()
+            return all(w in self.text() for w in what)
+        wait_until(f"{what} in the output", there, 30)
+        return self
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        stuck = self.proc.poll() is None
+        if stuck:
+            self.proc.send_signal(signal.SIGTERM)
+            try:
+                self.proc.wait(30)
+            except subprocess.TimeoutExpired:
+                self.proc.kill()
+                self.proc.wait()
+                assert kind, "run did not end by SIGTERM:\n" + self.text()
+        self.out.close()
+
+
+def processes(*words):
+    """pids of live processes whose command line has all the words."""
+    found = []
+    for d in os.listdir("/proc"):
+        if d.isdigit():
+            try:
+                line = open(f"/proc/{d}/cmdline").read().replace("\0", " ")
+                if all(w in line for w in words):
+                    found.append(int(d))
+            except OSError:
+                pass
+    return found
+
+
+def sleeper():
+    """A number of seconds that no other process sleeps for."""
+    return str(SLEEP + free_port())
+
+
+# ---- small commands ----
+
 def test_help_everywhere(home):
     r = ctl(home, "--help")
-    assert r.returncode == 0 and "plugin list" in r.stdout
+    assert r.returncode == 0 and "plugin list" in r.stdout and ctl(home).stdout == r.stdout
     for c in ("init", "run", "list", "stop", "version", "completion", "uninstall"):
         r = ctl(home, c, "--help")
         assert r.returncode == 0 and "dapr" in r.stdout, c
-    for c in ("list", "info", "logs", "new"):
+        assert ctl(home, "help", c).stdout == r.stdout
+    for c in ("list", "info", "logs", "restart", "new"):
         assert ctl(home, "plugin", c, "--help").returncode == 0
+    r = ctl(home, "plugin")
+    assert r.returncode == 0 and "plugin new" in r.stdout and "completion" not in r.stdout
 
 
-def test_wrong_use_is_explained(home):
-    r = ctl(home, "rnu")
-    assert r.returncode == 1 and "rnu" in r.stderr
-    r = ctl(home, "run", "--app-prt", "1")
-    assert r.returncode == 1 and "app-prt" in r.stderr + r.stdout
+@pytest.mark.parametrize("args, said", [
+    (["rnu"], "rnu"), (["run", "--app-prt", "1"], "app-prt"), (["run", "--app-port", "many"], "many"), (["list", "-o", "xml"], "xml"),
+    (["version", "-o", "xml"], "xml"), (["stop"], "stop --app-id"), (["plugin", "inof"], "inof"), (["plugin", "info"], "Say which"),
+    (["plugin", "info", "state.nothing"], "state.nothing"), (["plugin", "logs", "store"], "--app-id"), (["plugin", "new", "pubsub", "x"], "kinds"),
+    (["plugin", "new", "state", "No/Good"], "No/Good"), (["plugin", "list", "--app-id", "nobody"], "nobody"), (["completion"], "bash"),
+    (["completion", "tcsh"], "bash"), (["stop", "nobody"], "nobody"), (["stop", "-f", "no.yaml"], "no.yaml"), (["list", "-k"], "Kubernetes"),
+    (["init", "-k"], "Kubernetes"), (["--app-id"], "--app-id"), (["run", "-f", "/no/such.yaml"], "/no/such.yaml")])
+def test_wrong_use_is_explained(home, args, said):
+    r = ctl(home, *args)
+    assert r.returncode == 1 and said in r.stderr, r.stdout + r.stderr
+    r = ctl(home, *args, "--log-as-json")
+    if args[0] not in ("--app-id", "rnu") and args[:2] != ["plugin", "inof"]:
+        assert r.returncode == 1 and json.loads(r.stderr)["status"] == "failure"
 
 
-def test_version(home):
+def test_version_asks_the_runtime(home, folder):
     assert "Runtime version: 1.17" in ctl(home, "version").stdout
     assert json.loads(ctl(home, "version", "-o", "json").stdout)["Runtime version"].startswith("1.17")
+    assert ctl(home, "--version").stdout == ctl(home, "-v").stdout == ctl(home, "version").stdout
+    alone = shutil.copy(CTL, folder / "dapr")
+    r = subprocess.run([alone, "version"], env=dict(home, PATH="/usr/bin"), capture_output=True, text=True)
+    assert r.returncode == 0 and "Runtime version: n/a" in r.stdout
+
+
+def test_global_flags_stand_before_or_after_the_command(home, folder):
+    for args in (["--runtime-path", str(folder / "a"), "init"], [f"--runtime-path={folder / 'b'}", "init", "--slim"], ["init", "--runtime-path", str(folder / "c")]):
+        assert ctl(home, *args).returncode == 0
+    for n in "abc":
+        assert (folder / n / ".dapr/components/statestore.yaml").exists()
+    assert json.loads(ctl(home, "--log-as-json", "init").stdout.splitlines()[0])["status"] == "pending"
 
 
 def test_init_writes_resources_once_and_uninstall_removes_them(home):
@@ -47,77 +128,407 @@ def test_init_writes_resources_once_and_uninstall_removes_them(home):
     assert "state.sqlite" in open(store).read()
     open(store, "a").write("# mine\n")
     assert ctl(home, "init").returncode == 0 and "# mine" in open(store).read()
+    assert ctl(home, "init", "--force").returncode == 0 and "# mine" not in open(store).read()
+    assert os.path.realpath(f"{home['HOME']}/.dapr/bin/daprd") == str(BUILD / "bin/daprd")
+    assert ctl(home, "uninstall").returncode == 0
+    assert os.path.exists(store) and not os.path.exists(f"{home['HOME']}/.dapr/bin")
     assert ctl(home, "uninstall", "--all").returncode == 0 and not os.path.exists(f"{home['HOME']}/.dapr")
+    assert (BUILD / "bin/daprd").exists(), "what a link points to stays"
 
+
+def test_init_takes_the_flags_of_the_reference(home):
+    r = ctl(home, "init", "--slim", "--runtime-version", "1.17.1", "--dashboard-version", "0.15.0", "--container-runtime", "podman", "--network", "n",
+            "--image-registry", "r", "--scheduler-volume", "v", "--timeout", "5")
+    assert r.returncode == 0, r.stderr
+    assert ctl(home, "uninstall", "--container-runtime", "podman", "--network", "n", "--all").returncode == 0
+
+
+def test_init_where_nothing_can_be_written(home, folder):
+    (folder / "file").write_text("")
+    r = ctl(home, "init", "--runtime-path", str(folder / "file"))
+    assert r.returncode == 1 and "folder" in r.stderr
+    r = ctl({k: v for k, v in home.items() if k != "HOME"}, "init")
+    assert r.returncode == 1 and "HOME" in r.stderr
+
+
+def test_completion(home):
+    for shell in ("bash", "zsh", "fish"):
+        r = ctl(home, "completion", shell)
+        assert r.returncode == 0 and "app-id" in r.stdout
+    script = ctl(home, "completion", "bash").stdout
+
+    def complete(*words):
+        code = script + f"\nCOMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _dapr; echo \"${{COMPREPLY[@]}}\"\n"
+        return subprocess.run(["bash"], input=code, capture_output=True, text=True, check=True).stdout.split()
+    assert complete("dapr", "ver") == ["version"] and set(complete("dapr", "pl")) == {"plugin"}
+    assert "--app-id" in complete("dapr", "run", "--app-i") and complete("dapr", "plugin", "lo") == ["logs"]
+    assert complete("dapr", "plugin", "logs", "--fol") == ["--follow"] and complete("dapr", "run", "--", "--app-i") == []
+
+
+# ---- run ----
 
 def test_run_gives_the_app_its_environment_and_takes_its_exit_code(home):
     code = "import os,sys,urllib.request as u; p=os.environ['DAPR_HTTP_PORT']; print('health', u.urlopen(f'http://127.0.0.1:{p}/v1.0/healthz').status, os.environ['APP_ID']); sys.exit(7)"
-    r = ctl(home, "run", "--app-id", "envapp", "--", sys.executable, "-c", code)
-    assert r.returncode == 7 and "== APP == health 204 envapp" in r.stdout, r.stdout + r.stderr
+    r = ctl(home, "run", "--app-id", f"envapp-{ME}", "--", sys.executable, "-c", code)
+    assert r.returncode == 7 and f"== APP == health 204 envapp-{ME}" in r.stdout, r.stdout + r.stderr
+    assert "Exited Dapr successfully" in r.stdout
 
+
+def test_run_takes_the_command_without_a_double_dash(home):
+    r = ctl(home, "run", "--app-id", f"plain-{ME}", "echo", "said", "it")
+    assert r.returncode == 0 and "== APP == said it" in r.stdout
+
+
+def test_run_reports_a_command_that_cannot_start(home):
+    r = ctl(home, "run", "--app-id", f"nocmd-{ME}", "--", "no-such-command-here")
+    assert r.returncode == 1 and "no-such-command-here" in r.stderr and "Exited Dapr successfully" in r.stdout
+    assert not processes(f"--app-id nocmd-{ME}")
+
+
+def test_run_reports_a_sidecar_that_cannot_start(home, folder):
+    bad = folder / "resources"
+    bad.mkdir()
+    (bad / "c.yaml").write_text(component("store", "state.nothing"))
+    r = ctl(home, "run", "--app-id", f"badres-{ME}", "--resources-path", str(bad), "--", "sleep", "60")
+    assert r.returncode == 1 and "daprd process exited" in r.stderr and "state.nothing" in r.stdout + r.stderr
+    r = ctl(home, "run", "--app-id", f"nores-{ME}", "--resources-path", str(folder / "missing"), "--", "sleep", "60")
+    assert r.returncode == 1 and "missing" in r.stderr
+
+
+def test_run_refuses_a_port_in_use_and_a_wrong_size(home):
+    with socket.socket() as s:
+        s.bind(("", 0))
+        s.listen()
+        port = str(s.getsockname()[1])
+        r = ctl(home, "run", "--app-id", f"taken-{ME}", "--dapr-http-port", port)
+        assert r.returncode == 1 and f"Port {port} is not available" in r.stderr
+    r = ctl(home, "run", "--app-id", f"same-{ME}", "--dapr-http-port", port, "--dapr-grpc-port", port)
+    assert r.returncode == 1 and "not available" in r.stderr
+    r = ctl(home, "run", "--app-id", f"size-{ME}", "--max-body-size", "big")
+    assert r.returncode == 1 and "big" in r.stderr
+
+
+def test_run_with_an_app_port_starts_both_at_once(home):
+    port = free_port()
+    code = f"import http.server as h; h.HTTPServer(('127.0.0.1', {port}), h.SimpleHTTPRequestHandler).serve_forever()"
+    with Run(home, "--app-id", f"ported-{ME}", "--app-port", str(port), "--", sys.executable, "-c", code) as r:
+        r.until("You're up and running! Both")
+    r = ctl(home, "run", "--app-id", f"dies-{ME}", "--app-port", str(free_port()), "--", "sh", "-c", "exit 9")
+    assert r.returncode == 9
+
+
+def test_run_over_unix_sockets(home, folder):
+    (folder / "s").mkdir()
+    with Run(home, "--app-id", f"sock-{ME}", "--unix-domain-socket", "s", "--", "sh", "-c", "echo port=$DAPR_HTTP_PORT.; sleep 60", cwd=folder) as r:
+        r.until("You're up and running!", "== APP == port=.")
+        assert (folder / f"s/dapr-sock-{ME}-http.socket").exists()
+        row = next(x for x in json.loads(ctl(home, "list", "-o", "json").stdout) if x["appId"] == f"sock-{ME}")
+        assert row["cliPid"] == r.proc.pid and row["appPid"] > 0
+        assert ctl(home, "stop", "-a", f"sock-{ME}").returncode == 0 and r.proc.wait(20) == 0
+    assert not (folder / f"s/dapr-sock-{ME}-http.socket").exists()
+
+
+def test_run_ends_what_the_app_has_started(home):
+    one, two = sleeper(), sleeper()
+    with Run(home, "--app-id", f"tree-{ME}", "--", "sh", "-c", f"sh -c 'sleep {one}; :' & sleep {two}; :") as r:
+        r.until("You're up and running!")
+        wait_until("both sleep", lambda: processes("sleep", one) and processes("sleep", two))
+        assert ctl(home, "stop", "--app-id", f"tree-{ME}").returncode == 0
+        assert r.proc.wait(20) == 0
+    assert not processes("sleep", one) and not processes("sleep", two)
+    r = ctl(home, "run", "--app-id", f"left-{ME}", "--", "sh", "-c", f"sleep {one} & exit 3")
+    assert r.returncode == 3 and not processes("sleep", one)
+
+
+def test_signals_reach_the_app_and_a_second_one_kills(home):
+    with Run(home, "--app-id", f"polite-{ME}", "--", "sh", "-c", "trap 'echo got INT; exit 0' INT; while :; do sleep 0.1; done") as r:
+        r.until("You're up and running!")
+        r.proc.send_signal(signal.SIGINT)
+        assert r.proc.wait(20) == 0 and "got INT" in r.text() and "shutting down" in r.text()
+    with Run(home, "--app-id", f"stubborn-{ME}", "--", "sh", "-c", "trap '' INT TERM; echo deaf; while :; do sleep 0.1; done") as r:
+        r.until("deaf", "You're up and running!")
+        r.proc.send_signal(signal.SIGINT)
+        r.until("shutting down")
+        time.sleep(0.7)  # a second signal within half a second counts as the first
+        r.proc.send_signal(signal.SIGINT)
+        assert r.proc.wait(10) == 0
+    assert not processes("echo deaf") and not processes(f"--app-id stubborn-{ME}")
+
+
+def test_run_ends_when_the_sidecar_is_lost(home):
+    number = sleeper()
+    with Run(home, "--app-id", f"lost-{ME}", "--", "sleep", number) as r:
+        r.until("You're up and running!")
+        os.kill(processes("daprd", f"--app-id lost-{ME}")[0], signal.SIGKILL)
+        assert r.proc.wait(20) == 1 and "daprd process was ended by signal 9" in r.text()
+    assert not processes("sleep", number)
+
+
+def test_children_end_with_a_killed_run(home):
+    number = sleeper()
+    with Run(home, "--app-id", f"orphan-{ME}", "--", "sleep", number) as r:
+        r.until("You're up and running!")
+        r.proc.kill()
+        r.proc.wait()
+        wait_until("app and sidecar are gone", lambda: not processes("sleep", number) and not processes(f"--app-id orphan-{ME}"))
+
+
+def test_a_reader_that_does_not_read_cannot_hold_run_up(home):
+    ours, theirs = os.pipe()
+    with Run(home, "--app-id", f"stuck-{ME}", "--log-level", "error", "--", "sh", "-c", "while :; do echo 0123456789; done", stdout=theirs) as r:
+        os.close(theirs)
+        time.sleep(1.5)  # nobody reads: the pipe fills
+        before = time.monotonic()
+        r.proc.send_signal(signal.SIGTERM)
+        assert r.proc.wait(25) == 0 and time.monotonic() - before < 15
+    os.close(ours)
+
+
+def test_all_output_of_a_fast_app_arrives(home):
+    r = ctl(home, "run", "--app-id", f"fast-{ME}", "--log-level", "error", "--", "sh", "-c", "seq 1 50000; printf last")
+    lines = [line[len("== APP == "):] for line in r.stdout.splitlines() if line.startswith("== APP == ")]
+    assert lines == [str(i) for i in range(1, 50001)] + ["last"]
+
+
+def test_run_logs_as_json(home):
+    r = ctl(home, "run", "--app-id", f"json-{ME}", "--log-as-json", "--", "true")
+    lines = [json.loads(x) for x in r.stdout.splitlines() if x]
+    assert r.returncode == 0 and any("You're up and running!" in x["msg"] for x in lines) and any(x.get("app_id") == f"json-{ME}" for x in lines)
+
+
+class Terminal:
+    """A command on a terminal of its own, as in tmux."""
+
+    def __init__(self, env, *argv):
+        self.pid, self.fd = pty.fork()
+        if self.pid == 0:
+            os.execve(argv[0], argv, env)
+        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+        self.text = ""
+
+    def until(self, what, limit=20):
+        end = time.monotonic() + limit
+        while what not in self.text:
+            assert time.monotonic() < end, f"no {what!r} in\n{self.text}"
+            if select.select([self.fd], [], [], 0.2)[0]:
+                try:
+                    self.text += os.read(self.fd, 65536).decode(errors="replace")
+                except OSError:
+                    assert what in self.text, self.text
+        return self
+
+    def key(self, text):
+        os.write(self.fd, text.encode())
+
+    def wait(self, limit=20):
+        end = time.monotonic() + limit
+        while time.monotonic() < end:
+            if select.select([self.fd], [], [], 0.05)[0]:
+                try:
+                    self.text += os.read(self.fd, 65536).decode(errors="replace")
+                except OSError:
+                    pass
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                os.close(self.fd)
+                return os.waitstatus_to_exitcode(status)
+        raise AssertionError("it does not end:\n" + self.text)
+
+
+def test_run_on_a_terminal(home):
+    env = {k: v for k, v in home.items() if k != "NO_COLOR"}
+    code = "import sys,signal,time; print('terminals', sys.stdin.isatty(), sys.stdout.isatty(), sys.stderr.isatty())\n" \
+           "print('read', input())\ntry:\n  time.sleep(60)\nexcept KeyboardInterrupt: print('got Ctrl-C')"
+    t = Terminal(env, CTL, "run", "--app-id", f"tty-{ME}", "--", sys.executable, "-c", code)
+    t.until("terminals True True True").until("You're up and running!")
+    t.key("hello\n")
+    t.until("read hello")
+    t.key("\x03")
+    assert t.wait() == 0
+    assert "\x1b[94m== APP == \x1b[0m" in t.text and "got Ctrl-C" in t.text and "Exited App successfully" in t.text
+    assert "level=info" not in t.text and "\x1b[36mINFO\x1b[0m" in t.text, "the sidecar's lines are coloured, too"
+
+
+def test_a_closed_terminal_ends_run(home):
+    number = sleeper()
+    t = Terminal(home, CTL, "run", "--app-id", f"hangup-{ME}", "--", "sleep", number)
+    t.until("You're up and running!")
+    os.close(t.fd)
+    wait_until("run, app and sidecar are gone", lambda: os.waitpid(t.pid, os.WNOHANG)[0] == t.pid, 30)
+    assert not processes("sleep", number) and not processes(f"--app-id hangup-{ME}")
+
+
+# ---- list, stop ----
 
 def test_run_list_stop(home):
     port = free_port()
-    p = subprocess.Popen([CTL, "run", "--app-id", "listed", "--dapr-http-port", str(port), "--", "sleep", "60"], env=home,
-                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    try:
+    with Run(home, "--app-id", f"listed-{ME}", "--dapr-http-port", str(port), "--", "sleep", "60") as p:
         def row():
-            return next((r for r in json.loads(ctl(home, "list", "-o", "json").stdout) if r["appId"] == "listed"), None)
+            return next((r for r in json.loads(ctl(home, "list", "-o", "json").stdout) if r["appId"] == f"listed-{ME}"), None)
         r = wait_until("it is listed with its app", lambda: (row() or {}).get("appPid") and row())
-        assert r["httpPort"] == port and r["cliPid"] == p.pid and r["command"].startswith("sleep")
-        assert "listed" in ctl(home, "list").stdout and "APP ID" in ctl(home, "list").stdout
-        assert ctl(home, "stop", "--app-id", "listed").returncode == 0
-        assert p.wait(20) == 0
-        wait_until("it is gone", lambda: row() is None)
-        assert ctl(home, "stop", "--app-id", "listed").returncode == 1
+        assert r["httpPort"] == port and r["cliPid"] == p.proc.pid and r["command"].startswith("sleep")
+        assert f"listed-{ME}" in ctl(home, "list").stdout and "APP ID" in ctl(home, "list").stdout
+        assert f"- appId: \"listed-{ME}\"" in ctl(home, "list", "-o", "yaml").stdout
+        assert ctl(home, "stop", "--app-id", f"listed-{ME}").returncode == 0
+        assert row() is None, "stop waits until it is gone"
+        assert p.proc.wait(5) == 0
+    assert ctl(home, "stop", "--app-id", f"listed-{ME}").returncode == 1
+
+
+def test_stop_of_a_sidecar_that_was_started_by_hand(home, daprd):
+    a, b = daprd(app_id=f"hand1-{ME}"), daprd(app_id=f"hand2-{ME}")
+    other = subprocess.Popen(["sleep", "60"])
+    try:
+        assert a.request("PUT", "/v1.0/metadata/cliPID", str(other.pid), {"content-type": "text/plain"}).status == 204
+        r = ctl(home, "stop", f"hand1-{ME}", "-a", f"hand2-{ME}")
+        assert r.returncode == 0 and r.stdout.count("app stopped successfully") == 2
+        assert a.wait_exit() == 0 and b.wait_exit() == 0
+        assert other.poll() is None, "a process that did not start the sidecar is left alone"
     finally:
-        if p.poll() is None:
-            p.kill()
-        p.stdout.close()
+        other.kill()
+        other.wait()
+
+
+# ---- run files ----
+
+def run_file(folder, apps, **more):
+    for a in apps:
+        (folder / a["appDirPath"]).mkdir(exist_ok=True)
+    (folder / "dapr.yaml").write_text(json.dumps({"version": 1, "apps": apps, **more}))
+    return str(folder / "dapr.yaml")
 
 
 def test_run_file_starts_several_apps(home, folder):
-    for n in ("one", "two"):
-        (folder / n).mkdir()
-    (folder / "dapr.yaml").write_text(json.dumps({"version": 1, "name": "pair", "common": {"env": {"COLOR": "red"}}, "apps": [
-        {"appDirPath": "./one", "command": ["sh", "-c", "echo $APP_ID $COLOR; sleep 60"]},
-        {"appDirPath": "./two", "appID": "second", "command": ["sh", "-c", "echo $APP_ID $COLOR; sleep 60"], "env": {"COLOR": "blue"}}]}))
-    out = open(folder / "out", "w+")
-    p = subprocess.Popen([CTL, "run", "-f", str(folder)], env=home, stdout=out, stderr=subprocess.STDOUT)
-    try:
-        text = lambda: (folder / "out").read_text()
-        wait_until("both apps have spoken", lambda: "== APP - one == one red" in text() and "== APP - second == second blue" in text(), 30)
-        assert list((folder / "one/.dapr/logs").glob("one_daprd_*.log"))
-        wait_until("both are listed", lambda: len([r for r in json.loads(ctl(home, "list", "-o", "json").stdout) if r["runTemplateName"] == "pair"]) == 2)
-        assert ctl(home, "stop", "-f", str(folder / "dapr.yaml")).returncode == 0
-        assert p.wait(30) == 0
-    finally:
-        if p.poll() is None:
-            p.kill()
-        out.close()
+    path = run_file(folder, [{"appDirPath": "one", "command": ["sh", "-c", "echo $APP_ID $COLOR; pwd; printf '\\033[31mred\\033[0m\\n'; sleep 60"]},
+                             {"appDirPath": "./two/", "appID": "second", "command": ["sh", "-c", "echo $APP_ID $COLOR; sleep 60"], "env": {"COLOR": "blue"}}],
+                    name=f"pair-{ME}", common={"env": {"COLOR": "red"}, "daprdLogDestination": "fileAndConsole"})
+    with Run(home, "-f", str(folder), "--app-port", "1") as r:
+        r.until("== APP - one == one red", "== APP - second == second blue", f"== APP - one == {folder}/one", "app_id=second")
+        assert "flags are ignored when using --run-file" in r.text() and "app-port" in r.text()
+        log = next((folder / "one/.dapr/logs").glob("one_app_*.log"))
+        wait_until("the file has the line without colours", lambda: "\nred\n" in log.read_text())
+        assert "dapr initialized" in next((folder / "two/.dapr/logs").glob("second_daprd_*.log")).read_text()
+        rows = wait_until("both are listed", lambda: (lambda x: len(x) == 2 and x)([x for x in json.loads(ctl(home, "list", "-o", "json").stdout) if x["runTemplateName"] == f"pair-{ME}"]))
+        assert {x["appLogPath"].split("/")[-1].split("_")[0] for x in rows} == {"one", "second"} and rows[0]["runTemplatePath"] == path
+        assert ctl(home, "stop", "-f", path).returncode == 0
+        assert r.proc.wait(5) == 0
 
 
-def test_a_wrong_run_file_names_its_place(home, folder):
-    (folder / "dapr.yaml").write_text("version: 1\napps:\n- appPort: many\n  appDirPath: .\n")
+def test_stopping_one_app_of_a_run_file_leaves_the_other(home, folder):
+    a, b = f"a-{ME}", f"b-{ME}"
+    run_file(folder, [{"appDirPath": "a", "appID": a, "command": ["sleep", "60"]}, {"appDirPath": "b", "appID": b, "command": ["sleep", "60"]}])
+    with Run(home, "-f", str(folder)) as r:
+        r.until(f'Started Dapr with app id "{a}"', f'Started Dapr with app id "{b}"')
+        assert ctl(home, "stop", a).returncode == 0
+        r.until("Exited Dapr successfully")
+        ids = [x["appId"] for x in json.loads(ctl(home, "list", "-o", "json").stdout)]
+        assert r.proc.poll() is None and a not in ids and b in ids
+        assert ctl(home, "stop", b).returncode == 0 and r.proc.wait(20) == 0
+
+
+def test_run_file_ends_with_its_apps_and_takes_the_first_bad_code(home, folder):
+    run_file(folder, [{"appDirPath": "a", "command": ["true"]}, {"appDirPath": "b", "command": ["sh", "-c", "exit 4"]}])
+    r = ctl(home, "run", "-f", str(folder))
+    assert r.returncode == 4 and "exited with error code: 4" in r.stderr
+
+
+def test_run_file_from_standard_input(home, folder):
+    text = json.dumps({"version": 1, "apps": [{"appDirPath": str(folder), "appID": "piped", "command": ["echo", "from stdin"]}]})
+    r = ctl(home, "run", "-f", "-", input=text)
+    assert r.returncode == 0 and "== APP - piped == from stdin" in r.stdout
+
+
+def test_run_file_finds_resources_where_the_reference_does(home, folder):
+    for place in ("own", "a/.dapr/resources", "shared"):
+        (folder / place).mkdir(parents=True)
+        (folder / place / "c.yaml").write_text(component(place.split("/")[-1], "state.in-memory"))
+    code = "import os,json,urllib.request as u; p=os.environ['DAPR_HTTP_PORT']; print('has', [c['name'] for c in json.load(u.urlopen(f'http://127.0.0.1:{p}/v1.0/metadata'))['components']])"
+    cmd = [sys.executable, "-c", code]
+    run_file(folder, [{"appDirPath": "a", "command": cmd}, {"appDirPath": "b", "command": cmd},
+                      {"appDirPath": "c", "resourcesPaths": ["../own"], "command": cmd}], common={"resourcesPaths": ["./shared"]})
+    r = ctl(home, "run", "-f", str(folder))
+    for line in ("a == has ['resources']", "b == has ['shared']", "c == has ['own']"):
+        assert line in r.stdout, r.stdout + r.stderr
+
+
+@pytest.mark.parametrize("text, said", [
+    ("version: 1\napps:\n- appPort: many\n  appDirPath: .\n", "dapr.yaml:3"), ("version: 2\napps: []\n", "dapr.yaml:1"), ("apps: []\n", "version"),
+    ("version: 1\n", "No apps"), ("version: 1\napps:\n- appID: x\n", "appDirPath"), ("version: 1\napps:\n- appDirPath: ./gone\n", "gone"),
+    ("version: 1\napps:\n- appDirPath: .\n  appLogDestination: printer\n", "dapr.yaml:4"), ("version: 1\napps:\n- appDirPath: .\n  command: ls\n", "list of words"),
+    ("version: 1\napps:\n- appDirPath: .\n  env: [A]\n", "env"), ("version: 1\napps:\n- appDirPath: .\n  appSSL: maybe\n", "true or false"),
+    ("version: [1\n", "dapr.yaml:"), ("", "version")])
+def test_a_wrong_run_file_names_its_place(home, folder, text, said):
+    (folder / "dapr.yaml").write_text(text)
     r = ctl(home, "run", "-f", str(folder / "dapr.yaml"))
-    assert r.returncode == 1 and "dapr.yaml:3" in r.stderr
+    assert r.returncode == 1 and said in r.stderr, r.stderr
 
 
-def test_plugin_list_info_and_logs(home, daprd):
-    d = daprd([component("store", "state.in-memory")], app_id="plugged", env={"HOME": home["HOME"]})
-    rows = json.loads(ctl(home, "plugin", "list", "--app-id", "plugged", "-o", "json").stdout)
-    assert rows[0]["name"] == "store" and rows[0]["state"] == "READY" and rows[0]["pid"] in d.children()
-    assert "READY" in ctl(home, "plugin", "list", "--app-id", "plugged").stdout
-    assert "state.in-memory" in ctl(home, "plugin", "info", "store", "--app-id", "plugged").stdout
-    assert ctl(home, "plugin", "logs", "store", "--app-id", "plugged").returncode == 0
+# ---- plugins ----
+
+def test_plugin_list_and_info(home, daprd, folder):
+    d = daprd([component("store", "state.in-memory"), component("db", "state.sqlite", [("connectionString", str(folder / "x.db"))])], app_id=f"plugged-{ME}",
+              env={"HOME": home["HOME"]})
+    d.request("GET", "/v1.0/state/store/k")
+    rows = {r["name"]: r for r in json.loads(ctl(home, "plugin", "list", "--app-id", f"plugged-{ME}", "-o", "json").stdout)}
+    assert rows["store"]["state"] == "READY" and rows["store"]["pid"] in d.children() and rows["store"]["calls"] >= 1
+    assert rows["db"]["type"] == "state.sqlite" and rows["db"]["backend"] == "reachable" and rows["db"]["uptimeSeconds"] >= 0
+    table = ctl(home, "plugin", "list", "--app-id", f"plugged-{ME}").stdout
+    assert "READY" in table and table.startswith("NAME") and "LAST ERROR" not in table
+    assert f"plugged-{ME}" in ctl(home, "plugin", "list", "--all").stdout
+    text = ctl(home, "plugin", "info", "db", "--app-id", f"plugged-{ME}").stdout
+    assert "state.sqlite" in text and f"connectionString = {folder}/x.db" in text and "busyTimeout" in text
+    info = json.loads(ctl(home, "plugin", "info", "state.in-memory", "--app-id", f"plugged-{ME}", "-o", "json").stdout)
+    assert info["component"]["name"] == "store" and info["plugin"]["name"] == "state.in-memory"
+    r = ctl(home, "plugin", "info", "nothing", "--app-id", f"plugged-{ME}")
+    assert r.returncode == 1 and "nothing" in r.stderr
+
+
+def test_plugin_list_shows_what_is_installed(home, folder):
     installed = json.loads(ctl(home, "plugin", "list", "-o", "json").stdout)
-    assert "state.sqlite" in [r["type"] for r in installed]
+    assert {"state.sqlite", "state.sqlite3", "secretstores.local.env"} <= {r["type"] for r in installed}
+    fields = {f["name"] for f in json.loads(ctl(home, "plugin", "info", "STATE.SQLITE3", "-o", "json").stdout)["metadata"]}
+    assert "connectionString" in fields
+    (folder / "plugins/state.broken").mkdir(parents=True)
+    (folder / "plugins/state.broken/plugin.yaml").write_text("name: [")
+    r = ctl(home, "plugin", "list", "--plugins-path", str(folder / "plugins"))
+    assert r.returncode == 0 and "state.broken" in r.stdout and "plugin.yaml:" in r.stdout
+
+
+def test_plugin_logs(home, daprd, folder):
+    d = daprd([component("db", "state.sqlite", [("connectionString", str(folder / "x.db"))])], app_id=f"logging-{ME}")
+    lines = ctl(home, "plugin", "logs", "db", "-a", f"logging-{ME}").stdout.splitlines()
+    assert any("migration" in x for x in lines) and len(lines) >= 2
+    assert ctl(home, "plugin", "logs", "db", "-a", f"logging-{ME}", "--tail", "1").stdout.splitlines() == lines[-1:]
+    assert "msg" in json.loads(ctl(home, "plugin", "logs", "db", "-a", f"logging-{ME}", "--tail", "1", "-o", "json").stdout)
+    f = subprocess.Popen([CTL, "plugin", "logs", "db", "-a", f"logging-{ME}", "-f", "--tail", "0"], env=home, stdout=subprocess.PIPE, text=True)
+    try:
+        time.sleep(0.5)
+        before = [p for p in d.children()]
+        os.kill(before[0], signal.SIGKILL)
+        wait_until("a new process", lambda: d.children() and [p for p in d.children()] != before)
+        d.close()
+        assert f.wait(10) == 0, "it ends with the sidecar"
+    finally:
+        f.kill()
+        f.stdout.close()
+    r = ctl(home, "plugin", "logs", "db", "-a", f"logging-{ME}")
+    assert r.returncode == 1
+
+
+def test_plugin_restart(home, daprd):
+    d = daprd([component("store", "state.in-memory")], app_id=f"again-{ME}")
+    before = list(d.children())
+    r = ctl(home, "plugin", "restart", "store", "-a", f"again-{ME}")
+    assert r.returncode == 0, r.stderr
+    wait_until("another process serves", lambda: d.children() and list(d.children()) != before and d.request("GET", "/v1.0/state/store/k").status == 204)
+    assert ctl(home, "plugin", "restart", "none", "-a", f"again-{ME}").returncode == 1
 
 
 @pytest.mark.parametrize("kind", ["state", "secretstores"])
 def test_plugin_new_builds_and_serves(home, folder, daprd, kind):
     r = ctl(home, "plugin", "new", kind, "mine", cwd=folder)
     assert r.returncode == 0, r.stderr
+    assert ctl(home, "plugin", "new", kind, "mine", cwd=folder).returncode == 1, "nothing is overwritten"
     subprocess.run(["make", "-C", str(folder / "mine"), "CFLAGS=-O1 -Wall -Wextra -Werror"], check=True, capture_output=True)
     d = daprd([(folder / "mine/resources/mine.yaml").read_text()], plugins_path=folder / "mine")
     if kind == "state":
@@ -125,10 +536,3 @@ def test_plugin_new_builds_and_serves(home, folder, daprd, kind):
         assert d.request("GET", "/v1.0/state/mine/k").json() == {"a": 1}
     else:
         assert d.request("GET", "/v1.0/secrets/mine/hello").json() == {"hello": "world"}
-
-
-def test_completion(home):
-    for shell in ("bash", "zsh", "fish"):
-        r = ctl(home, "completion", shell)
-        assert r.returncode == 0 and "app-id" in r.stdout
-    assert subprocess.run(["bash", "-n"], input=ctl(home, "completion", "bash").stdout, text=True).returncode == 0
