@@ -105,7 +105,11 @@ int db_open(struct db *db, const struct db_conf *conf, enum db_role role)
         if (!rc && role == DB_READER)
                 rc = run(db, "pragma query_only=on");
         if (rc) {
-                db_error(db, rc, db->error);
+                char text[DB_ERROR_BYTES];
+                int err = db->h ? sqlite3_system_errno(db->h) : 0;
+                db_error(db, rc, text);
+                snprintf(db->error, DB_ERROR_BYTES, "%.200s%s%.200s%s%s", text, err ? ": " : "", err ? conf->uri : "", err ? ": " : "",
+                         err ? strerrordesc_np(err) : "");
                 db_close(db);
         }
         return rc;
