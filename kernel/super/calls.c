@@ -2,7 +2,7 @@
  * Calls to components. A call takes the plugin's present life and goes out on its connection; when that breaks, the call is sent
  * again to the next life if the other side certainly has not seen it or the plugin said that the method may be repeated, else it
  * fails. A call that finds no usable life waits for one: not longer than its own deadline or PLUGIN_WAIT_MAX_S, and only
- * PLUGIN_CALLS_WAITING_MAX at a time; where nothing is to be expected (FAILED, STOPPED) it fails at once.
+ * tuning.calls_waiting_max at a time; where nothing is to be expected (FAILED, STOPPED) it fails at once.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -44,7 +44,7 @@ static int wait_usable(struct component *c, struct arena *a, struct rpc_status *
         struct plugin *p = c->plugin;
         struct super *s = c->super;
         double deadline = loop_now() + PLUGIN_WAIT_MAX_S;
-        if (s->waiting >= PLUGIN_CALLS_WAITING_MAX)
+        if (s->waiting >= s->tuning.calls_waiting_max)
                 return fail(st, a, RPC_RESOURCE_EXHAUSTED, "component %s is being started again and too many calls wait for it", c->name);
         s->waiting++;
         int r = 0;

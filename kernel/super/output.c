@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "sdk/base/utf8.h"
+
 enum { READS_A_WAKE = 8, READS_AT_END = 64 };
 
 /* ---- the last lines ---- */
@@ -69,14 +71,28 @@ static bool allowed(struct output *o)
         return false;
 }
 
+/* A program that prints something else than text must not fill the log with it. */
+static bool is_text(struct str s)
+{
+        size_t odd = 0;
+        for (size_t i = 0; i < s.n; i++)
+                odd += (unsigned char)s.p[i] < ' ' && s.p[i] != '\t' && s.p[i] != '\033';
+        return odd * 10 <= s.n && utf8_is_valid(s);
+}
+
 static void emit(struct output *o, struct str line)
 {
         struct log_field f = {"component", str_of(o->component)};
+        char note[64];
         while (line.n && (line.p[line.n - 1] == '\r' || line.p[line.n - 1] == ' '))
                 line.n--;
         enum log_level level = level_of(o, &line);
         if (line.n == 0 || !allowed(o))
                 return;
+        if (!is_text(line)) {
+                int n = snprintf(note, sizeof note, "(%zu bytes of output that are no text)", line.n);
+                line = str_n(note, (size_t)n);
+        }
         log_ring_add(o->ring, level, line);
         if (log_enabled(level))
                 log_write(level, o->scope, line, &f, o->component ? 1 : 0);

@@ -83,6 +83,26 @@ static bool is_abandoned(int user_fd, const char *name)
         return free_;
 }
 
+/* <app id>.<pid>.sock of a daprd that has no folder any more. Folders are made before sockets, so a living one has both. */
+static bool is_orphan(int user_fd, const char *name)
+{
+        const char *end = strrchr(name, '.'), *pid = end;
+        char folder[64];
+        struct stat st;
+        if (!end || strcmp(end, ".sock") != 0)
+                return false;
+        while (pid > name && pid[-1] >= '0' && pid[-1] <= '9')
+                pid--;
+        if (pid == end || pid == name || pid[-1] != '.')
+                return false;
+        for (unsigned n = 0; n < 4; n++) { /* several in one process: tests */
+                snprintf(folder, sizeof folder, "k%.*s.%u", (int)(end - pid), pid, n);
+                if (fstatat(user_fd, folder, &st, AT_SYMLINK_NOFOLLOW) == 0)
+                        return false;
+        }
+        return true;
+}
+
 static void sweep(const char *user)
 {
         DIR *dir = opendir(user);
@@ -91,6 +111,10 @@ static void sweep(const char *user)
         for (struct dirent *e; (e = readdir(dir));)
                 if (e->d_name[0] == 'k' && e->d_name[1] >= '0' && e->d_name[1] <= '9' && is_abandoned(dirfd(dir), e->d_name))
                         remove_folder(dirfd(dir), e->d_name);
+        rewinddir(dir);
+        for (struct dirent *e; (e = readdir(dir));)
+                if (is_orphan(dirfd(dir), e->d_name))
+                        unlinkat(dirfd(dir), e->d_name, 0);
         closedir(dir);
 }
 

@@ -20,7 +20,8 @@ static void set_tuning(struct super_tuning *t, const struct super_tuning *given)
 {
         static const struct super_tuning defaults = {.health_interval_s = 1, .health_missed = 3, .hello_timeout_s = 5,
                                                      .backoff_min_s = 0.1,   .backoff_max_s = 5, .stable_s = 10,
-                                                     .deaths_max = 10,       .deaths_window_s = 60, .ping_interval_s = 5};
+                                                     .deaths_max = 10,       .deaths_window_s = 60, .ping_interval_s = 5,
+                                                     .calls_waiting_max = PLUGIN_CALLS_WAITING_MAX};
         *t = given ? *given : defaults;
 #define DEFAULT(field) t->field = t->field ? t->field : defaults.field
         DEFAULT(health_interval_s);
@@ -32,6 +33,7 @@ static void set_tuning(struct super_tuning *t, const struct super_tuning *given)
         DEFAULT(deaths_max);
         DEFAULT(deaths_window_s);
         DEFAULT(ping_interval_s);
+        DEFAULT(calls_waiting_max);
 #undef DEFAULT
         if (t->deaths_max > DEATHS_KEPT)
                 t->deaths_max = DEATHS_KEPT;

@@ -53,6 +53,7 @@ struct super_tuning {
         unsigned deaths_max;       /* so many deaths ... ; default 10 */
         double deaths_window_s;    /* ... in this time: FAILED; default 60 */
         double ping_interval_s;    /* of foreign components; default 5 */
+        size_t calls_waiting_max;  /* for a restart, all components together; default PLUGIN_CALLS_WAITING_MAX */
 };
 struct super_conf {
         const struct daprd_opts *opts;

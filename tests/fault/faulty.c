@@ -41,6 +41,8 @@ static int init(struct dapr_call *c, const struct dapr_metadata *md, void **inst
         }
         if (strcmp(mode, "init-fail") == 0)
                 return dapr_fail(c, DAPR_INVALID_ARGUMENT, "missing connection string");
+        if (strcmp(mode, "init-blocked") == 0 && access(dapr_md_string(md, "file"), F_OK) == 0)
+                return dapr_fail(c, DAPR_UNAVAILABLE, "the backend is away");
         if (strcmp(mode, "init-hang") == 0)
                 for (;;)
                         pause();

@@ -1,5 +1,6 @@
 /* Plugins under the supervisor that live: start, calls, output, health, crashes under load, restarts, sharing, stop. */
 #include <math.h>
+#include <sys/wait.h>
 
 #include "sdk/base/log.h"
 #include "tests/fault/fault_plugin.h"
@@ -265,6 +266,34 @@ ON_LOOP_TEST(killed_ten_times_without_a_good_call_it_has_failed)
         fault_close(&f);
 }
 
+ON_LOOP_TEST(init_is_tried_again_in_a_new_process)
+{
+        struct fault f;
+        struct rpc_status st = {0};
+        char file[96];
+        fault_init(&f);
+        snprintf(file, sizeof file, "%s/blocked", f.dir);
+        const char *md[] = {"mode", "init-blocked", "file", file};
+        fault_install(&f, "state.faulty", NULL, NULL);
+        f.tuning.backoff_min_s = 0.01;
+        f.tuning.backoff_max_s = 0.05;
+        fault_open(&f);
+        struct component *c = fault_start(&f, fault_spec(&f, "store", "state.faulty", md, 2));
+        fault_file(file, "", 0644);
+        ck_assert_int_eq(kill(fault_status(&f, c).pid, SIGKILL), 0);
+        WAIT_FOR(fault_status(&f, c).state != PLUGIN_READY);
+        double old = fiber_set_deadline(loop_now() + 0.2);
+        ck_assert_int_eq(fault_get(c, &f.arena, "k", NULL, &st), RPC_DEADLINE_EXCEEDED);
+        fiber_restore_deadline(old);
+        ck_assert(text_has(st.message, "component store is not ready (INIT): Init failed: the backend is away"));
+        ck_assert_int_eq(fault_status(&f, c).state, PLUGIN_INIT);
+        ck_assert_uint_eq(fault_status(&f, c).restarts, 1); /* the process itself is fine */
+        ck_assert_int_eq(unlink(file), 0);
+        ck_assert_int_eq(fault_get(c, &f.arena, "k", NULL, &st), 0);
+        ck_assert_str_eq(fault_status(&f, c).last_error, "was killed by signal 9 (Killed)");
+        fault_close(&f);
+}
+
 /* ---- health and output ---- */
 
 ON_LOOP_TEST(an_unreachable_backend_is_degraded_not_dead)
@@ -314,6 +343,76 @@ static void one_get(void *arg)
                 l->bad++;
         arena_fini(&a);
 }
+
+ON_LOOP_TEST(only_so_many_calls_wait)
+{
+        struct fault f;
+        struct load l = {0};
+        const char *md[] = {"mode", "dying"};
+        struct rpc_status st = {0};
+        fault_init(&f);
+        fault_install(&f, "state.faulty", NULL, NULL);
+        f.tuning.calls_waiting_max = 3;
+        f.tuning.backoff_min_s = f.tuning.backoff_max_s = 0.3;
+        fault_open(&f);
+        l.c = fault_start(&f, fault_spec(&f, "store", "state.faulty", md, 1));
+        WAIT_FOR(fault_status(&f, l.c).state == PLUGIN_BACKOFF);
+        scope_init(&l.scope);
+        for (int i = 0; i < 3; i++)
+                ck_assert_int_eq(fiber_go(&l.scope, "get", one_get, &l), 0);
+        ck_assert_int_eq(fiber_yield(), 0);
+        ck_assert_int_eq(fault_get(l.c, &f.arena, "k", NULL, &st), RPC_RESOURCE_EXHAUSTED);
+        ck_assert(text_has(st.message, "too many calls wait for it"));
+        scope_cancel(&l.scope);
+        scope_join(&l.scope);
+        ck_assert_uint_eq(l.bad, 3);
+        fault_close(&f);
+}
+
+/* ---- the kernel's own end ---- */
+
+static void doomed_kernel(void *arg)
+{
+        struct fault f;
+        int *to = arg;
+        fault_init(&f);
+        rmdir(f.dir); /* nobody will do it later */
+        fault_open(&f);
+        struct component *c = fault_start(&f, fault_spec(&f, "store", "state.in-memory", NULL, 0));
+        pid_t pid = fault_status(&f, c).pid;
+        if (write(*to, &pid, sizeof pid) != (ssize_t)sizeof pid)
+                _exit(1);
+        fiber_sleep(60);
+}
+
+START_TEST(a_killed_kernel_takes_its_plugins_along)
+{
+        int p[2];
+        pid_t plugin_pid = 0;
+        char scrap;
+        ck_assert_int_eq(pipe(p), 0);
+        pid_t kernel = fork();
+        if (kernel == 0) {
+                struct scope s;
+                close(p[0]);
+                scope_init(&s);
+                loop_init();
+                fiber_go(&s, "kernel", doomed_kernel, &p[1]);
+                loop_run();
+                _exit(0);
+        }
+        close(p[1]);
+        ck_assert_int_eq(read(p[0], &plugin_pid, sizeof plugin_pid), (ssize_t)sizeof plugin_pid);
+        ck_assert_int_eq(kill(plugin_pid, 0), 0);
+        ck_assert_int_eq(kill(kernel, SIGKILL), 0);
+        ck_assert_int_eq(waitpid(kernel, NULL, 0), kernel);
+        ck_assert_int_eq(read(p[0], &scrap, 1), 0); /* nobody else holds our end: what waits for it is not kept waiting */
+        for (int i = 0; i < 200 && kill(plugin_pid, 0) == 0; i++)
+                usleep(10000);
+        ck_assert_int_eq(kill(plugin_pid, 0), -1);
+        close(p[0]);
+}
+END_TEST
 
 ON_LOOP_TEST(stop_lets_calls_finish)
 {
@@ -384,6 +483,9 @@ int main(void)
         tcase_add_test(t, killed_ten_times_without_a_good_call_it_has_failed);
         tcase_add_test(t, an_unreachable_backend_is_degraded_not_dead);
         tcase_add_test(t, a_chatty_plugin_does_not_hold_the_kernel);
+        tcase_add_test(t, init_is_tried_again_in_a_new_process);
+        tcase_add_test(t, only_so_many_calls_wait);
+        tcase_add_test(t, a_killed_kernel_takes_its_plugins_along);
         tcase_add_test(t, stop_lets_calls_finish);
         tcase_add_test(t, components_of_a_sharing_plugin_live_in_one_process);
         tcase_add_test(t, defaults_of_the_manifest_reach_init);

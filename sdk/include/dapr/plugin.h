@@ -6,6 +6,7 @@
  *
  * Return values of every operation: 0 = done; a positive enum dapr_code = a documented outcome (say why with dapr_fail());
  * a negative errno = unexpected failure. Memory for replies comes from dapr_alloc() and friends: it lives until the reply was sent.
+ * An inline operation may point into memory of its own instead: the reply is packed before anything else runs.
  * Request strings are NUL-terminated, borrowed, and valid during the call only.
  */
 #ifndef DAPR_PLUGIN_H
@@ -70,19 +71,23 @@ void dapr_set_features(struct dapr_call *c, unsigned features);
 double dapr_deadline_s(const struct dapr_call *c);     /* seconds left; INFINITY = none */
 bool dapr_is_cancelled(const struct dapr_call *c);
 
-/* ---- component metadata, typed by the manifest: unknown or ill-typed fields never reach init ---- */
+/* ---- component metadata ----
+ * Typed by the manifest: daprd refuses a component whose fields do not fit their types before the process is asked, and adds
+ * the manifest's defaults. Started by --socket there are none of both: what does not fit reads as 0, what is missing as NULL or 0.
+ * Fields outside the manifest come as they were given. Names are compared without case. */
 struct dapr_metadata; /* of one instance; valid during init only: copy what you keep */
-const char *dapr_md_string(const struct dapr_metadata *m, const char *field); /* default of the manifest applied; NULL if none */
-bool dapr_md_bool(const struct dapr_metadata *m, const char *field);
-int64_t dapr_md_int(const struct dapr_metadata *m, const char *field);
-int64_t dapr_md_duration_ns(const struct dapr_metadata *m, const char *field);
-bool dapr_md_has(const struct dapr_metadata *m, const char *field);
-struct dapr_kvs dapr_md_all(const struct dapr_metadata *m);  /* as given, for fields outside the manifest */
+const char *dapr_md_string(const struct dapr_metadata *m, const char *field); /* NULL = neither given nor a default */
+bool dapr_md_bool(const struct dapr_metadata *m, const char *field);          /* y yes true t on 1 */
+int64_t dapr_md_int(const struct dapr_metadata *m, const char *field);        /* also sizes: 4Mi */
+int64_t dapr_md_duration_ns(const struct dapr_metadata *m, const char *field); /* 1m30s; a bare number means seconds */
+bool dapr_md_has(const struct dapr_metadata *m, const char *field);           /* given, or has a default */
+struct dapr_kvs dapr_md_all(const struct dapr_metadata *m);
 
 /* ---- what a plugin may use while it runs ---- */
 enum dapr_log { DAPR_LOG_ERROR = 1, DAPR_LOG_WARN, DAPR_LOG_INFO, DAPR_LOG_DEBUG };
 void dapr_log(enum dapr_log level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* Tells the runtime whether the backend behind this instance is reachable (shown in metadata, metrics, doctor). Any thread. */
+/* Tells the runtime whether the backend behind this instance is reachable (shown in metadata, metrics, doctor). Any thread. For
+ * changes, not for each call. A type with a ping is asked every 10 s besides. */
 void dapr_backend_up(const char *instance);
 void dapr_backend_down(const char *instance, const char *reason);
 /* Parks this operation (not in DAPR_WORKER mode). events: 1 = readable, 2 = writable. 0, -ETIMEDOUT, -ECANCELED. */
@@ -90,7 +95,8 @@ int dapr_io_wait(int fd, int events);
 int dapr_sleep(double seconds);
 /* Runs fn on the worker pool and parks until it is done. */
 int dapr_work(int (*fn)(void *), void *arg);
-/* A background task of the plugin (fiber); ends with the process. */
+/* A background task of the plugin (fiber). At the end of the process it is cancelled (dapr_sleep returns -ECANCELED) after all
+ * instances were closed, and must return then. */
 int dapr_spawn(const char *name, void (*fn)(void *), void *arg);
 
 /* ---- state stores ---- */
