@@ -151,10 +151,30 @@ static int on_header(nghttp2_session *ng, const nghttp2_frame *f, nghttp2_rcbuf 
         return 0;
 }
 
+/* Into the reader's own memory. Returns how much of it. */
+static size_t to_sink(struct h2_conn *c, struct h2_stream *s, const uint8_t *p, size_t n)
+{
+        if (buf_len(&s->in))
+                return 0;
+        n = n < s->sink_n ? n : s->sink_n;
+        memcpy(s->sink, p, n);
+        s->sink += n;
+        s->sink_n -= n;
+        nghttp2_session_consume(c->ng, s->id, n);
+        return n;
+}
+
 static int on_data(nghttp2_session *ng, uint8_t flags, int32_t id, const uint8_t *p, size_t n, void *user)
 {
         struct h2_conn *c = user;
         struct stream *s = stream_of(c, id);
+        if (s && s->s.sink_n && !s->s.closed) {
+                size_t k = to_sink(c, &s->s, p, n);
+                p += k;
+                n -= k;
+                if (s->s.sink_n && !n)
+                        return 0;
+        }
         if (!s || s->detached || s->s.closed || buf_add(&s->s.in, p, n)) {
                 nghttp2_session_consume_connection(ng, n);
                 if (s && !s->detached && !s->s.closed) {

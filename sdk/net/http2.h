@@ -92,6 +92,8 @@ struct h2_stream {
                                         * answered and wants no more body), or what ended the connection */
         uint32_t rst_code;             /* when reset by the peer */
         struct buf in;                 /* body bytes not yet read; stays readable after an error */
+        char *sink;                    /* where the reader wants the next sink_n body bytes, while `in` is empty: no copy by way of */
+        size_t sink_n;                 /* `in`, credit goes back at once, no event until it is full. Both move on. */
         struct cond changed;           /* for fibers: anything above changed */
         void *user;
 };

@@ -10,14 +10,25 @@
 
 #include "sdk/net/http2_impl.h"
 
-enum { POOL_MAX = 1024, KEEP_BUF_BYTES = 16 * 1024 /* larger buffers do not stay in the pool */ };
+enum {
+        POOL_MAX = 1024,
+        SMALL_BUF_BYTES = 16 * 1024,       /* buffers up to this stay in the pool */
+        LARGE_BUF_BYTES = 256 * 1024,      /* some up to this too ... */
+        LARGE_TOTAL_BYTES = 1024 * 1024,   /* ... so many in all */
+};
 
 static struct {
         struct stream *head;
         size_t count;
+        size_t large_bytes;          /* in buffers that are not small */
 } pool;
 
 /* ---- memory ---- */
+
+static size_t large(const struct buf *b)
+{
+        return b->cap > SMALL_BUF_BYTES ? b->cap : 0;
+}
 
 struct stream *h2_stream_new(struct h2_conn *c)
 {
@@ -27,6 +38,7 @@ struct stream *h2_stream_new(struct h2_conn *c)
                 pool.count--;
                 struct arena arena = s->s.arena;
                 struct buf in = s->s.in, out = s->out;
+                pool.large_bytes -= large(&in) + large(&out);
                 memset(s, 0, sizeof(*s));
                 s->s.arena = arena;
                 s->s.in = in;
@@ -44,10 +56,11 @@ struct stream *h2_stream_new(struct h2_conn *c)
 
 static void buf_recycle(struct buf *b)
 {
-        if (b->cap > KEEP_BUF_BYTES)
+        if (large(b) && (b->cap > LARGE_BUF_BYTES || pool.large_bytes + b->cap > LARGE_TOTAL_BYTES))
                 buf_fini(b);
         else
                 buf_clear(b);
+        pool.large_bytes += large(b);
 }
 
 void h2_stream_free(struct stream *s)
@@ -84,7 +97,7 @@ void h2_pool_fini(void)
                 buf_fini(&s->out);
                 free(s);
         }
-        pool.count = 0;
+        pool.count = pool.large_bytes = 0;
 }
 
 void h2_stream_changed(struct stream *s)

@@ -214,12 +214,31 @@ static int next_head(struct call *k, struct rpc_frame *f)
         }
 }
 
+/* The rest of a message that is still on its way goes straight to where it belongs. */
+static int fill_body(struct call *k, char *p, size_t n)
+{
+        struct h2_stream *s = k->s;
+        int r = 0;
+        s->sink = p;
+        s->sink_n = n;
+        while (s->sink_n && !r) {
+                if (s->remote_ended)
+                        r = call_fail(k, RPC_INTERNAL, "unexpected EOF");
+                else if (s->closed)
+                        r = k->server ? -ECANCELED : call_broken(k);
+                else
+                        r = wait_change(k);
+        }
+        s->sink_n = 0;
+        return r;
+}
+
 static int take_body(struct call *k, size_t n, struct str *ret)
 {
         struct h2_stream *s = k->s;
-        size_t got = 0;
         h2_consume(s, RPC_FRAME_HEAD);
-        k->in_place = s->remote_ended && buf_len(&s->in) >= n;
+        size_t have = buf_len(&s->in) < n ? buf_len(&s->in) : n;
+        k->in_place = s->remote_ended && have == n;
         if (k->in_place) {
                 *ret = (struct str){s->in.p + s->in.off, n};
                 h2_consume(s, n);
@@ -228,25 +247,10 @@ static int take_body(struct call *k, size_t n, struct str *ret)
         char *p = arena_alloc(rpc_msg_arena(&k->c), n);
         if (!p)
                 return call_fail(k, RPC_RESOURCE_EXHAUSTED, "out of memory for a message of %zu bytes", n);
-        for (;;) {
-                size_t have = buf_len(&s->in), take = have < n - got ? have : n - got;
-                if (take) {
-                        memcpy(p + got, s->in.p + s->in.off, take);
-                        h2_consume(s, take);
-                        got += take;
-                }
-                if (got == n)
-                        break;
-                if (s->remote_ended)
-                        return call_fail(k, RPC_INTERNAL, "unexpected EOF");
-                if (s->closed)
-                        return k->server ? -ECANCELED : call_broken(k);
-                int r = wait_change(k);
-                if (r)
-                        return r;
-        }
+        memcpy(p, s->in.p + s->in.off, have);
+        h2_consume(s, have);
         *ret = (struct str){p, n};
-        return 0;
+        return have < n ? fill_body(k, p + have, n - have) : 0;
 }
 
 static int expand(struct call *k, struct str *msg)
