@@ -119,6 +119,9 @@ int state_transact(struct call *c, struct state_store *s, struct state_item *ite
 /* ---- state_query.c ---- */
 typedef struct Dapr__Proto__Runtime__V1__QueryStateRequest state_query_request;
 typedef struct Dapr__Proto__Runtime__V1__QueryStateResponse state_query_response;
+/* The document into the store's message; q->pagination is the caller's. NULL, or what is wrong (in a, or static). */
+struct Dapr__Proto__Components__V1__Query;
+const char *state_query_read(struct arena *a, const char *text, struct Dapr__Proto__Components__V1__Query *q);
 int state_query(struct call *c, const state_query_request *in, state_query_response *out);
 int state_query_metadata(struct call *c, const struct rpc_mdlist *md, state_query_request *in); /* sets in->metadata; -1 = no memory */
 

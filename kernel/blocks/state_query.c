@@ -4,6 +4,7 @@
  */
 #include "dapr/proto/components/v1/state.pb-c.h"
 #include "dapr/proto/runtime/v1/state.pb-c.h"
+#include "kernel/blocks/json_fault.h"
 #include "kernel/blocks/state_json.h"
 #include "kernel/blocks/state_key.h"
 
@@ -205,12 +206,11 @@ static void read_page(struct state_json *j, query_msg *q)
         }
 }
 
-/* NULL, or what is wrong with the document. */
-static const char *read_query(struct call *c, const char *text, query_msg *q)
+const char *state_query_read(struct arena *a, const char *text, query_msg *q)
 {
         struct state_json j;
         struct str name;
-        state_json_begin(&j, c->arena, str_of(text));
+        state_json_begin(&j, a, str_of(text));
         j.whole = true;
         if (state_json_object(&j, "", "query.QueryFields"))
                 while (json_next_member(&j.r, j.a, &name)) {
@@ -224,8 +224,11 @@ static const char *read_query(struct call *c, const char *text, query_msg *q)
                                 while (json_next_element(&j.r))
                                         read_sorting(&j, q);
                 }
-        json_at_end(&j.r);
-        return state_json_error(&j);
+        const char *why = state_json_error(&j);
+        if (why || json_at_end(&j.r))
+                return why;
+        why = json_fault(a, str_of(text), true);
+        return why ? why : "more than one JSON value";
 }
 
 /* ---- the operation ---- */
@@ -305,7 +308,7 @@ int state_query(struct call *c, const state_query_request *in, state_query_respo
         if (s->enc.primary)
                 return fail_text(c, s, "cannot query encrypted store");
         q.pagination = &page;
-        const char *why = read_query(c, in->query, &q);
+        const char *why = state_query_read(c->arena, in->query, &q);
         if (why)
                 return fail_text(c, s, arena_printf(c->arena, "failed to parse JSON query body: %s", why));
         req.query = &q;

@@ -36,3 +36,8 @@ FUZZERS += state_codec_fuzz
 state_codec_fuzz_SRC := tests/fuzz/state_codec_fuzz.c
 state_codec_fuzz_LIBS := plugin net base proto llhttp
 state_codec_fuzz_LD = $(NET_LD) $(BASE_LD)
+
+FUZZERS += state_body_fuzz
+state_body_fuzz_SRC := tests/fuzz/state_body_fuzz.c
+state_body_fuzz_LIBS := kernel net base proto llhttp
+state_body_fuzz_LD = $(NET_LD) $(BASE_LD)
