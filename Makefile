@@ -154,8 +154,9 @@ demo: ## install packages, build, run a sidecar with an app: state on SQLite, a 
 
 test: ## install packages, build, run unit, fault and conformance tests
 	@.ci/deps test
-	@$(MAKE) --no-print-directory all unit docs-check
+	@$(MAKE) --no-print-directory all unit
 	@$(MAKE) --no-print-directory conformance
+	@$(MAKE) --no-print-directory docs-check
 
 unit: $(TEST_FILES) $(TEST_HELPERS) ## run the unit and fault tests
 	@tests/unit/run $(TEST_FILES)

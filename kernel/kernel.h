@@ -13,8 +13,6 @@
 #include "sdk/base/fiber.h"
 #include "sdk/base/map.h"
 
-#define DAPR_VERSION "1.17.9" /* the release whose surface we serve; reported as runtime version */
-
 struct app;
 struct bindings;
 struct front;

@@ -8,6 +8,8 @@
 
 #include "sdk/base/flags.h"
 
+#define DAPR_VERSION "1.17.9" /* the release whose surface we serve; reported as runtime version */
+
 enum {
         DEFAULT_HTTP_PORT = 3500,
         DEFAULT_GRPC_PORT = 50001,

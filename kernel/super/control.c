@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "kernel/kernel.h"
+#include "kernel/opts.h"
 #include "kernel/super/plugin.h"
 #include "sdk/base/json.h"
 #include "sdk/net/http.h"

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "kernel/kernel.h"
+#include "kernel/opts.h"
 #include "kernel/super/plugin.h"
 #include "plugin/v1/lifecycle.pb-c.h"
 
