@@ -152,11 +152,11 @@ demo: ## install packages, build, run a sidecar with an app: state on SQLite, a 
 	@$(MAKE) --no-print-directory all
 	@tests/demo/run
 
-test: ## install packages, build, run unit, fault and conformance tests
+test: ## install packages, build, run unit, fault and conformance tests, lint
 	@.ci/deps test
 	@$(MAKE) --no-print-directory all unit
 	@$(MAKE) --no-print-directory conformance
-	@$(MAKE) --no-print-directory docs-check
+	@$(MAKE) --no-print-directory docs-check lint
 
 unit: $(TEST_FILES) $(TEST_HELPERS) ## run the unit and fault tests
 	@tests/unit/run $(TEST_FILES)
