@@ -129,12 +129,13 @@ TEST_HELPERS := $(TEST_PROGS:%=$(B)/tests/%) $(PLUGIN_FILES)
 FUZZ_FILES   := $(FUZZERS:%=$(B)/fuzz/%)
 # For plugin authors: one archive with all that a plugin links, and the public header.
 SDK_PARTS := ev boost_context protobuf-c nghttp2 wolfssl z
-SDK_FILES := $(B)/lib/libdapr-plugin.a $(B)/include/dapr/plugin.h
+SDK_HEADERS := $(notdir $(wildcard sdk/include/dapr/*.h))
+SDK_FILES := $(B)/lib/libdapr-plugin.a $(SDK_HEADERS:%=$(B)/include/dapr/%)
 $(B)/lib/libdapr-plugin.a: $(call libs,$(PLUGIN_LIBS))
 	@rm -f $@
 	@(echo "CREATE $@"; for a in $^; do echo "ADDLIB $$a"; done; \
 	  for l in $(SDK_PARTS); do echo "ADDLIB $$($(CC) -print-file-name=lib$$l.a)"; done; echo SAVE; echo END) | ar -M
-$(B)/include/dapr/plugin.h: sdk/include/dapr/plugin.h
+$(B)/include/dapr/%.h: sdk/include/dapr/%.h
 	@mkdir -p $(@D)
 	@cp $< $@
 -include $(shell test -d $(B)/obj && find $(B)/obj -name '*.d')
@@ -206,7 +207,8 @@ install: all $(TOOL_FILES) ## install into PREFIX (/usr/local), below DESTDIR wh
 	  install -s -m 755 $(B)/plugins/$$p/$$p $(TO)/lib/dapr/plugins/$$p/; \
 	  install -m 644 $(B)/plugins/$$p/plugin.yaml $(TO)/lib/dapr/plugins/$$p/; done
 	install -D -m 644 $(B)/lib/libdapr-plugin.a $(TO)/lib/libdapr-plugin.a
-	install -D -m 644 sdk/include/dapr/plugin.h $(TO)/include/dapr/plugin.h
+	install -d $(TO)/include/dapr
+	install -m 644 sdk/include/dapr/*.h $(TO)/include/dapr/
 	install -d $(TO)/share/man/man1
 	install -m 644 build/man/*.1 $(TO)/share/man/man1/
 	install -d $(TO)/share/bash-completion/completions $(TO)/share/zsh/site-functions $(TO)/share/fish/vendor_completions.d

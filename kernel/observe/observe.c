@@ -87,7 +87,7 @@ static const struct metric_def defs[M_N] = {
                                      "The triggered app processing latency for the input binding component.", METRIC_HISTOGRAM,
                                      COMPONENT_LABELS, NULL},
         [M_HTTP_CLIENT_SENT] = {"dapr_http_client_sent_bytes", "Total bytes sent in request body (not including headers)",
-                                METRIC_HISTOGRAM, "app_id,method,path", metric_size_buckets},
+                                METRIC_HISTOGRAM, HTTP_LABELS, metric_size_buckets},
         [M_HTTP_CLIENT_RECEIVED] = {"dapr_http_client_received_bytes",
                                     "Total bytes received in response bodies (not including headers but including error responses with bodies)",
                                     METRIC_HISTOGRAM, "app_id", metric_size_buckets},
@@ -330,7 +330,7 @@ void observe_http_client_started(struct observe *o, struct arena *a, struct str 
 {
         struct key k = {.n = 0};
         struct bundle *b, made;
-        struct str labels[3];
+        struct str labels[4] = {{0}}; /* no status yet, but the label is there */
 
         if (!o || !o->on)
                 return;

@@ -86,17 +86,32 @@ int sdk_run(struct dapr_call *dc, enum dapr_mode mode, int (*fn)(void *), void *
 
 /* ---- dispatch ---- */
 
-static void leave(struct runtime *rt)
+void sdk_work_begin(struct runtime *rt)
+{
+        rt->inflight++;
+}
+
+void sdk_work_end(struct runtime *rt)
 {
         if (--rt->inflight == 0 && rt->draining)
                 cond_broadcast(&rt->idle);
+}
+
+static int run_unary(const struct sdk_method *m, struct dapr_call *dc)
+{
+        struct str req;
+        sdk_work_begin(dc->rt);
+        int r = rpc_recv(dc->rpc, &req);
+        r = r > 0 ? m->fn(dc, req) : r == 0 ? rpc_fail(dc->rpc, RPC_INTERNAL, "the call has no request message") : r;
+        sdk_work_end(dc->rt);
+        return r;
 }
 
 static int serve(struct rpc_call *c, void *arg)
 {
         const struct sdk_method *m = arg;
         struct runtime *rt = sdk_runtime();
-        struct str name = rpc_md_get(&c->md_in, "x-component-instance"), req;
+        struct str name = rpc_md_get(&c->md_in, "x-component-instance");
         struct dapr_call dc = {.rt = rt, .rpc = c, .arena = c->arena, .deadline = fiber_deadline()};
 
         rt->calls++;
@@ -107,14 +122,12 @@ static int serve(struct rpc_call *c, void *arg)
         }
         if (rt->draining)
                 return rpc_fail(c, RPC_UNAVAILABLE, "the plugin is being stopped");
-        rt->inflight++;
-        if (dc.inst)
-                sdk_instance_ref(dc.inst);
-        int r = rpc_recv(c, &req);
-        r = r > 0 ? m->fn(&dc, req) : r == 0 ? rpc_fail(c, RPC_INTERNAL, "the call has no request message") : r;
-        if (dc.inst)
-                sdk_instance_unref(rt, dc.inst);
-        leave(rt);
+        struct instance *inst = dc.inst;
+        if (inst)
+                sdk_instance_ref(inst);
+        int r = m->stream ? m->fn(&dc, STR("")) : run_unary(m, &dc);
+        if (inst)
+                sdk_instance_unref(rt, inst);
         return r;
 }
 
@@ -129,10 +142,12 @@ static unsigned table_features(const struct dapr_plugin *p, enum sdk_kind kind, 
         return f;
 }
 
-static int add_methods(struct runtime *rt, const struct sdk_method *m, size_t n)
+static int add_methods(struct runtime *rt, enum sdk_kind kind)
 {
+        const struct sdk_method *m = sdk_service_of(kind)->v;
+        size_t n = sdk_service_of(kind)->n;
         bool any = false;
-        unsigned features = table_features(rt->plugin, m->kind, &any);
+        unsigned features = table_features(rt->plugin, kind, &any);
         struct rpc_method *rows = any ? calloc(n + 1, sizeof *rows) : NULL; /* live as long as the process */
         size_t used = 0;
         if (!any)
@@ -149,25 +164,68 @@ static int add_methods(struct runtime *rt, const struct sdk_method *m, size_t n)
 
 int sdk_dispatch_add(struct runtime *rt)
 {
-        int r = add_methods(rt, sdk_state_methods, sdk_state_methods_n);
-        return r ? r : add_methods(rt, sdk_secret_methods, sdk_secret_methods_n);
+        int r = 0;
+        for (int kind = 0; r == 0 && kind < SDK_KINDS; kind++)
+                r = add_methods(rt, (enum sdk_kind)kind);
+        return r;
 }
 
 /* ---- types and features ---- */
 
+/* One row a kind: where its table of operations stands in a type, and what is served for it. */
+static const struct {
+        size_t ops;
+        const struct sdk_service *service;
+} kinds[SDK_KINDS] = {
+        [SDK_STATE] = {offsetof(struct dapr_component_type, state), &sdk_state_service},
+        [SDK_SECRETS] = {offsetof(struct dapr_component_type, secrets), &sdk_secret_service},
+        [SDK_BINDING] = {offsetof(struct dapr_component_type, binding), &sdk_binding_service},
+};
+
+#define BEGINS_AS_OPS(type) \
+        _Static_assert(offsetof(struct type, mode) == offsetof(struct sdk_ops, mode) && \
+                               offsetof(struct type, features) == offsetof(struct sdk_ops, features) && \
+                               offsetof(struct type, init) == offsetof(struct sdk_ops, init) && \
+                               offsetof(struct type, close) == offsetof(struct sdk_ops, close) && \
+                               offsetof(struct type, ping) == offsetof(struct sdk_ops, ping), \
+                       "every table of operations begins as struct sdk_ops")
+BEGINS_AS_OPS(dapr_state_ops);
+BEGINS_AS_OPS(dapr_secret_ops);
+BEGINS_AS_OPS(dapr_binding_ops);
+
+const struct sdk_service *sdk_service_of(enum sdk_kind kind)
+{
+        return kinds[kind].service;
+}
+
+static const struct sdk_ops *ops_at(const struct dapr_component_type *t, enum sdk_kind kind)
+{
+        return *(const struct sdk_ops *const *)((const char *)t + kinds[kind].ops);
+}
+
 enum sdk_kind sdk_kind_of(const struct dapr_component_type *t)
 {
-        return t->state ? SDK_STATE : SDK_SECRETS;
+        for (int kind = 0; kind < SDK_KINDS; kind++)
+                if (ops_at(t, (enum sdk_kind)kind))
+                        return (enum sdk_kind)kind;
+        return SDK_KINDS; /* a type without operations: nothing is served for it */
+}
+
+const struct sdk_ops *sdk_ops_of(const struct dapr_component_type *t)
+{
+        static const struct sdk_ops none;
+        enum sdk_kind kind = sdk_kind_of(t);
+        return kind < SDK_KINDS ? ops_at(t, kind) : &none;
 }
 
 unsigned sdk_features(const struct dapr_component_type *t)
 {
-        return t->state ? t->state->features : t->secrets->features;
+        return sdk_ops_of(t)->features | (t->binding ? sdk_binding_features(t->binding) : 0);
 }
 
 enum dapr_mode sdk_mode(const struct dapr_component_type *t)
 {
-        return t->state ? t->state->mode : t->secrets->mode;
+        return sdk_ops_of(t)->mode;
 }
 
 const char *sdk_feature_name(unsigned bit)
@@ -181,6 +239,8 @@ const char *sdk_feature_name(unsigned bit)
         case DAPR_FEATURE_PARTITION_KEY: return "PARTITION_KEY";
         case DAPR_FEATURE_KEYS_LIKE: return "KEYS_LIKE";
         case DAPR_FEATURE_MULTIPLE_VALUES_PER_SECRET: return "MULTIPLE_KEY_VALUES_PER_SECRET";
+        case SDK_FEATURE_INPUT_BINDING: return "INPUT_BINDING";
+        case SDK_FEATURE_OUTPUT_BINDING: return "OUTPUT_BINDING";
         default: return NULL;
         }
 }
@@ -239,7 +299,7 @@ double dapr_deadline_s(const struct dapr_call *c)
 
 bool dapr_is_cancelled(const struct dapr_call *c)
 {
-        if (!c->on_worker && fiber_is_cancelled())
+        if (c->gone || (!c->on_worker && fiber_is_cancelled()))
                 return true;
         return dapr_deadline_s(c) <= 0;
 }

@@ -80,8 +80,8 @@ static int job_init(void *arg)
 {
         struct init_job *j = arg;
         const struct dapr_component_type *t = j->inst->type;
-        int (*init)(struct dapr_call *, const struct dapr_metadata *, void **) = t->state ? t->state->init : t->secrets->init;
-        return init ? init(j->dc, &j->md, &j->inst->obj) : 0;
+        const struct sdk_ops *ops = sdk_ops_of(t);
+        return ops->init ? ops->init(j->dc, &j->md, &j->inst->obj) : 0;
 }
 
 static struct instance *instance_new(struct runtime *rt, enum sdk_kind kind, struct str name, const struct dapr_component_type *t)
@@ -144,9 +144,9 @@ void sdk_instance_ref(struct instance *i)
 static int job_close(void *arg)
 {
         struct instance *i = arg;
-        void (*close)(void *) = i->type->state ? i->type->state->close : i->type->secrets->close;
-        if (close)
-                close(i->obj);
+        const struct sdk_ops *ops = sdk_ops_of(i->type);
+        if (ops->close)
+                ops->close(i->obj);
         return 0;
 }
 
@@ -174,14 +174,13 @@ void sdk_instances_close(struct runtime *rt)
 static int job_ping(void *arg)
 {
         struct dapr_call *dc = arg;
-        const struct dapr_component_type *t = dc->inst->type;
-        return t->state ? t->state->ping(dc, dc->inst->obj) : t->secrets->ping(dc, dc->inst->obj);
+        return sdk_ops_of(dc->inst->type)->ping(dc, dc->inst->obj);
 }
 
 int sdk_instance_ping(struct dapr_call *dc)
 {
         const struct dapr_component_type *t = dc->inst ? dc->inst->type : NULL;
-        if (!t || !(t->state ? (void *)t->state->ping : (void *)t->secrets->ping))
+        if (!t || !sdk_ops_of(t)->ping)
                 return 0;
         return sdk_run(dc, sdk_mode(t), job_ping, dc);
 }

@@ -36,12 +36,12 @@ static component_type_t *pack_type(struct arena *a, const struct dapr_component_
         return out;
 }
 
-static size_t add_idempotent(const char **to, const struct sdk_method *m, size_t n)
+static size_t add_idempotent(const char **to, const struct sdk_service *s)
 {
         size_t used = 0;
-        for (size_t i = 0; i < n; i++)
-                if (m[i].idempotent)
-                        to[used++] = m[i].path;
+        for (size_t i = 0; i < s->n; i++)
+                if (s->v[i].idempotent)
+                        to[used++] = s->v[i].path;
         return used;
 }
 
@@ -63,7 +63,10 @@ static int hello(struct rpc_call *c, void *arg)
         out.contract_versions = versions;
         out.n_contract_versions = 1;
         out.component_types = arena_alloc(c->arena, rt->plugin->n_types * sizeof *out.component_types);
-        out.idempotent_methods = arena_alloc(c->arena, (sdk_state_methods_n + sdk_secret_methods_n) * sizeof *out.idempotent_methods);
+        size_t n_methods = 0;
+        for (int kind = 0; kind < SDK_KINDS; kind++)
+                n_methods += sdk_service_of((enum sdk_kind)kind)->n;
+        out.idempotent_methods = arena_alloc(c->arena, n_methods * sizeof *out.idempotent_methods);
         if (!out.component_types || !out.idempotent_methods)
                 return -ENOMEM;
         for (; out.n_component_types < rt->plugin->n_types; out.n_component_types++) {
@@ -72,9 +75,9 @@ static int hello(struct rpc_call *c, void *arg)
                         return -ENOMEM;
                 out.component_types[out.n_component_types] = t;
         }
-        out.n_idempotent_methods = add_idempotent(out.idempotent_methods, sdk_state_methods, sdk_state_methods_n);
-        out.n_idempotent_methods += add_idempotent(out.idempotent_methods + out.n_idempotent_methods, sdk_secret_methods,
-                                                   sdk_secret_methods_n);
+        for (int kind = 0; kind < SDK_KINDS; kind++)
+                out.n_idempotent_methods += add_idempotent(out.idempotent_methods + out.n_idempotent_methods,
+                                                           sdk_service_of((enum sdk_kind)kind));
         return rpc_send_pb(c, &out.base);
 }
 

@@ -96,7 +96,7 @@ again:
                 if (i->pinged || !i->ready)
                         continue;
                 i->pinged = true;
-                if (!(i->type->state ? (void *)i->type->state->ping : (void *)i->type->secrets->ping))
+                if (!sdk_ops_of(i->type)->ping)
                         continue;
                 struct arena a;
                 arena_init(&a, 0);

@@ -6,12 +6,23 @@
 #define SDK_PLUGIN_RUNTIME_H
 
 #include "sdk/include/dapr/plugin.h"
+#include <stdatomic.h>
+
 #include "sdk/base/list.h"
 #include "sdk/net/rpc.h"
 
 enum { CONTRACT_VERSION = 1, PLUGIN_FD_LISTEN = 3, PLUGIN_FD_CONTROL = 4 };
 
-enum sdk_kind { SDK_STATE, SDK_SECRETS };
+enum sdk_kind { SDK_STATE, SDK_SECRETS, SDK_BINDING, SDK_KINDS };
+
+/* How each table of operations begins. */
+struct sdk_ops {
+        enum dapr_mode mode;
+        unsigned features;
+        int (*init)(struct dapr_call *c, const struct dapr_metadata *md, void **instance);
+        void (*close)(void *instance);
+        int (*ping)(struct dapr_call *c, void *instance);
+};
 
 struct instance {
         struct list node; /* in runtime.instances; replaced ones are in no list and live until their last call ends */
@@ -39,7 +50,7 @@ struct runtime {
         struct cond health;      /* something that a report tells has changed */
         char last_error[512];    /* of any backend */
         char *wanted_type, *wanted_version; /* from Hello: for whom the process was started */
-        struct rpc_method *rows[4]; /* of the server, each ends with an empty one; freed after it */
+        struct rpc_method *rows[SDK_KINDS]; /* of the server, each ends with an empty one; freed after it */
         size_t n_rows;
         int exit_code;
 };
@@ -53,6 +64,7 @@ struct dapr_call {
         double deadline;      /* loop time */
         const char *message;  /* from dapr_fail */
         bool on_worker;
+        atomic_bool gone;     /* nobody waits for the outcome any more: what an operation on a worker can see of it */
 };
 
 /* One method that the SDK serves: fn reads req, runs the operation and answers by sdk_reply*(). */
@@ -63,12 +75,20 @@ struct sdk_method {
         bool idempotent;      /* may be sent again after a crash */
         unsigned feature;     /* served only if a type of the table has one of these; 0 = always */
         bool any_instance;    /* runs without an instance too (dc->inst may be NULL) */
+        bool stream;          /* reads dc->rpc itself (req is empty); counts its own work in runtime.inflight by sdk_work_begin/end */
 };
-extern const struct sdk_method sdk_state_methods[], sdk_secret_methods[];
-extern const size_t sdk_state_methods_n, sdk_secret_methods_n;
+struct sdk_service {
+        const struct sdk_method *v;
+        size_t n;
+};
+extern const struct sdk_service sdk_state_service, sdk_secret_service, sdk_binding_service;
+const struct sdk_service *sdk_service_of(enum sdk_kind kind);
 extern const struct rpc_method sdk_lifecycle_methods[], sdk_reflection_methods[];
 extern const size_t sdk_lifecycle_methods_n, sdk_reflection_methods_n;
 
+enum { SDK_FEATURE_INPUT_BINDING = 1 << 17, SDK_FEATURE_OUTPUT_BINDING = 1 << 18 }; /* which operations the table has */
+unsigned sdk_binding_features(const struct dapr_binding_ops *ops);
+const struct sdk_ops *sdk_ops_of(const struct dapr_component_type *t);
 unsigned sdk_features(const struct dapr_component_type *t);
 enum dapr_mode sdk_mode(const struct dapr_component_type *t);
 enum sdk_kind sdk_kind_of(const struct dapr_component_type *t);
@@ -91,6 +111,9 @@ void sdk_instance_unref(struct runtime *rt, struct instance *i);
 void sdk_instances_close(struct runtime *rt);
 void sdk_backend_report(struct runtime *rt, const char *instance, bool up, const char *reason);
 
+/* Work that a drain waits for, begun and ended outside a unary call. */
+void sdk_work_begin(struct runtime *rt);
+void sdk_work_end(struct runtime *rt);
 /* Runs fn(arg) as the instance's mode says: here, or on the worker pool (parks). */
 int sdk_run(struct dapr_call *dc, enum dapr_mode mode, int (*fn)(void *arg), void *arg);
 /* Answers. sdk_outcome maps what an operation returned: sends nothing on success. All return the handler's value. */

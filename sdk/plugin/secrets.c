@@ -129,11 +129,11 @@ static int secret_ping(struct dapr_call *dc, struct str req)
 }
 
 #define SECRETS "/dapr.proto.components.v1.SecretStore/"
-const struct sdk_method sdk_secret_methods[] = {
+static const struct sdk_method methods[] = {
         {SECRETS "Init", SDK_SECRETS, secret_init, .any_instance = true},
         {SECRETS "Features", SDK_SECRETS, secret_features, true, .any_instance = true},
         {SECRETS "Ping", SDK_SECRETS, secret_ping, true, .any_instance = true},
         {SECRETS "Get", SDK_SECRETS, secret_get, true},
         {SECRETS "BulkGet", SDK_SECRETS, secret_bulk_get, true},
 };
-const size_t sdk_secret_methods_n = sizeof sdk_secret_methods / sizeof *sdk_secret_methods;
+const struct sdk_service sdk_secret_service = {methods, sizeof methods / sizeof *methods};

@@ -482,7 +482,7 @@ static int state_ping(struct dapr_call *dc, struct str req)
 }
 
 #define STATE "/dapr.proto.components.v1.StateStore/"
-const struct sdk_method sdk_state_methods[] = {
+static const struct sdk_method methods[] = {
         {STATE "Init", SDK_STATE, state_init, .any_instance = true},
         {STATE "Features", SDK_STATE, state_features, true, .any_instance = true},
         {STATE "Ping", SDK_STATE, state_ping, true, .any_instance = true},
@@ -500,4 +500,4 @@ const struct sdk_method sdk_state_methods[] = {
         {"/microdapr.plugin.v1.StateStoreExtra/DeleteWithPrefix", SDK_STATE, state_delete_with_prefix, true,
          DAPR_FEATURE_DELETE_WITH_PREFIX},
 };
-const size_t sdk_state_methods_n = sizeof sdk_state_methods / sizeof *sdk_state_methods;
+const struct sdk_service sdk_state_service = {methods, sizeof methods / sizeof *methods};

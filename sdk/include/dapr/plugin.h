@@ -217,12 +217,15 @@ struct dapr_secret_ops {
         int (*bulk_get)(struct dapr_call *c, void *instance, struct dapr_kvs metadata, struct dapr_secrets *out);
 };
 
+#include <dapr/binding.h>
+
 /* ---- the table of a plugin ---- */
 struct dapr_component_type {
         const char *type;                   /* "state.sqlite" */
         const char *versions;               /* "v1" or "v1,v2" */
         const struct dapr_state_ops *state; /* exactly one of these */
         const struct dapr_secret_ops *secrets;
+        const struct dapr_binding_ops *binding;
 };
 struct dapr_plugin {
         const char *name, *version;
