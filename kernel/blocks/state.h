@@ -72,11 +72,13 @@ struct state_failure {
         const char *text;          /* the error's text */
         const char *http_text;     /* what HTTP shows instead when one of several items failed on its etag; else = text */
         int grpc_code;             /* as the component answered */
-        struct str message;
+        struct str message, details;
         int http_status;           /* of a rich error: chosen by the component, with these: */
         const char *tag, *reason, *domain;
 };
-void state_failure_read(struct call *c, const struct state_store *s, const struct rpc_status *st, struct state_failure *ret);
+enum state_method { STATE_GET, STATE_SET, STATE_DELETE, STATE_BULK_GET, STATE_BULK_SET, STATE_BULK_DELETE, STATE_TRANSACT, STATE_QUERY };
+void state_failure_read(struct call *c, const struct state_store *s, enum state_method method, const struct rpc_status *st,
+                        struct state_failure *ret);
 void state_failure_text(struct state_failure *f, const char *text); /* a plain one */
 /* A bulk write failed: our stores answer for a single item that did as they do for a single write; the reference wraps it. */
 void state_failure_of_bulk(struct call *c, const struct state_store *s, struct state_failure *f);
@@ -93,8 +95,7 @@ int state_fail_query(struct call *c, const struct state_store *s, const struct s
 struct str state_pack_get_request(struct arena *a, const struct state_item *i);
 struct str state_pack_set_request(struct arena *a, const struct state_item *i);
 struct str state_pack_delete_request(struct arena *a, const struct state_item *i);
-enum state_bulk { STATE_BULK_GET, STATE_BULK_SET, STATE_BULK_DELETE };
-struct str state_pack_bulk(struct arena *a, enum state_bulk kind, const struct state_item *items, size_t n, int64_t parallelism);
+struct str state_pack_bulk(struct arena *a, enum state_method kind, const struct state_item *items, size_t n, int64_t parallelism);
 struct str state_pack_transaction(struct arena *a, const struct state_item *items, size_t n, const struct rpc_mdlist *md);
 /* 0, -EBADMSG, -ENOMEM. Everything is borrowed from the bytes; lists are in a. */
 int state_read_get_response(struct arena *a, struct str msg, struct state_value *ret);

@@ -132,19 +132,23 @@ static void read_items(struct call *c, const Google__Rpc__Status *st, struct sta
         }
 }
 
-void state_failure_read(struct call *c, const struct state_store *s, const struct rpc_status *st, struct state_failure *f)
+void state_failure_read(struct call *c, const struct state_store *s, enum state_method method, const struct rpc_status *st,
+                        struct state_failure *f)
 {
+        /* of a pluggable component, only the answers of these are more than their text: so the reference reads them */
+        bool writes = method == STATE_SET || method == STATE_DELETE || method == STATE_BULK_SET || method == STATE_BULK_DELETE;
         state_failure_text(f, s->foreign ? arena_printf(c->arena, "rpc error: code = %s desc = %.*s", rpc_code_name(st->code),
                                                         STR_FMT(st->message))
                                          : arena_strdup(c->arena, st->message));
         f->grpc_code = st->code;
         f->message = st->message;
+        f->details = st->details;
         const Google__Rpc__Status *status =
                 st->details.n ? pb_unpack(c->arena, &google__rpc__status__descriptor, st->details) : NULL;
-        if (!status || !status->n_details || read_etag(c, status, f))
+        if (!status || !status->n_details || ((writes || !s->foreign) && read_etag(c, status, f)))
                 return;
         const Google__Rpc__ErrorInfo *info = unpack_any(c->arena, status->details[0], &google__rpc__error_info__descriptor);
-        if (info && status->n_details == 1 && (read_rich(c, info, f) || read_row_mismatch(c, info, f)))
+        if (info && status->n_details == 1 && (read_rich(c, info, f) || (method == STATE_BULK_DELETE && read_row_mismatch(c, info, f))))
                 return;
         if (!s->foreign)
                 read_items(c, status, f);
@@ -244,7 +248,10 @@ int state_fail_bulk_get(struct call *c, const struct state_store *s, const struc
                 return fail_rich(c, f);
         if (c->door == DOOR_HTTP)
                 return call_fail_code(c, ERR_STATE_BULK_GET, f->http_status, 0, f->text);
-        return call_fail_code(c, ERR_UNTYPED, 0, s->foreign ? f->grpc_code : 0, zstr(c, f->message));
+        call_fail_code(c, ERR_UNTYPED, 0, s->foreign ? f->grpc_code : 0, zstr(c, f->message));
+        if (s->foreign && f->details.n)
+                call_details(c)->status = f->details;
+        return -1;
 }
 
 int state_fail_transaction(struct call *c, const struct state_failure *f)

@@ -194,17 +194,18 @@ static void write_metadata(struct json_writer *w, const struct rpc_mdlist *md)
         json_object_end(w);
 }
 
-/* Data that is JSON as it is, all else as a JSON string. */
-static void write_data(struct json_writer *w, struct str data)
+/* Data that is JSON as it is but for white space, all else as a JSON string. */
+static void write_data(struct call *c, struct json_writer *w, struct str data)
 {
         json_key(w, STR("data"));
-        if (json_valid(data))
-                json_raw(w, data);
+        struct str json = json_valid(data) ? state_json_compact(c->arena, data) : STR_NULL;
+        if (json.p)
+                json_raw(w, json);
         else
                 json_string(w, data);
 }
 
-static void write_value(struct json_writer *w, const struct state_value *v)
+static void write_value(struct call *c, struct json_writer *w, const struct state_value *v)
 {
         json_object_begin(w);
         json_kv(w, "key", state_key_original(v->key));
@@ -212,7 +213,7 @@ static void write_value(struct json_writer *w, const struct state_value *v)
                 json_kv(w, "error", v->error);
         } else {
                 if (v->data.n)
-                        write_data(w, v->data);
+                        write_data(c, w, v->data);
                 if (v->has_etag)
                         json_kv(w, "etag", v->etag);
                 write_metadata(w, &v->md);
@@ -248,7 +249,7 @@ static void get_bulk_state(struct call *c)
         json_write_init(&w, &out);
         json_array_begin(&w);
         for (size_t i = 0; i < n && i < b.n; i++)
-                write_value(&w, &v[i]);
+                write_value(c, &w, &v[i]);
         json_array_end(&w);
         reply_written(c, &out);
 }
@@ -368,12 +369,12 @@ static void execute_state_transaction(struct call *c)
 
 /* ---- query ---- */
 
-static void write_row(struct json_writer *w, const Dapr__Proto__Runtime__V1__QueryStateItem *row)
+static void write_row(struct call *c, struct json_writer *w, const Dapr__Proto__Runtime__V1__QueryStateItem *row)
 {
         json_object_begin(w);
         json_kv(w, "key", str_of(row->key));
         if (row->data.len) {
-                write_data(w, pb_str(row->data));
+                write_data(c, w, pb_str(row->data));
         } else {
                 json_key(w, STR("data"));
                 json_null(w);
@@ -412,7 +413,7 @@ static void query_state(struct call *c)
         json_key(&w, STR("results"));
         json_array_begin(&w);
         for (size_t i = 0; i < res.n_results; i++)
-                write_row(&w, res.results[i]);
+                write_row(c, &w, res.results[i]);
         json_array_end(&w);
         json_kv_nonempty(&w, "token", str_of(res.token));
         if (res.n_metadata) {

@@ -14,16 +14,21 @@
 enum { GETS_AT_ONCE_MAX = 64 };
 
 /* 0 and *resp, or -1 and *f. Parks. */
-static int ask(struct call *c, struct state_store *s, const char *method, struct str req, struct str *resp, struct state_failure *f)
+static int ask(struct call *c, struct state_store *s, enum state_method m, struct str req, struct str *resp, struct state_failure *f)
 {
+        static const char *const paths[] = {
+                [STATE_GET] = STORE "Get", [STATE_SET] = STORE "Set", [STATE_DELETE] = STORE "Delete", [STATE_BULK_GET] = STORE "BulkGet",
+                [STATE_BULK_SET] = STORE "BulkSet", [STATE_BULK_DELETE] = STORE "BulkDelete",
+                [STATE_TRANSACT] = "/dapr.proto.components.v1.TransactionalStateStore/Transact",
+        };
         struct rpc_status st = {0};
         if (!req.p) {
                 state_failure_text(f, "the request needs more memory than one request may take");
                 return -1;
         }
-        if (component_call_bytes(s->component, c->arena, method, req, resp, &st) == 0)
+        if (component_call_bytes(s->component, c->arena, paths[m], req, resp, &st) == 0)
                 return 0;
-        state_failure_read(c, s, &st, f);
+        state_failure_read(c, s, m, &st, f);
         return -1;
 }
 
@@ -49,7 +54,7 @@ int state_get(struct call *c, struct state_store *s, struct state_item *i, struc
         if (state_item_key(c, s, i))
                 return -1;
         double since = state_now();
-        int r = ask(c, s, STORE "Get", state_pack_get_request(c->arena, i), &resp, &f);
+        int r = ask(c, s, STATE_GET, state_pack_get_request(c->arena, i), &resp, &f);
         if (!r && (r = state_read_get_response(c->arena, resp, out)))
                 bad_reply(&f, r);
         state_observe(c, s, "get", !r, since);
@@ -78,7 +83,7 @@ static void gets_fiber(void *arg)
                 size_t at = g->next++;
                 struct state_failure f;
                 struct str resp;
-                int r = ask(g->c, g->s, STORE "Get", state_pack_get_request(g->c->arena, &g->items[at]), &resp, &f);
+                int r = ask(g->c, g->s, STATE_GET, state_pack_get_request(g->c->arena, &g->items[at]), &resp, &f);
                 if (!r && (r = state_read_get_response(g->c->arena, resp, &g->values[at])))
                         bad_reply(&f, r);
                 if (r)
@@ -113,7 +118,7 @@ int state_bulk_get(struct call *c, struct state_store *s, struct state_item *ite
                 if (state_item_key(c, s, &items[i]))
                         return -1;
         double since = state_now();
-        int r = ask(c, s, STORE "BulkGet", state_pack_bulk(c->arena, STATE_BULK_GET, items, n, parallelism), &resp, &f);
+        int r = ask(c, s, STATE_BULK_GET, state_pack_bulk(c->arena, STATE_BULK_GET, items, n, parallelism), &resp, &f);
         if (!r) {
                 r = state_read_bulk_response(c->arena, resp, ret, ret_n);
         } else if (f.grpc_code == RPC_UNIMPLEMENTED) {
@@ -208,9 +213,9 @@ int state_save(struct call *c, struct state_store *s, struct state_item *items, 
         if (why)
                 state_failure_text(&f, why);
         else if (n == 1)
-                r = ask(c, s, STORE "Set", state_pack_set_request(c->arena, items), &resp, &f);
+                r = ask(c, s, STATE_SET, state_pack_set_request(c->arena, items), &resp, &f);
         else
-                r = ask(c, s, STORE "BulkSet", state_pack_bulk(c->arena, STATE_BULK_SET, items, n, 0), &resp, &f);
+                r = ask(c, s, STATE_BULK_SET, state_pack_bulk(c->arena, STATE_BULK_SET, items, n, 0), &resp, &f);
         state_observe(c, s, "set", !r, since);
         if (r && n > 1)
                 state_failure_of_bulk(c, s, &f);
@@ -230,7 +235,7 @@ int state_delete(struct call *c, struct state_store *s, struct state_item *i)
         if (why)
                 state_failure_text(&f, why);
         else
-                r = ask(c, s, STORE "Delete", state_pack_delete_request(c->arena, i), &resp, &f);
+                r = ask(c, s, STATE_DELETE, state_pack_delete_request(c->arena, i), &resp, &f);
         state_observe(c, s, "delete", !r, since);
         return r ? state_fail_delete(c, i->key, &f) : 0;
 }
@@ -250,9 +255,9 @@ int state_bulk_delete(struct call *c, struct state_store *s, struct state_item *
         if (why)
                 state_failure_text(&f, why);
         else if (n == 1)
-                r = ask(c, s, STORE "Delete", state_pack_delete_request(c->arena, items), &resp, &f);
+                r = ask(c, s, STATE_DELETE, state_pack_delete_request(c->arena, items), &resp, &f);
         else
-                r = n ? ask(c, s, STORE "BulkDelete", state_pack_bulk(c->arena, STATE_BULK_DELETE, items, n, 0), &resp, &f) : 0;
+                r = n ? ask(c, s, STATE_BULK_DELETE, state_pack_bulk(c->arena, STATE_BULK_DELETE, items, n, 0), &resp, &f) : 0;
         state_observe(c, s, "bulk_delete", !r, since);
         if (r && n > 1)
                 state_failure_of_bulk(c, s, &f);
@@ -323,9 +328,7 @@ int state_transact(struct call *c, struct state_store *s, struct state_item *ite
         if (why)
                 state_failure_text(&f, why);
         else
-                r = n ? ask(c, s, "/dapr.proto.components.v1.TransactionalStateStore/Transact", state_pack_transaction(c->arena, items, n, md),
-                            &resp, &f)
-                      : 0;
+                r = n ? ask(c, s, STATE_TRANSACT, state_pack_transaction(c->arena, items, n, md), &resp, &f) : 0;
         state_observe(c, s, "transaction", !r, since);
         return r ? state_fail_transaction(c, &f) : 0;
 }

@@ -63,7 +63,8 @@ struct level { /* an open AND or OR */
         size_t n;
 };
 
-/* Enters {"OP": …} and handles a leaf wholly. True when an AND or OR array was entered: its end also ends the object. */
+/* Enters {"OP": …} and handles a leaf wholly. True when an AND or OR array was entered: its end also ends the object. After a
+ * fault the place in the text means nothing. */
 static bool enter_unit(struct state_json *j, struct level *l)
 {
         struct str op;
@@ -111,16 +112,15 @@ static void check_filter(struct state_json *j, struct str filter)
                 return;
         }
         state_json_begin(&f, j->a, filter);
-        bool opened = enter_unit(&f, &levels[0]);
-        if (!opened)
+        depth = enter_unit(&f, &levels[0]);
+        if (!depth && !f.error)
                 leave_unit(&f);
-        depth = opened;
         while (depth && !f.r.error && !f.error) {
                 if (json_next_element(&f.r)) {
                         levels[depth - 1].n++;
                         if (depth < FILTER_DEPTH_MAX && enter_unit(&f, &levels[depth]))
                                 depth++;
-                        else
+                        else if (!f.error)
                                 leave_unit(&f);
                         continue;
                 }
@@ -130,7 +130,7 @@ static void check_filter(struct state_json *j, struct str filter)
                 leave_unit(&f);
         }
         if (!j->error)
-                j->error = state_json_error(&f);
+                j->error = f.error ? f.error : state_json_error(&f);
 }
 
 /* ---- the document ---- */
@@ -172,9 +172,9 @@ static void read_sorting(struct state_json *j, query_msg *q)
                 return;
         while (json_next_member(&j->r, j->a, &name)) {
                 if (str_ieq(name, STR("key")))
-                        state_json_string(j, "QueryFields.sort.key", &key);
+                        state_json_string(j, "Sorting.sort.key", &key);
                 else if (str_ieq(name, STR("order")))
-                        state_json_string(j, "QueryFields.sort.order", &order);
+                        state_json_string(j, "Sorting.sort.order", &order);
                 else
                         json_skip(&j->r);
         }
@@ -198,10 +198,10 @@ static void read_page(struct state_json *j, query_msg *q)
                 return;
         while (json_next_member(&j->r, j->a, &name)) {
                 if (str_ieq(name, STR("limit")))
-                        state_json_int(j, "QueryFields.page.limit", &q->pagination->limit);
+                        state_json_int(j, "Pagination.page.limit", &q->pagination->limit);
                 else if (!str_ieq(name, STR("token")))
                         json_skip(&j->r);
-                else if (state_json_string(j, "QueryFields.page.token", &token))
+                else if (state_json_string(j, "Pagination.page.token", &token))
                         q->pagination->token = zstr(j, token);
         }
 }
@@ -330,7 +330,7 @@ int state_query(struct call *c, const state_query_request *in, state_query_respo
         state_observe(c, s, "query", !code, since);
         if (code) {
                 struct state_failure f;
-                state_failure_read(c, s, &st, &f);
+                state_failure_read(c, s, STATE_QUERY, &st, &f);
                 return state_fail_query(c, s, &f);
         }
         return write_rows(c, resp, out);

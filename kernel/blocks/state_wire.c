@@ -136,7 +136,7 @@ static const struct {
         uint8_t *(*put)(uint8_t *p, const struct state_item *i);
 } codecs[] = {[STATE_BULK_GET] = {get_size, put_get}, [STATE_BULK_SET] = {set_size, put_set}, [STATE_BULK_DELETE] = {delete_size, put_delete}};
 
-struct str state_pack_bulk(struct arena *a, enum state_bulk kind, const struct state_item *items, size_t n, int64_t parallelism)
+struct str state_pack_bulk(struct arena *a, enum state_method kind, const struct state_item *items, size_t n, int64_t parallelism)
 {
         size_t options = parallelism ? 1 + wire_varint_size((uint64_t)parallelism) : 0, total = wire_bytes_size(options);
         for (size_t i = 0; i < n; i++)

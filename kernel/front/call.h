@@ -36,6 +36,7 @@ struct error_details {
         const char *field, *field_description; /* BadRequest.field_violations */
         const char *help_url, *help_description;
         const char *tag, *reason, *domain; /* of a component's own error: stand in for the row's */
+        struct str status;     /* gRPC: a component's google.rpc.Status, passed on instead of one made here */
 };
 
 struct call {

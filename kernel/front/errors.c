@@ -286,6 +286,8 @@ struct str error_status_details(const struct call *c)
 {
         const char *reason = rich_reason(c);
 
+        if (c->details && c->details->status.n)
+                return c->details->status;
         /* message is NUL-terminated: fail() makes it so */
         return reason ? status_bytes(c->arena, c->grpc_code, c->message.p, reason, c->details) : (struct str){NULL, 0};
 }
