@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -22,6 +23,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+/* A thread sanitizer keeps books on memory that a child with CLONE_VM would write into. */
+#ifdef __SANITIZE_THREAD__
+#define CLONE_HOW (CLONE_VFORK | CLONE_PIDFD | SIGCHLD)
+#else
+#define CLONE_HOW (CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD)
+#endif
+
 enum { CHILD_STACK_BYTES = 64 * 1024, FIRST_FREE_FD = 5, SAFE_FD = 16, BACKLOG = 1024 };
 
 struct child {
@@ -29,7 +37,7 @@ struct child {
         char *const *argv, *const *envp;
         int fds[FIRST_FREE_FD]; /* what becomes 0..4; all are >= SAFE_FD */
         pid_t parent;
-        volatile int error;
+        volatile int *error; /* in memory that both share, whatever the clone */
 };
 
 __attribute__((no_sanitize("address", "undefined", "thread"))) static int child_main(void *arg)
@@ -53,32 +61,33 @@ __attribute__((no_sanitize("address", "undefined", "thread"))) static int child_
                         close(fd);
         execve(c->path, c->argv, c->envp);
 failed:
-        c->error = errno;
+        *c->error = errno;
         _exit(127);
 }
 
 static int clone_child(struct child *c, pid_t *ret_pid, int *ret_pidfd)
 {
         sigset_t all, old;
-        char *stack = malloc(CHILD_STACK_BYTES);
-        if (!stack)
-                return -ENOMEM;
+        char *stack = mmap(NULL, CHILD_STACK_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+        if (stack == MAP_FAILED)
+                return -errno;
+        c->error = (int *)stack; /* far below what the child uses of it */
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &old);
         int pidfd = -1;
         uintptr_t top = ((uintptr_t)stack + CHILD_STACK_BYTES) & ~(uintptr_t)63;
-        pid_t pid = clone(child_main, (void *)top, CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, c, &pidfd);
-        int r = pid < 0 ? -errno : 0;
+        pid_t pid = clone(child_main, (void *)top, CLONE_HOW, c, &pidfd);
+        int r = pid < 0 ? -errno : 0, error = *c->error;
         pthread_sigmask(SIG_SETMASK, &old, NULL);
-        free(stack);
+        munmap(stack, CHILD_STACK_BYTES);
         if (r)
                 return r;
-        if (c->error) {
+        if (error) {
                 siginfo_t si;
                 while (waitid(P_PIDFD, (id_t)pidfd, &si, WEXITED) < 0 && errno == EINTR)
                         ;
                 close(pidfd);
-                return -c->error;
+                return -error;
         }
         fcntl(pidfd, F_SETFD, FD_CLOEXEC);
         *ret_pid = pid;

@@ -9,7 +9,7 @@ ON_LOOP_TEST(a_plugin_starts_and_serves)
 {
         struct fault f;
         struct rpc_status st = {0};
-        struct str value;
+        struct str value = {0};
         fault_init(&f);
         fault_open(&f);
         struct component *c = fault_start(&f, fault_spec(&f, "store", "state.in-memory", NULL, 0));
@@ -33,7 +33,7 @@ ON_LOOP_TEST(a_plugin_gets_five_descriptors_and_no_environment)
 {
         struct fault f;
         struct rpc_status st = {0};
-        struct str value;
+        struct str value = {0};
         char path[64], env[256];
         fault_init(&f);
         fault_install(&f, "state.faulty", NULL, NULL);
@@ -231,6 +231,8 @@ ON_LOOP_TEST(ten_deaths_in_a_row_and_it_has_failed_others_serve)
         fault_open(&f);
         struct component *other = fault_start(&f, fault_spec(&f, "other", "state.in-memory", NULL, 0));
         struct component *c = fault_start(&f, fault_spec(&f, "store", "state.faulty", md, 1));
+        for (int i = 0; i < 2000 && fault_status(&f, c).restarts < 9; i++)
+                ck_assert_int_eq(fiber_sleep(0.01), 0);
         WAIT_FOR(fault_status(&f, c).state == PLUGIN_FAILED);
         struct component_status cs = fault_status(&f, c);
         ck_assert_uint_eq(cs.restarts, 9);
@@ -435,7 +437,7 @@ ON_LOOP_TEST(components_of_a_sharing_plugin_live_in_one_process)
 {
         struct fault f;
         struct rpc_status st = {0};
-        struct str value;
+        struct str value = {0};
         fault_init(&f);
         fault_install(&f, "state.faulty", NULL, "share: true\n");
         fault_open(&f);
