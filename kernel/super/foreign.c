@@ -158,7 +158,7 @@ static void register_services(struct super *s, struct plugin *p, const response_
                 bool is_new = map_get(&s->foreign, str_of(type)) != p;
                 if (!is_new || map_set(&s->foreign, str_of(type), p))
                         continue;
-                log_info("pluggable-components-discovery", "pluggable component '%s' was successfully registered for '%s'", stem,
+                log_info("pluggable-components-grpc-connector", "pluggable component '%s' was successfully registered for '%s'", stem,
                          list->service[i]->name);
                 if (tell_kernel && s->conf.on_type)
                         s->conf.on_type(s->conf.arg, type);

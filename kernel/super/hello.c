@@ -86,6 +86,8 @@ static void note_features(struct plugin *p, const hello_t *h)
                         c->features = 0;
                         for (size_t k = 0; k < h->component_types[i]->n_features; k++)
                                 c->features |= component_feature_bit(str_of(h->component_types[i]->features[k]));
+                        if (c->kind == KIND_BINDING)
+                                c->features &= component_directions(c->spec);
                 }
         }
 }
@@ -278,7 +280,11 @@ static int init_once(struct component *c, struct life *l, struct arena *a, struc
                         r = component_ask_features(c, l, a, service, st);
                 if (r)
                         return r;
+                if (c->kind == KIND_BINDING && c->plugin->manifest) /* one instance for both directions */
+                        break;
         }
+        if (r == RPC_UNIMPLEMENTED && c->kind == KIND_BINDING)
+                return 0; /* its direction leaves nothing of what the plugin serves */
         if (r == RPC_UNIMPLEMENTED && st->code == RPC_OK)
                 *st = (struct rpc_status){.code = r, .message = STR("the plugin serves no component of this kind")};
         return r;

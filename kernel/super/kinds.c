@@ -60,6 +60,8 @@ static const struct {
         {"PARTITION_KEY", FEATURE_PARTITION_KEY},
         {"KEYS_LIKE", FEATURE_KEYS_LIKE},
         {"MULTIPLE_KEY_VALUES_PER_SECRET", FEATURE_MULTIPLE_VALUES_PER_SECRET},
+        {"INPUT_BINDING", FEATURE_INPUT_BINDING},
+        {"OUTPUT_BINDING", FEATURE_OUTPUT_BINDING},
 };
 
 unsigned component_feature_bit(struct str name)
@@ -89,8 +91,56 @@ static const struct {
         {"microdapr.plugin.v1.StateStoreExtra", FEATURE_KEYS_LIKE | FEATURE_DELETE_WITH_PREFIX},
 };
 
+/* ---- bindings: what is served depends on the plugin and on the component's direction ---- */
+
+static const struct {
+        const char *service, *direction;
+        unsigned bit;
+} directions[] = {
+        {"dapr.proto.components.v1.InputBinding", "input", FEATURE_INPUT_BINDING},
+        {"dapr.proto.components.v1.OutputBinding", "output", FEATURE_OUTPUT_BINDING},
+};
+
+static unsigned directions_of(const struct component_spec *spec, unsigned without)
+{
+        unsigned bits = 0;
+        bool found = false;
+        for (size_t i = 0; i < spec->n_metadata; i++) {
+                const struct metadata_item *m = &spec->metadata[i];
+                if (!m->name || strcasecmp(m->name, "direction") != 0)
+                        continue;
+                found = true;
+                for (struct str rest = str_of(m->value ? m->value : ""), d; rest.p && (d = str_trim(str_cut(&rest, ',')), 1);)
+                        for (size_t k = 0; k < 2; k++)
+                                if (str_ieq(d, str_of(directions[k].direction)))
+                                        bits |= directions[k].bit;
+        }
+        return found ? bits : without;
+}
+
+unsigned component_directions(const struct component_spec *spec)
+{
+        return directions_of(spec, FEATURE_INPUT_BINDING | FEATURE_OUTPUT_BINDING);
+}
+
+unsigned component_explicit_directions(const struct component_spec *spec)
+{
+        return directions_of(spec, 0);
+}
+
+static bool binding_serves(const struct component *c, const char *service)
+{
+        for (size_t i = 0; i < 2; i++)
+                if (strcmp(directions[i].service, service) == 0 && (component_directions(c->spec) & directions[i].bit))
+                        return c->plugin->manifest ? (c->features & directions[i].bit) != 0
+                                                   : map_get(&c->plugin->services, str_of(service)) != NULL;
+        return false;
+}
+
 bool component_serves(const struct component *c, const char *service)
 {
+        if (c->kind == KIND_BINDING)
+                return binding_serves(c, service);
         if (!c->plugin->manifest)
                 return map_get(&c->plugin->services, str_of(service)) != NULL;
         for (size_t i = 0; kind_service(c->kind, i); i++)
@@ -107,8 +157,12 @@ int component_ask_features(struct component *c, struct life *l, struct arena *a,
         Dapr__Proto__Components__V1__FeaturesRequest req = DAPR__PROTO__COMPONENTS__V1__FEATURES_REQUEST__INIT;
         const Dapr__Proto__Components__V1__FeaturesResponse *resp;
         struct rpc_opts o = {.md = &c->md, .n_md = 1, .timeout_s = c->super->tuning.hello_timeout_s};
-        if (c->kind == KIND_BINDING) /* bindings have no Features */
+        if (c->kind == KIND_BINDING) { /* has no Features: its services say it */
+                for (size_t i = 0; i < 2; i++)
+                        if (binding_serves(c, directions[i].service))
+                                c->features |= directions[i].bit;
                 return 0;
+        }
         int r = rpc_unary_pb(l->ch, a, arena_printf(a, "/%s/Features", service), &req.base,
                              &dapr__proto__components__v1__features_response__descriptor, &resp, &o, st);
         if (r)

@@ -40,7 +40,8 @@ struct component; /* one initialised instance */
 /* State features, as bits of component_features(). */
 enum component_feature {
         FEATURE_ETAG = 1, FEATURE_TRANSACTIONAL = 2, FEATURE_TTL = 4, FEATURE_QUERY_API = 8, FEATURE_DELETE_WITH_PREFIX = 16,
-        FEATURE_PARTITION_KEY = 32, FEATURE_KEYS_LIKE = 64, FEATURE_MULTIPLE_VALUES_PER_SECRET = 1 << 16
+        FEATURE_PARTITION_KEY = 32, FEATURE_KEYS_LIKE = 64, FEATURE_MULTIPLE_VALUES_PER_SECRET = 1 << 16,
+        FEATURE_INPUT_BINDING = 1 << 17, FEATURE_OUTPUT_BINDING = 1 << 18
 };
 
 /* Times and limits; tests shorten them. 0 = the default. */
@@ -88,6 +89,10 @@ const char *component_name(const struct component *c);
 enum component_kind component_kind_of(const struct component *c);
 unsigned component_features(const struct component *c);
 bool component_is_foreign(const struct component *c); /* behind a socket that is not ours to start */
+/* Which directions of a binding its metadata field `direction` allows, as FEATURE_…_BINDING; without the field both. */
+unsigned component_directions(const struct component_spec *spec);
+/* The same, but 0 without the field: what the user asked for by name. */
+unsigned component_explicit_directions(const struct component_spec *spec);
 /* Does the plugin serve this gRPC method? (From Hello, or from reflection for foreign ones.) */
 bool component_serves(const struct component *c, const char *service);
 
