@@ -17,6 +17,7 @@
 
 #include "kernel/app/app.h"
 #include "kernel/front/front.h"
+#include "kernel/host.h"
 #include "kernel/observe/observe.h"
 #include "kernel/plugin_metrics.h"
 #include "sdk/base/log.h"
@@ -27,7 +28,7 @@
 
 enum { ERROR_BYTES = 512 };
 
-static const struct block *const blocks[] = {&state_block_def, &secrets_block_def, &metadata_block_def, &health_block_def,
+static const struct block *const blocks[] = {&state_block_def, &secrets_block_def, &bindings_block_def, &metadata_block_def, &health_block_def,
                                              &shutdown_block_def};
 enum { N_BLOCKS = sizeof blocks / sizeof blocks[0] };
 
@@ -246,6 +247,7 @@ static int start(struct runtime *rt)
         log_absent(&k->opts);
         if ((r = init_kernel(rt)))
                 return r;
+        host_set_environment(&k->opts, k->opts.dapr_internal_grpc_port);
         health_set(&k->health, rt->h_security, true);
         began = loop_now_exact();
         log_info(SCOPE, "%s mode configured", k->opts.mode);

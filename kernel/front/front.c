@@ -33,6 +33,7 @@ struct front {
         struct grpc_door grpc, internal;
         struct http_server *http_server, *public_server, *metrics_server, *profile_server;
         struct rpc_server *grpc_server, *internal_server;
+        bool internal_port_given;
         int h_metrics, h_grpc, h_internal; /* health targets */
 };
 
@@ -69,6 +70,17 @@ static int build_routes(struct front *f, const struct block *const *blocks, size
         return 0;
 }
 
+/* The port is known from the start: components may ask for it. If it turns out to be taken, another one is used after all. */
+static void choose_internal_port(struct front *f)
+{
+        struct daprd_opts *o = &f->k->opts;
+        char cwd[1024];
+
+        f->internal_port_given = o->dapr_internal_grpc_port >= 0;
+        if (!f->internal_port_given)
+                o->dapr_internal_grpc_port = stable_port(o->app_id, getcwd(cwd, sizeof cwd) ? cwd : "", getuid(), f->k->hostname);
+}
+
 int front_new(struct front **ret, struct kernel *k, const struct block *const *blocks, size_t n)
 {
         struct front *f = calloc(1, sizeof *f);
@@ -94,6 +106,7 @@ int front_new(struct front **ret, struct kernel *k, const struct block *const *b
                 front_free(f);
                 return -ENOMEM;
         }
+        choose_internal_port(f);
         f->h_metrics = health_add(&k->health, "metrics-exporter", HEALTH_ALL);
         f->h_grpc = health_add(&k->health, "grpc-api-server", HEALTH_ALL);
         f->h_internal = health_add(&k->health, "grpc-internal-server", HEALTH_ALL);
@@ -376,19 +389,16 @@ int front_start_grpc(struct front *f, char *err, size_t err_n)
 int front_start_internal(struct front *f, char *err, size_t err_n)
 {
         struct daprd_opts *o = &f->k->opts;
-        bool chosen = o->dapr_internal_grpc_port >= 0;
-        char addr[300], cwd[1024];
-        int port = o->dapr_internal_grpc_port, r = grpc_new(f, &f->internal_server, &f->internal, "internal");
+        char addr[300];
+        int r = grpc_new(f, &f->internal_server, &f->internal, "internal");
 
         if (r) {
                 snprintf(err, err_n, "%s", strerror(-r));
                 return r;
         }
-        if (!chosen)
-                port = stable_port(o->app_id, getcwd(cwd, sizeof cwd) ? cwd : "", getuid(), f->k->hostname);
-        snprintf(addr, sizeof addr, "%s:%d", o->dapr_internal_grpc_listen_address, port);
+        snprintf(addr, sizeof addr, "%s:%d", o->dapr_internal_grpc_listen_address, o->dapr_internal_grpc_port);
         r = rpc_server_listen(f->internal_server, str_of(addr));
-        if (r && !chosen) {
+        if (r && !f->internal_port_given) {
                 snprintf(addr, sizeof addr, "%s:0", o->dapr_internal_grpc_listen_address);
                 r = rpc_server_listen(f->internal_server, str_of(addr));
         }

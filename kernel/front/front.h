@@ -6,7 +6,8 @@
 
 struct front;
 
-/* Builds routes and method tables from the blocks' rows; nothing listens yet. blocks is kept. 0 or -ENOMEM. */
+/* Builds routes and method tables from the blocks' rows and settles opts.dapr_internal_grpc_port; nothing listens yet. blocks is
+ * kept. 0 or -ENOMEM. */
 int front_new(struct front **ret, struct kernel *k, const struct block *const *blocks, size_t n);
 void front_free(struct front *f);
 
@@ -14,7 +15,7 @@ void front_free(struct front *f);
 int front_start_metrics(struct front *f, char *err, size_t err_n);
 int front_start_grpc(struct front *f, char *err, size_t err_n);     /* API server */
 int front_start_http(struct front *f, char *err, size_t err_n);     /* API, public and profiling server */
-int front_start_internal(struct front *f, char *err, size_t err_n); /* sidecar to sidecar; chooses the port when none is given */
+int front_start_internal(struct front *f, char *err, size_t err_n); /* sidecar to sidecar; takes another port when one that was not given is in use */
 
 /* Stops the API servers and the internal one together: no new requests, those that run finish up to grace_s. Parks. */
 void front_stop_apis(struct front *f, double grace_s);
