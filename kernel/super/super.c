@@ -141,6 +141,16 @@ static void component_free(struct component *c)
         free(c);
 }
 
+/* May a name stand in gRPC metadata as it is? Others go base64-coded, in metadata whose name ends in -bin. */
+static bool is_metadata_text(const char *name)
+{
+        size_t n = strlen(name);
+        for (size_t i = 0; i < n; i++)
+                if (name[i] < ' ' || name[i] > '~')
+                        return false;
+        return n && name[0] != ' ' && name[n - 1] != ' ';
+}
+
 static int component_new(struct super *s, struct plugin *p, const struct component_spec *spec, enum component_kind kind, struct arena *a,
                          struct component **ret)
 {
@@ -160,7 +170,8 @@ static int component_new(struct super *s, struct plugin *p, const struct compone
                 component_free(c);
                 return r;
         }
-        c->md = (struct rpc_md){STR("x-component-instance"), str_of(c->name)};
+        c->md.key = is_metadata_text(c->name) ? STR("x-component-instance") : STR("x-component-instance-bin");
+        c->md.value = str_of(c->name);
         list_add_tail(&p->components, &c->in_plugin);
         list_add_tail(&s->components, &c->in_super);
         *ret = c;

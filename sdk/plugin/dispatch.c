@@ -111,7 +111,7 @@ static int serve(struct rpc_call *c, void *arg)
 {
         const struct sdk_method *m = arg;
         struct runtime *rt = sdk_runtime();
-        struct str name = rpc_md_get(&c->md_in, "x-component-instance");
+        struct str name = sdk_call_instance(c);
         struct dapr_call dc = {.rt = rt, .rpc = c, .arena = c->arena, .deadline = fiber_deadline()};
 
         rt->calls++;

@@ -10,6 +10,12 @@
 #include "sdk/base/loop.h"
 #include "sdk/plugin/runtime.h"
 
+struct str sdk_call_instance(const struct rpc_call *c)
+{
+        struct str name = rpc_md_get(&c->md_in, "x-component-instance");
+        return name.p ? name : rpc_md_get(&c->md_in, "x-component-instance-bin"); /* names that are not printable ASCII */
+}
+
 struct instance *sdk_instance_find(struct runtime *rt, enum sdk_kind kind, struct str name)
 {
         struct instance *only = NULL;
@@ -114,7 +120,7 @@ int sdk_instance_init(struct dapr_call *dc, enum sdk_kind kind, struct dapr_kvs 
 {
         struct runtime *rt = dc->rt;
         struct instance *old = dc->inst;
-        struct str name = rpc_md_get(&dc->rpc->md_in, "x-component-instance");
+        struct str name = sdk_call_instance(dc->rpc);
         dc->inst = NULL; /* the type comes from the call, also when an instance is replaced */
         const struct dapr_component_type *t = sdk_call_type(dc, kind);
         struct init_job j = {.dc = dc, .inst = instance_new(rt, kind, name, t), .md = {metadata}};

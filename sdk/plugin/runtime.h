@@ -102,6 +102,8 @@ const char *sdk_feature_name(unsigned bit); /* one bit; NULL when there is none 
 int sdk_dispatch_add(struct runtime *rt);
 
 /* instance.c */
+/* The instance that a call names; p == NULL if none. */
+struct str sdk_call_instance(const struct rpc_call *c);
 struct instance *sdk_instance_find(struct runtime *rt, enum sdk_kind kind, struct str name);
 /* Init of `name`: runs the plugin's init; a ready instance of that name is replaced when it succeeds and stays when it fails. */
 int sdk_instance_init(struct dapr_call *dc, enum sdk_kind kind, struct dapr_kvs metadata);
