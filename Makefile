@@ -127,7 +127,7 @@ PLUGIN_FILES := $(foreach p,$(PLUGINS),$(B)/plugins/$(p)/$(p))
 TEST_FILES   := $(UNIT_TESTS:%=$(B)/tests/%)
 TEST_HELPERS := $(TEST_PROGS:%=$(B)/tests/%) $(PLUGIN_FILES)
 FUZZ_FILES   := $(FUZZERS:%=$(B)/fuzz/%)
-# For plugin authors: one archive with all that a plugin links, and the public header.
+# For plugin authors: one archive with all that a plugin links, and the public headers.
 SDK_PARTS := ev boost_context protobuf-c nghttp2 wolfssl z
 SDK_HEADERS := $(notdir $(wildcard sdk/include/dapr/*.h))
 SDK_FILES := $(B)/lib/libdapr-plugin.a $(SDK_HEADERS:%=$(B)/include/dapr/%)

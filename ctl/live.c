@@ -36,20 +36,31 @@ static const char *error_of(struct arena *a, struct str body)
         return NULL;
 }
 
-int live_ask(struct arena *a, const struct sidecar *s, const char *method, const char *path, double timeout_s, struct str *ret)
+const char *live_try(struct arena *a, const struct sidecar *s, const char *method, const char *path, double timeout_s, struct str *ret)
 {
         int status = 0, r = path ? sidecar_control(a, s, method, path, timeout_s, &status, ret) : -ENOMEM;
+        const char *text = NULL;
         if (r && !sidecar_runs(s))
-                ui_say(UI_INFO, "the sidecar of %s has ended", s->app_id);
+                text = arena_printf(a, "the sidecar of %s has ended", s->app_id);
         else if (r == -ENOENT)
-                ui_say(UI_FAILURE, "the sidecar of %s (process %d) has no control socket that this user can find", s->app_id, s->pid);
+                text = arena_printf(a, "the sidecar of %s (process %d) has no control socket that this user can find", s->app_id, s->pid);
         else if (r)
-                ui_say(UI_FAILURE, "the sidecar of %s (process %d) does not answer: %s", s->app_id, s->pid, strerror(-r));
-        else if (status / 100 != 2) {
-                const char *text = error_of(a, *ret);
-                ui_say(UI_FAILURE, "the sidecar of %s answers: %s", s->app_id, text ? text : arena_printf(a, "status %d", status));
-        }
-        return r || status / 100 != 2;
+                text = arena_printf(a, "the sidecar of %s (process %d) does not answer: %s", s->app_id, s->pid, strerror(-r));
+        else if (status / 100 == 2)
+                return NULL;
+        else if ((text = error_of(a, *ret)))
+                text = arena_printf(a, "the sidecar of %s answers: %s", s->app_id, text);
+        else
+                text = arena_printf(a, "the sidecar of %s answers with status %d", s->app_id, status);
+        return text ? text : "out of memory";
+}
+
+int live_ask(struct arena *a, const struct sidecar *s, const char *method, const char *path, double timeout_s, struct str *ret)
+{
+        const char *text = live_try(a, s, method, path, timeout_s, ret);
+        if (text)
+                ui_say(UI_FAILURE, "%s", text);
+        return text != NULL;
 }
 
 const char *live_path(struct arena *a, const char *component, const char *rest)

@@ -16,7 +16,9 @@ struct lives {
 };
 /* The sidecar of an app, or NULL after saying that there is none. Parks. */
 struct sidecar *live_sidecar(struct arena *a, const char *app_id);
-/* GET; 0 with the body, or 1 after saying what is wrong: status and the body's "error" for what is no 200. Parks. */
+/* One request to the control service. NULL and the body; or a sentence: status or the body's "error" for what is no 200. Parks. */
+const char *live_try(struct arena *a, const struct sidecar *s, const char *method, const char *path, double timeout_s, struct str *ret);
+/* The same; 0, or 1 after saying it. */
 int live_ask(struct arena *a, const struct sidecar *s, const char *method, const char *path, double timeout_s, struct str *ret);
 /* Appends the rows of one sidecar. 0, or 1 after saying what is wrong. Parks. */
 int live_list(struct arena *a, const struct sidecar *s, struct lives *ret);

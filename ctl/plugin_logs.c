@@ -8,6 +8,9 @@
 
 #define ASK_TIMEOUT_S 5.0
 #define FOLLOW_PAUSE_S 0.3
+#define END_POLL_S 0.05
+
+enum { END_POLLS = 100 };
 
 #define O(f) offsetof(struct plugin_logs_opts, f)
 static const struct flag_row logs_rows[] = {
@@ -53,16 +56,18 @@ static void read_line(struct arena *a, struct log_line *l)
         }
 }
 
-static int ask(struct arena *a, const struct sidecar *s, const char *component, struct log_lines *ret)
+/* NULL, or what is wrong. */
+static const char *ask(struct arena *a, const struct sidecar *s, const char *component, struct log_lines *ret)
 {
         struct str body, name, raw;
         struct json_reader r;
         *ret = (struct log_lines){0};
-        if (live_ask(a, s, "GET", live_path(a, component, "/logs"), ASK_TIMEOUT_S, &body))
-                return 1;
+        const char *wrong = live_try(a, s, "GET", live_path(a, component, "/logs"), ASK_TIMEOUT_S, &body);
+        if (wrong)
+                return wrong;
         json_read_init(&r, body);
         if (!json_enter_object(&r))
-                return 1;
+                return "the sidecar answers something that this version does not understand";
         while (json_next_member(&r, a, &name)) {
                 if (!str_eqz(name, "lines") || !json_enter_array(&r)) {
                         json_skip(&r);
@@ -71,13 +76,13 @@ static int ask(struct arena *a, const struct sidecar *s, const char *component, 
                 while (json_next_element(&r) && json_read_raw(&r, &raw)) {
                         struct log_line *v = arena_grow(a, ret->v, ret->n * sizeof(*v), (ret->n + 1) * sizeof(*v));
                         if (!v)
-                                return 1;
+                                return "out of memory";
                         ret->v = v;
                         v[ret->n] = (struct log_line){.raw = raw};
                         read_line(a, &v[ret->n++]);
                 }
         }
-        return 0;
+        return NULL;
 }
 
 static void print_line(const struct log_line *l, bool json)
@@ -101,29 +106,42 @@ static size_t seen(const struct log_lines *now, const struct str *last)
         return 0;
 }
 
+/* A sidecar that is about to end does not answer any more: that is no failure. */
+static int explain(const struct sidecar *s, const char *wrong)
+{
+        for (int i = 0; i < END_POLLS && sidecar_runs(s); i++)
+                if (fiber_sleep(END_POLL_S) != 0)
+                        break;
+        if (!sidecar_runs(s))
+                return 0;
+        ui_say(UI_FAILURE, "%s", wrong);
+        return 1;
+}
+
 static int follow(const struct sidecar *s, const char *component, struct str last, bool json)
 {
         struct arena now, kept; /* kept holds the newest line */
         int code = 0;
+        bool more = true;
         arena_init(&kept, 0);
         last = arena_str(&kept, last);
-        while (!code && fiber_sleep(FOLLOW_PAUSE_S) == 0 && sidecar_runs(s)) {
+        while (more && fiber_sleep(FOLLOW_PAUSE_S) == 0 && sidecar_runs(s)) {
                 struct log_lines l;
                 arena_init(&now, 0);
-                code = ask(&now, s, component, &l);
-                for (size_t i = code ? l.n : seen(&l, &last); i < l.n; i++)
+                const char *wrong = ask(&now, s, component, &l);
+                for (size_t i = wrong ? l.n : seen(&l, &last); i < l.n; i++)
                         print_line(&l.v[i], json);
-                fflush(stdout);
-                if (!code && l.n) {
+                if (wrong)
+                        code = explain(s, wrong);
+                else if (l.n) {
                         arena_reset(&kept);
                         last = arena_str(&kept, l.v[l.n - 1].raw);
                 }
+                more = !wrong && fflush(stdout) == 0;
                 arena_fini(&now);
-                if (ferror(stdout))
-                        break;
         }
         arena_fini(&kept);
-        return sidecar_runs(s) ? code : 0;
+        return code;
 }
 
 int plugin_logs_run(void *opts, int argc, char **argv)
@@ -139,7 +157,10 @@ int plugin_logs_run(void *opts, int argc, char **argv)
         struct log_lines l;
         arena_init(&a, 0);
         struct sidecar *s = live_sidecar(&a, o->app_id);
-        int code = s ? ask(&a, s, argv[0], &l) : 1;
+        const char *wrong = s ? ask(&a, s, argv[0], &l) : NULL;
+        int code = !s || wrong;
+        if (wrong)
+                ui_say(UI_FAILURE, "%s", wrong);
         if (!code) {
                 for (size_t i = o->tail >= 0 && (size_t)o->tail < l.n ? l.n - (size_t)o->tail : 0; i < l.n; i++)
                         print_line(&l.v[i], ui_is_json(o->output));

@@ -189,7 +189,7 @@ int plugin_new_run(void *opts, int argc, char **argv)
                 if (!path_exists(arena_printf(&a, "%s/include/dapr/plugin.h", s.sdk)))
                         ui_say(UI_WARNING, "The plugin SDK is not at %s: build with make SDK=/path/to/it (the folder with include/ and lib/)", s.sdk);
                 ui_say(UI_INFO, "Build it: make -C %s", dir);
-                ui_say(UI_INFO, "Try it: DAPR_PLUGINS_PATH=$PWD/%s dapr run --app-id demo --resources-path %s", dir, resources);
+                ui_say(UI_INFO, "Try it: DAPR_PLUGINS_PATH=%s%s dapr run --app-id demo --resources-path %s", dir[0] == '/' ? "" : "$PWD/", dir, resources);
         }
         arena_fini(&a);
         return r ? 1 : 0;

@@ -529,7 +529,8 @@ def test_plugin_new_builds_and_serves(home, folder, daprd, kind):
     r = ctl(home, "plugin", "new", kind, "mine", cwd=folder)
     assert r.returncode == 0, r.stderr
     assert ctl(home, "plugin", "new", kind, "mine", cwd=folder).returncode == 1, "nothing is overwritten"
-    subprocess.run(["make", "-C", str(folder / "mine"), "CFLAGS=-O1 -Wall -Wextra -Werror"], check=True, capture_output=True)
+    sanitize = " -fsanitize=address,undefined" if BUILD.name == "asan" else ""
+    subprocess.run(["make", "-C", str(folder / "mine"), "CFLAGS=-O1 -Wall -Wextra -Werror" + sanitize], check=True, capture_output=True)
     d = daprd([(folder / "mine/resources/mine.yaml").read_text()], plugins_path=folder / "mine")
     if kind == "state":
         assert d.request("POST", "/v1.0/state/mine", [{"key": "k", "value": {"a": 1}}]).status == 204
