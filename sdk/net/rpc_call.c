@@ -361,7 +361,8 @@ void rpc_call_fini(void)
 
 int call_too_large(struct call *k, size_t n)
 {
-        call_fail(k, RPC_RESOURCE_EXHAUSTED, "trying to send message larger than max (%zu vs. %lld)", n, (long long)k->max_send);
+        call_fail(k, RPC_RESOURCE_EXHAUSTED, "%strying to send message larger than max (%zu vs. %lld)", k->server ? "grpc: " : "", n,
+                  (long long)k->max_send);
         return -EMSGSIZE;
 }
 

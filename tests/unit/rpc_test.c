@@ -389,7 +389,7 @@ ON_LOOP_TEST(message_limits_have_the_texts_of_go)
         call(&p, "/test.T/Echo", str_n(m, 1001), NULL);
         ck_status(&p, RPC_RESOURCE_EXHAUSTED, "grpc: received message larger than max (1001 vs. 1000)");
         call(&p, "/test.T/Echo", str_n(m, 501), NULL);
-        ck_status(&p, RPC_RESOURCE_EXHAUSTED, "trying to send message larger than max (501 vs. 500)");
+        ck_status(&p, RPC_RESOURCE_EXHAUSTED, "grpc: trying to send message larger than max (501 vs. 500)");
         call(&p, "/test.T/Echo", str_n(m, 401), NULL);
         ck_status(&p, RPC_RESOURCE_EXHAUSTED, "grpc: received message larger than max (401 vs. 400)");
         ck_assert_int_eq(call(&p, "/test.T/Echo", str_n(m, 400), NULL), 0);
