@@ -52,12 +52,14 @@ static void write_file(FILE *to, struct str line)
         fflush(to);
 }
 
+/* A reader that has gone ends us, as it ends any program in a pipe. */
 static void write_console(bool is_stderr, const char *prefix, struct str line)
 {
         FILE *to = is_stderr ? stderr : stdout;
         bool color = *prefix && ui_color(fileno(to));
         fprintf(to, "%s%s%s%.*s\n", color ? BLUE : "", prefix, color ? PLAIN : "", STR_FMT(line));
-        fflush(to);
+        if (fflush(to) != 0 && errno == EPIPE && !running->signo)
+                raise(SIGTERM);
 }
 
 static void on_daprd_line(void *arg, struct str line, bool is_stderr)

@@ -284,6 +284,16 @@ def test_a_reader_that_does_not_read_cannot_hold_run_up(home):
     os.close(ours)
 
 
+def test_a_reader_that_goes_away_ends_run(home):
+    ours, theirs = os.pipe()
+    with Run(home, "--app-id", f"pipe-{ME}", "--log-level", "error", "--", "sh", "-c", "while :; do echo tick; sleep 0.05; done", stdout=theirs) as r:
+        os.close(theirs)
+        assert "Starting" in os.read(ours, 4096).decode()
+        wait_until("the app runs", lambda: "tick" in os.read(ours, 4096).decode())
+        os.close(ours)
+        assert r.proc.wait(10) == 0
+
+
 def test_all_output_of_a_fast_app_arrives(home):
     r = ctl(home, "run", "--app-id", f"fast-{ME}", "--log-level", "error", "--", "sh", "-c", "seq 1 50000; printf last")
     lines = [line[len("== APP == "):] for line in r.stdout.splitlines() if line.startswith("== APP == ")]
