@@ -180,6 +180,7 @@ static const struct {
         [SDK_STATE] = {offsetof(struct dapr_component_type, state), &sdk_state_service},
         [SDK_SECRETS] = {offsetof(struct dapr_component_type, secrets), &sdk_secret_service},
         [SDK_BINDING] = {offsetof(struct dapr_component_type, binding), &sdk_binding_service},
+        [SDK_PUBSUB] = {offsetof(struct dapr_component_type, pubsub), &sdk_pubsub_service},
 };
 
 #define BEGINS_AS_OPS(type) \
@@ -192,6 +193,7 @@ static const struct {
 BEGINS_AS_OPS(dapr_state_ops);
 BEGINS_AS_OPS(dapr_secret_ops);
 BEGINS_AS_OPS(dapr_binding_ops);
+BEGINS_AS_OPS(dapr_pubsub_ops);
 
 const struct sdk_service *sdk_service_of(enum sdk_kind kind)
 {
@@ -239,6 +241,9 @@ const char *sdk_feature_name(unsigned bit)
         case DAPR_FEATURE_PARTITION_KEY: return "PARTITION_KEY";
         case DAPR_FEATURE_KEYS_LIKE: return "KEYS_LIKE";
         case DAPR_FEATURE_MULTIPLE_VALUES_PER_SECRET: return "MULTIPLE_KEY_VALUES_PER_SECRET";
+        case DAPR_FEATURE_SUBSCRIBE_WILDCARDS: return "SUBSCRIBE_WILDCARDS";
+        case DAPR_FEATURE_MESSAGE_TTL: return "MESSAGE_TTL";
+        case DAPR_FEATURE_BULK_PUBSUB: return "BULK_PUBSUB";
         case SDK_FEATURE_INPUT_BINDING: return "INPUT_BINDING";
         case SDK_FEATURE_OUTPUT_BINDING: return "OUTPUT_BINDING";
         default: return NULL;

@@ -141,9 +141,11 @@ static int drain(struct rpc_call *c, void *arg)
                 return rpc_fail(c, RPC_INVALID_ARGUMENT, "not a DrainRequest");
         double deadline = loop_now() + in->timeout_ms / 1000.0;
         rt->draining = true;
+        sdk_pubsub_stop(rt);
         while (rt->inflight > 0)
                 if (cond_wait_until(&rt->idle, deadline))
                         break;
+        out.handed_back = sdk_pubsub_hand_back(rt);
         return rpc_send_pb(c, &out.base);
 }
 

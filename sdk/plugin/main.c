@@ -125,6 +125,7 @@ static void end_fiber(void *arg)
 {
         struct runtime *rt = arg;
         rt->draining = true;
+        sdk_pubsub_stop(rt);
         rpc_server_stop(rt->server, 0);
         sdk_instances_close(rt); /* before the background fibers end: they own what close() tells them to free */
         scope_cancel(&rt->scope);
@@ -291,6 +292,7 @@ int dapr_plugin_main(int argc, char **argv, const struct dapr_plugin *p)
         scope_init(&rt.scope);
         scope_init(&c.scope);
         list_init(&rt.instances);
+        list_init(&rt.subscriptions);
         cond_init(&rt.idle);
         cond_init(&rt.health);
         rt.started_at = loop_now();

@@ -13,7 +13,7 @@
 
 enum { CONTRACT_VERSION = 1, PLUGIN_FD_LISTEN = 3, PLUGIN_FD_CONTROL = 4 };
 
-enum sdk_kind { SDK_STATE, SDK_SECRETS, SDK_BINDING, SDK_KINDS };
+enum sdk_kind { SDK_STATE, SDK_SECRETS, SDK_BINDING, SDK_PUBSUB, SDK_KINDS };
 
 /* How each table of operations begins. */
 struct sdk_ops {
@@ -34,6 +34,7 @@ struct instance {
         bool ready;
         unsigned refs;    /* the list and each call in progress hold one */
         bool backend_known, backend_up, pinged;
+        bool paused;      /* brokers: subscriptions take no messages */
         char *backend_error;
 };
 
@@ -42,6 +43,7 @@ struct runtime {
         struct rpc_server *server;
         struct scope scope;      /* background fibers; joined at the end */
         struct list instances;
+        struct list subscriptions; /* of brokers: struct dapr_subscription.node */
         struct instance *recent; /* of the last call: most processes have one instance */
         uint64_t calls, errors, inflight;
         double started_at;       /* loop time */
@@ -81,7 +83,7 @@ struct sdk_service {
         const struct sdk_method *v;
         size_t n;
 };
-extern const struct sdk_service sdk_state_service, sdk_secret_service, sdk_binding_service;
+extern const struct sdk_service sdk_state_service, sdk_secret_service, sdk_binding_service, sdk_pubsub_service;
 const struct sdk_service *sdk_service_of(enum sdk_kind kind);
 extern const struct rpc_method sdk_lifecycle_methods[], sdk_reflection_methods[];
 extern const size_t sdk_lifecycle_methods_n, sdk_reflection_methods_n;
@@ -112,6 +114,10 @@ void sdk_instance_ref(struct instance *i);
 void sdk_instance_unref(struct runtime *rt, struct instance *i);
 void sdk_instances_close(struct runtime *rt);
 void sdk_backend_report(struct runtime *rt, const char *instance, bool up, const char *reason);
+
+/* pubsub_pull.c: subscriptions take no more messages from now on; then, what is unanswered is handed back. Returns how many. */
+void sdk_pubsub_stop(struct runtime *rt);
+unsigned sdk_pubsub_hand_back(struct runtime *rt);
 
 /* Work that a drain waits for, begun and ended outside a unary call. */
 void sdk_work_begin(struct runtime *rt);

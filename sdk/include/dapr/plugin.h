@@ -108,7 +108,12 @@ enum dapr_feature {
         DAPR_FEATURE_DELETE_WITH_PREFIX = 16,
         DAPR_FEATURE_PARTITION_KEY = 32,
         DAPR_FEATURE_KEYS_LIKE = 64,
-        DAPR_FEATURE_MULTIPLE_VALUES_PER_SECRET = 1 << 16
+        DAPR_FEATURE_MULTIPLE_VALUES_PER_SECRET = 1 << 16,
+        /* of brokers */
+        DAPR_FEATURE_SUBSCRIBE_WILDCARDS = 1 << 19,
+        DAPR_FEATURE_MESSAGE_TTL = 1 << 20,
+        DAPR_FEATURE_BULK_PUBSUB = 1 << 21,
+        DAPR_FEATURE_PAUSE = 1 << 22 /* Pause and Resume: a paused subscription takes no messages; has no name outside */
 };
 enum dapr_concurrency { DAPR_CONCURRENCY_UNSET, DAPR_FIRST_WRITE, DAPR_LAST_WRITE };
 enum dapr_consistency { DAPR_CONSISTENCY_UNSET, DAPR_EVENTUAL, DAPR_STRONG };
@@ -218,6 +223,7 @@ struct dapr_secret_ops {
 };
 
 #include <dapr/binding.h>
+#include <dapr/pubsub.h>
 
 /* ---- the table of a plugin ---- */
 struct dapr_component_type {
@@ -226,6 +232,7 @@ struct dapr_component_type {
         const struct dapr_state_ops *state; /* exactly one of these */
         const struct dapr_secret_ops *secrets;
         const struct dapr_binding_ops *binding;
+        const struct dapr_pubsub_ops *pubsub;
 };
 struct dapr_plugin {
         const char *name, *version;
