@@ -38,6 +38,8 @@ static const struct {
         {FEATURE_PARTITION_KEY, "PARTITION_KEY"},
         {FEATURE_KEYS_LIKE, "KEYS_LIKE"},
         {FEATURE_MULTIPLE_VALUES_PER_SECRET, "MULTIPLE_KEY_VALUES_PER_SECRET"},
+        {FEATURE_INPUT_BINDING, "INPUT_BINDING"},
+        {FEATURE_OUTPUT_BINDING, "OUTPUT_BINDING"},
 };
 
 static registered *component_entry(struct arena *a, const struct component *c)

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "kernel/app/trace.h"
 #include "kernel/front/api_rules.h"
 #include "kernel/front/errors.h"
 #include "kernel/front/unconfigured.h"
@@ -81,15 +82,19 @@ static int handle(struct rpc_call *rpc, void *arg)
         const struct grpc_entry *e = arg;
         struct call c = {.k = e->door->k, .arena = rpc->arena, .door = DOOR_GRPC, .rpc = rpc, .operation = e->method->path,
                          .method = e->route};
+        struct trace trace = {.grpc = &rpc->md_in};
         size_t req_bytes = 0, resp_bytes = 0;
         double began = loop_now_exact();
         int r;
 
+        trace_install(&trace);
         if (e->route && e->route->stream) {
                 r = e->route->stream(&c);
+                trace_install(NULL);
                 return c.failed ? answer_failure(&c) : r;
         }
         r = run_unary(&c, e, &req_bytes, &resp_bytes);
+        trace_install(NULL);
         observe_grpc_server(c.k->observe, e->method->path, code_of(rpc, r), true, req_bytes, resp_bytes,
                             (loop_now_exact() - began) * 1e3);
         return r;

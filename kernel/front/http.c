@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 
+#include "kernel/app/trace.h"
 #include "kernel/observe/observe.h"
 #include "sdk/base/log.h"
 
@@ -110,6 +111,7 @@ void http_door_serve(struct http_req *r, void *arg)
         const struct http_door *d = arg;
         struct call c = {.k = d->k, .arena = r->arena, .door = DOOR_HTTP, .http = r, .operation = ""};
         struct str path = url_unescape(r->arena, r->path, false);
+        struct trace trace = {.http = &r->headers};
         double began = loop_now_exact();
 
         if (!path.p) {
@@ -118,7 +120,9 @@ void http_door_serve(struct http_req *r, void *arg)
                 return;
         }
         if (!cors_handle(&d->cors, &c) && check_token(d, &c, path)) {
+                trace_install(&trace);
                 dispatch(d, &c);
+                trace_install(NULL);
                 if (d->log_calls)
                         log_call(d, &c, path, began);
         }

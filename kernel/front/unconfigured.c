@@ -61,17 +61,6 @@ static int no_pubsub(struct call *c, struct str name, struct str arg)
         return -1;
 }
 
-static int no_binding(struct call *c, struct str name, struct str operation)
-{
-        const char *z = arena_strdup(c->arena, name);
-
-        if (!operation.n)
-                return call_fail(c, ERR_INVOKE_OUTPUT_BINDING, z, "operation field is missing from request");
-        if (kernel_component(c->k, KIND_BINDING, name))
-                return unimplemented(c, name, operation);
-        return call_fail(c, ERR_INVOKE_OUTPUT_BINDING, z, arena_printf(c->arena, "couldn't find output binding %s", z));
-}
-
 static int no_configuration(struct call *c, struct str name, struct str arg)
 {
         return kernel_component_count(c->k, KIND_CONFIGURATION) ? unimplemented(c, name, arg)
@@ -236,7 +225,6 @@ static const struct http_row http_rows[] = {
         HTTP("POST,PUT", "/v1.0/", "publish/bulk/{pubsubname}/{topic...}", "publish", "v1", "BulkPublishEvent", "pubsubname", NULL, no_pubsub),
         HTTP("POST,PUT", "/v1.0-alpha1/", "publish/bulk/{pubsubname}/{topic...}", "publish", "v1alpha1", "BulkPublishEvent", "pubsubname",
              NULL, no_pubsub),
-        HTTP("POST,PUT", "/v1.0/", "bindings/{name}", "bindings", "v1", "InvokeBinding", "name", "operation", no_binding),
         CONFIGURATION("/v1.0/", "v1"),
         CONFIGURATION("/v1.0-alpha1/", "v1alpha1"),
         HTTP("POST", "/v1.0-alpha1/", "lock/{storeName}", "lock", "v1alpha1", "TryLock", "storeName", "expiryInSeconds,expiry_in_seconds",
@@ -353,7 +341,6 @@ static const struct grpc_row grpc_rows[] = {
         GRPC("BulkPublishEvent", "publish.v1", "pubsub_name", NULL, no_pubsub),
         GRPC("BulkPublishEventAlpha1", "publish.v1alpha1", "pubsub_name", NULL, no_pubsub),
         {{"SubscribeTopicEventsAlpha1", "subscribe.v1alpha1", NULL, NULL, NULL, topic_subscribe}, NULL, NULL, NULL},
-        GRPC("InvokeBinding", "bindings.v1", "name", "operation", no_binding),
         GRPC("RegisterActorTimer", "actors.v1", NULL, NULL, no_placement),
         GRPC("UnregisterActorTimer", "actors.v1", NULL, NULL, no_placement),
         GRPC("RegisterActorReminder", "actors.v1", NULL, NULL, no_placement),

@@ -1,0 +1,2 @@
+PLUGINS += bindings.cron
+bindings.cron_SRC := plugins/bindings.cron/cron.c
