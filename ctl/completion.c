@@ -61,16 +61,54 @@ static void print_bash(void)
                "complete -o default -F _dapr dapr daprctl\n");
 }
 
+static void print_zsh(void)
+{
+        printf("#compdef dapr daprctl\n_dapr() {\n  local cmd=${words[2]}\n"
+               "  (( ${words[(i)--]} < CURRENT )) && { _normal -p dapr; return }\n"
+               "  [[ $cmd = plugin && $CURRENT -gt 3 ]] && cmd=\"plugin ${words[3]}\"\n"
+               "  if (( CURRENT == 2 )); then compadd");
+        for (size_t i = 0; i < n_commands; i++)
+                if (name_of(i).is_first)
+                        printf(" %.*s", STR_FMT(name_of(i).word));
+        printf("; return; fi\n  case $cmd in\n    plugin) compadd");
+        for (size_t i = 0; i < n_commands; i++)
+                if (name_of(i).rest.p)
+                        printf(" %.*s", STR_FMT(name_of(i).rest));
+        printf(" ;;\n    completion) compadd bash zsh fish ;;\n");
+        for (size_t i = 0; i < n_commands; i++) {
+                const struct flag_program *p = commands[i].flags;
+                if (p == &completion_program)
+                        continue;
+                printf("    \"%s\") if [[ $PREFIX = -* ]]; then compadd --", commands[i].name);
+                for (size_t k = 0; k < p->n_rows; k++)
+                        if (is_shown(&p->rows[k]))
+                                printf(" --%s", p->rows[k].name);
+                printf(" --help; else _files; fi ;;\n");
+        }
+        printf("  esac\n}\nif [[ $funcstack[1] = _dapr ]]; then _dapr \"$@\"; else compdef _dapr dapr daprctl; fi\n");
+}
+
+static void print_description(const char *text)
+{
+        printf(" -d '");
+        for (; *text; text++)
+                printf("%s%c", *text == '\'' || *text == '\\' ? "\\" : "", *text);
+        printf("'\n");
+}
+
 static void print_fish(const char *program)
 {
         for (size_t i = 0; i < n_commands; i++) {
                 struct name n = name_of(i);
                 const struct flag_program *p = commands[i].flags;
-                if (n.is_first)
-                        printf("complete -c %s -n __fish_use_subcommand -a %.*s -d '%s'\n", program, STR_FMT(n.word), n.rest.p ? "Plugins" : p->summary);
-                if (n.rest.p)
-                        printf("complete -c %s -f -n '__fish_seen_subcommand_from %.*s' -a %.*s -d '%s'\n", program, STR_FMT(n.word), STR_FMT(n.rest),
-                               p->summary);
+                if (n.is_first) {
+                        printf("complete -c %s -n __fish_use_subcommand -a %.*s", program, STR_FMT(n.word));
+                        print_description(n.rest.p ? "Look after plugins" : p->summary);
+                }
+                if (n.rest.p) {
+                        printf("complete -c %s -f -n '__fish_seen_subcommand_from %.*s' -a %.*s", program, STR_FMT(n.word), STR_FMT(n.rest));
+                        print_description(p->summary);
+                }
                 for (size_t k = 0; k < p->n_rows; k++)
                         if (is_shown(&p->rows[k]))
                                 printf("complete -c %s -n '__fish_seen_subcommand_from %.*s' -l %s%s\n", program, STR_FMT(n.rest.p ? n.rest : n.word),
@@ -83,10 +121,9 @@ int completion_run(void *opts, int argc, char **argv)
         const char *shell = argc == 1 ? argv[0] : "";
         if (strcmp(shell, "bash") == 0)
                 print_bash();
-        else if (strcmp(shell, "zsh") == 0) {
-                printf("#compdef dapr daprctl\nautoload -U +X bashcompinit && bashcompinit\n");
-                print_bash();
-        } else if (strcmp(shell, "fish") == 0) {
+        else if (strcmp(shell, "zsh") == 0)
+                print_zsh();
+        else if (strcmp(shell, "fish") == 0) {
                 print_fish("dapr");
                 print_fish("daprctl");
         } else {
