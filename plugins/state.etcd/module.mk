@@ -1,0 +1,2 @@
+PLUGINS += state.etcd
+state.etcd_SRC := plugins/state.etcd/main.c
