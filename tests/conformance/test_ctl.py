@@ -174,6 +174,16 @@ def test_run_gives_the_app_its_environment_and_takes_its_exit_code(home):
     assert "Exited Dapr successfully" in r.stdout
 
 
+def test_run_after_init_has_a_store_that_keeps(home):
+    """What the README shows first."""
+    assert ctl(home, "init").returncode == 0
+    code = "import os,urllib.request as u; b=f'http://127.0.0.1:{os.environ[\"DAPR_HTTP_PORT\"]}/v1.0/state/statestore'; " \
+           "print('before', u.urlopen(b + '/k').read()); u.urlopen(u.Request(b, b'[{\"key\":\"k\",\"value\":1}]', {'content-type': 'application/json'}))"
+    for before in ("b''", "b'1'"):
+        r = ctl(home, "run", "--app-id", f"readme-{ME}", "--", sys.executable, "-c", code)
+        assert r.returncode == 0 and f"before {before}" in r.stdout, r.stdout + r.stderr
+
+
 def test_run_takes_the_command_without_a_double_dash(home):
     r = ctl(home, "run", "--app-id", f"plain-{ME}", "echo", "said", "it")
     assert r.returncode == 0 and "== APP == said it" in r.stdout
