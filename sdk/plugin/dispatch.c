@@ -181,6 +181,8 @@ static const struct {
         [SDK_SECRETS] = {offsetof(struct dapr_component_type, secrets), &sdk_secret_service},
         [SDK_BINDING] = {offsetof(struct dapr_component_type, binding), &sdk_binding_service},
         [SDK_PUBSUB] = {offsetof(struct dapr_component_type, pubsub), &sdk_pubsub_service},
+        [SDK_CRYPTO] = {offsetof(struct dapr_component_type, crypto), &sdk_crypto_service},
+        [SDK_CONVERSATION] = {offsetof(struct dapr_component_type, conversation), &sdk_conversation_service},
 };
 
 #define BEGINS_AS_OPS(type) \
@@ -193,6 +195,8 @@ static const struct {
 BEGINS_AS_OPS(dapr_state_ops);
 BEGINS_AS_OPS(dapr_secret_ops);
 BEGINS_AS_OPS(dapr_binding_ops);
+BEGINS_AS_OPS(dapr_crypto_ops);
+BEGINS_AS_OPS(dapr_conversation_ops);
 BEGINS_AS_OPS(dapr_pubsub_ops);
 
 const struct sdk_service *sdk_service_of(enum sdk_kind kind)

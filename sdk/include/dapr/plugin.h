@@ -223,6 +223,8 @@ struct dapr_secret_ops {
 };
 
 #include <dapr/binding.h>
+#include <dapr/conversation.h>
+#include <dapr/crypto.h>
 #include <dapr/pubsub.h>
 
 /* ---- the table of a plugin ---- */
@@ -232,6 +234,8 @@ struct dapr_component_type {
         const struct dapr_state_ops *state; /* exactly one of these */
         const struct dapr_secret_ops *secrets;
         const struct dapr_binding_ops *binding;
+        const struct dapr_crypto_ops *crypto;
+        const struct dapr_conversation_ops *conversation;
         const struct dapr_pubsub_ops *pubsub;
 };
 struct dapr_plugin {

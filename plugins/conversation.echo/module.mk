@@ -1,0 +1,2 @@
+PLUGINS += conversation.echo
+conversation.echo_SRC := plugins/conversation.echo/echo.c
