@@ -12,6 +12,7 @@
 #include "sdk/base/log.h"
 #include "sdk/base/loop.h"
 #include "sdk/base/work.h"
+#include "sdk/net/conn.h"
 
 #ifndef DAPR_COMMIT
 #define DAPR_COMMIT "unknown"
@@ -72,6 +73,7 @@ static int serve(struct kernel *k)
                 return 1;
         }
         loop_run();
+        conn_fini();
         work_fini();
         loop_fini();
         return k->exit_code;
@@ -100,6 +102,7 @@ int main(int argc, char **argv)
                 log_fatal(SCOPE, "Fatal error from runtime: %s", err);
                 r = 1;
         } else {
+                runtime_hold_signals();
                 r = serve(k);
         }
         opts_fini(&k->opts);

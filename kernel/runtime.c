@@ -413,6 +413,21 @@ static void find_self(struct kernel *k)
                 k->hostname[0] = '\0';
 }
 
+static void mask_signals(int how)
+{
+        sigset_t set;
+
+        sigemptyset(&set);
+        sigaddset(&set, SIGINT);
+        sigaddset(&set, SIGTERM);
+        sigprocmask(how, &set, NULL);
+}
+
+void runtime_hold_signals(void)
+{
+        mask_signals(SIG_BLOCK);
+}
+
 int runtime_run(struct kernel *k)
 {
         struct runtime rt = {.k = k};
@@ -425,6 +440,7 @@ int runtime_run(struct kernel *k)
         timer_init(&rt.grace, grace_over);
         sig_watch_start(&rt.sigint, SIGINT, on_sigint);
         sig_watch_start(&rt.sigterm, SIGTERM, on_sigterm);
+        mask_signals(SIG_UNBLOCK);
         find_self(k);
         rt.h_security = health_add(&k->health, "security-provider", HEALTH_ALL);
         rt.h_runtime = health_add(&k->health, "runtime", HEALTH_ALL);
@@ -444,6 +460,7 @@ int runtime_run(struct kernel *k)
                 log_info(SCOPE, "Daprd shutdown gracefully");
         k->exit_code = rt.fatal ? 1 : 0;
         release(&rt);
+        runtime_hold_signals();
         sig_watch_stop(&rt.sigint);
         sig_watch_stop(&rt.sigterm);
         return k->exit_code;

@@ -7,6 +7,9 @@
 /* Runs the kernel: k->opts is parsed, the log is set up, everything else is zero. On a fiber of FIBER_BIG; parks until the process
  * has been asked to stop and has stopped, or could not start. Returns the exit code. */
 int runtime_run(struct kernel *k);
+/* SIGINT and SIGTERM wait from here on, until runtime_run() is ready for them; it holds them again when it returns, so that the exit
+ * code stays what it is. */
+void runtime_hold_signals(void);
 
 /* ---- runtime_components.c ---- */
 struct block;

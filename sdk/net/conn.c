@@ -38,6 +38,8 @@ static void conn_event(struct io_watch *w, int events);
 static void conn_flush_cb(struct defer *d);
 static void conn_linger_cb(struct timer *t);
 
+static struct list closing = LIST_INIT(closing); /* conns nobody owns any more */
+
 static void release(struct conn *c)
 {
         buf_fini(&c->in);
@@ -55,6 +57,7 @@ static void disarm(struct conn *c)
         io_watch_stop(&c->watch);
         defer_cancel(&c->flush);
         timer_stop(&c->linger);
+        list_del(&c->closing_link);
         close(c->fd);
         c->fd = -1;
 }
@@ -472,8 +475,19 @@ void conn_close(struct conn *c, double linger_s)
                 c->linger_at = loop_now() + linger_s;
                 timer_start(&c->linger, linger_s, 0);
         }
+        list_del(&c->closing_link);
+        list_add_tail(&closing, &c->closing_link);
         set_events(c, is_blocked(c));
         defer_run(&c->flush);
+}
+
+void conn_fini(void)
+{
+        while (!list_is_empty(&closing)) {
+                struct conn *c = list_entry(closing.next, struct conn, closing_link);
+                disarm(c);
+                release(c);
+        }
 }
 
 void conn_pause_read(struct conn *c, bool paused)

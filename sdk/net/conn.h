@@ -13,6 +13,7 @@
 
 #include "sdk/base/buf.h"
 #include "sdk/base/fiber.h"
+#include "sdk/base/list.h"
 #include "sdk/base/loop.h"
 #include "sdk/base/str.h"
 
@@ -51,6 +52,7 @@ struct conn {
         int kick, events, write_error;
         double linger_at;
         struct timer linger;
+        struct list closing_link;
 };
 
 /* Takes fd (non-blocking); no handler yet. NULL = no memory (fd closed). Reading starts with conn_set_handler or conn_read. */
@@ -62,6 +64,8 @@ void conn_free(struct conn *c); /* closes at once; unsent output is dropped. NUL
  * so that the end does not destroy what it was sent. linger_s 0: one attempt to write at the end of this turn. No callback runs
  * after this call. */
 void conn_close(struct conn *c, double linger_s);
+/* End of the process, after the loop has stopped: frees connections whose conn_close has not come to its end. */
+void conn_fini(void);
 void conn_pause_read(struct conn *c, bool paused);
 /* Appends to out and schedules the write. 0, -ENOMEM, or the connection's error. Never parks. */
 int conn_write(struct conn *c, const void *p, size_t n);
