@@ -15,10 +15,12 @@
 
 enum {
         CEL_MAX_TEXT_BYTES = 64 * 1024, /* of an expression */
-        CEL_MAX_DEPTH = 250,            /* of brackets, operators that wait for their right side, and open calls */
+        CEL_MAX_DEPTH = 500,            /* brackets, open calls and operators that wait for their right side, at once */
         CEL_MAX_CODE = 32 * 1024,       /* instructions of a program */
+        CEL_MAX_NAMES = 1024,           /* different variables and members of a program */
+        CEL_MAX_TYPES = 128 * 1024,     /* types that the checker makes for one program */
         CEL_MAX_STEPS = 200 * 1000,     /* of one evaluation: instructions, and one for each 64 bytes that an operation looks at */
-        CEL_MAX_STACK = 512,            /* values at once */
+        CEL_MAX_STACK = 4096,           /* values at once */
         CEL_MAX_ITERS = 16,             /* macros inside each other */
         CEL_MAX_VALUE_BYTES = 1 << 20,  /* of what one evaluation builds (strings, lists) */
         CEL_ERROR_BYTES = 256,
@@ -72,6 +74,8 @@ struct cel_map;
 struct cel_value {
         enum cel_type type;
         int32_t nanos;             /* CEL_TIMESTAMP */
+        int32_t offset_s;          /* CEL_TIMESTAMP: east of UTC, as it was written */
+        bool is_json;              /* CEL_LIST, CEL_MAP: json holds */
         union {
                 bool b;
                 int64_t i;         /* CEL_INT; CEL_DURATION in nanoseconds; CEL_TIMESTAMP in seconds; CEL_TYPE: enum cel_type */
@@ -82,7 +86,6 @@ struct cel_value {
                 const struct cel_list *list; /* … or built by the expression */
                 const struct cel_map *map;
         };
-        bool is_json;              /* CEL_LIST, CEL_MAP: json holds */
 };
 
 /* Evaluates. 0 and *ret; -EINVAL when the outcome is an error: *ret is CEL_ERROR with its text as cel-go words it ("no such key:

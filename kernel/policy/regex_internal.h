@@ -1,0 +1,62 @@
+/* Regular expressions, inside: regex_parse.c makes programs, with the classes of regex_class.c; regex.c runs them. */
+#ifndef KERNEL_POLICY_REGEX_INTERNAL_H
+#define KERNEL_POLICY_REGEX_INTERNAL_H
+
+#include "kernel/policy/regex.h"
+
+enum { RUNE_MAX = 0x10ffff, RUNE_ERROR = 0xfffd };
+
+enum regex_op {
+        RE_CHAR,      /* a: code point */
+        RE_CLASS,     /* a: index of the class */
+        RE_ANY,       /* every character */
+        RE_ANY_LINE,  /* every character but \n */
+        RE_ASSERT,    /* a: enum regex_assert */
+        RE_SPLIT,     /* goes on at +a and at +b */
+        RE_JUMP,      /* goes on at +a */
+        RE_MATCH,
+};
+enum regex_assert {
+        RE_BEGIN_TEXT = 1, RE_END_TEXT = 2, RE_BEGIN_LINE = 4, RE_END_LINE = 8, RE_WORD = 16, RE_NO_WORD = 32
+};
+struct regex_ins {
+        uint32_t op;
+        int32_t a, b; /* jumps are relative, so that code can be moved and copied */
+};
+struct regex_range {
+        uint32_t lo, hi;
+};
+struct regex_class {
+        uint64_t ascii[2];
+        struct regex_range *v; /* sorted, apart */
+        uint32_t n;
+};
+struct regex {
+        struct regex_ins *code;
+        struct regex_class *classes;
+        uint32_t n_code, n_classes;
+        size_t n_ranges;
+        bool begins;           /* every match begins where the text does */
+        struct str prefix;     /* ASCII bytes that each match starts with; may be empty */
+};
+
+/* ---- regex_class.c: sets of ranges while they are made, growing in the arena ---- */
+struct regex_set {
+        struct arena *a;
+        struct regex_range *v;
+        size_t n, cap;
+        bool failed;           /* no memory or past REGEX_MAX_RANGES */
+};
+void regex_set_add(struct regex_set *s, uint32_t lo, uint32_t hi);
+void regex_set_add_folded(struct regex_set *s, uint32_t lo, uint32_t hi); /* with what is equal but for case */
+void regex_set_normalize(struct regex_set *s);                          /* sorts and joins */
+void regex_set_negate(struct regex_set *s);                             /* normalizes as well */
+void regex_set_add_set(struct regex_set *s, const struct regex_set *from);
+/* Adds a class; false = no such name. */
+bool regex_set_add_perl(struct regex_set *s, char letter);              /* d s w */
+bool regex_set_add_posix(struct regex_set *s, struct str name);         /* "alpha" */
+bool regex_set_add_unicode(struct regex_set *s, struct str name);       /* "Lu", "L", "Greek", "Any" */
+/* Reads the character at *at and moves *at behind it; an invalid byte is RUNE_ERROR. */
+uint32_t regex_rune(struct str s, size_t *at);
+
+#endif
