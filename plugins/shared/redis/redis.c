@@ -81,7 +81,7 @@ static unsigned key_slot(struct redis_arg key)
 
 static void set_up(struct redis *r, bool up, const char *why)
 {
-        if (up == r->up || r->closing)
+        if (up == r->up || r->closing || !r->instance)
                 return;
         r->up = up;
         if (up)
@@ -371,6 +371,39 @@ static int check_ping(struct dapr_call *c, struct redis *r)
         return code;
 }
 
+static int add_seeds(struct redis *r)
+{
+        for (struct str rest = str_of(r->s.host); rest.p;) {
+                struct node *n = node_get(r, str_cut(&rest, ','));
+                if (!n)
+                        return -ENOMEM;
+                n->is_seed = true;
+                if (r->s.failover)
+                        break; /* the addresses are the sentinels' */
+        }
+        return 0;
+}
+
+int redis_clone(const struct redis *r, double read_timeout_s, struct redis **ret)
+{
+        struct redis *n = calloc(1, sizeof(*n));
+        if (!n || redis_settings_copy(&n->s, &r->s)) {
+                free(n);
+                return -ENOMEM;
+        }
+        scope_init(&n->scope);
+        n->s.read_timeout_s = read_timeout_s;
+        n->tls = r->tls ? tls_context_ref(r->tls) : NULL;
+        if (r->slots)
+                n->slots = calloc(CLUSTER_SLOTS, sizeof(*n->slots));
+        if ((r->slots && !n->slots) || add_seeds(n)) {
+                redis_close(n);
+                return -ENOMEM;
+        }
+        *ret = n;
+        return 0;
+}
+
 int redis_open(struct dapr_call *c, struct redis_settings *s, struct redis **ret)
 {
         struct redis *r = calloc(1, sizeof(*r));
@@ -385,15 +418,8 @@ int redis_open(struct dapr_call *c, struct redis_settings *s, struct redis **ret
         if (r->s.type == REDIS_CLUSTER)
                 r->slots = calloc(CLUSTER_SLOTS, sizeof(*r->slots));
         int e = !r->instance || (r->s.type == REDIS_CLUSTER && !r->slots) ? -ENOMEM : 0;
-        struct str rest = str_of(r->s.host);
-        while (!e && rest.p) {
-                struct node *n = node_get(r, str_cut(&rest, ','));
-                e = n ? 0 : -ENOMEM;
-                if (n)
-                        n->is_seed = true;
-                if (r->s.failover)
-                        break; /* the addresses are the sentinels' */
-        }
+        if (!e)
+                e = add_seeds(r);
         if (!e && r->s.tls)
                 e = make_tls(c, r);
         if (!e)

@@ -26,6 +26,7 @@ struct redis_settings { /* strings are owned; fields as in the reference's compo
 };
 /* From the component's metadata. 0 or dapr_fail()'s code with the field named. */
 int redis_settings_read(struct dapr_call *c, const struct dapr_metadata *md, struct redis_settings *s);
+int redis_settings_copy(struct redis_settings *to, const struct redis_settings *from); /* 0 or -ENOMEM, then to is empty */
 void redis_settings_fini(struct redis_settings *s);
 
 struct redis;
@@ -33,6 +34,9 @@ struct redis;
  * Takes the settings. 0 and *ret, or dapr_fail()'s code. Parks. */
 int redis_open(struct dapr_call *c, struct redis_settings *s, struct redis **ret);
 void redis_close(struct redis *r);
+/* A client with the same settings and connections of its own, for commands that wait at the server (BLOCK): they would hold up the
+ * shared connection. Reports no state; read_timeout_s counts instead of the setting. Connects on first use. 0 or -ENOMEM. */
+int redis_clone(const struct redis *r, double read_timeout_s, struct redis **ret);
 /* Bytes of one command argument; redis_arg_z and redis_arg_i make them. */
 struct redis_arg {
         const void *p;

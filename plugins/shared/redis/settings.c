@@ -166,11 +166,36 @@ int redis_settings_read(struct dapr_call *c, const struct dapr_metadata *md, str
         return 0;
 }
 
+enum { OWNED = 9 };
+
+static void owned_strings(struct redis_settings *s, char **ret[OWNED])
+{
+        char **owned[OWNED] = {&s->host, &s->username, &s->password, &s->sentinel_username, &s->sentinel_password,
+                               &s->sentinel_master, &s->client_cert, &s->client_key, &s->ca_cert};
+        memcpy(ret, owned, sizeof(owned));
+}
+
+int redis_settings_copy(struct redis_settings *to, const struct redis_settings *from)
+{
+        char **owned[OWNED];
+        bool failed = false;
+        *to = *from;
+        owned_strings(to, owned);
+        for (size_t i = 0; i < OWNED; i++)
+                if (*owned[i]) {
+                        *owned[i] = strdup(*owned[i]);
+                        failed |= !*owned[i];
+                }
+        if (failed)
+                redis_settings_fini(to);
+        return failed ? -ENOMEM : 0;
+}
+
 void redis_settings_fini(struct redis_settings *s)
 {
-        char **owned[] = {&s->host, &s->username, &s->password, &s->sentinel_username, &s->sentinel_password,
-                          &s->sentinel_master, &s->client_cert, &s->client_key, &s->ca_cert};
-        for (size_t i = 0; i < sizeof(owned) / sizeof(*owned); i++) {
+        char **owned[OWNED];
+        owned_strings(s, owned);
+        for (size_t i = 0; i < OWNED; i++) {
                 free(*owned[i]);
                 *owned[i] = NULL;
         }

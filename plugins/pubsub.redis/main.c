@@ -1,0 +1,219 @@
+/*
+ * pubsub.redis: topics are Redis streams. This file: the component and publishing; subscriptions are in subscribe.c, settle.c and
+ * reclaim.c. Publishing shares one pipelined connection; a command that may or may not have reached the server is sent again: a
+ * message may then stand in the stream twice, which at-least-once allows.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "plugins/pubsub.redis/streams.h"
+#include "sdk/base/flags.h"
+#include "sdk/base/json.h"
+#include "sdk/base/loop.h"
+
+enum { XADD_ARGS = 10, BULK_AT_ONCE = 64 };
+
+/* ---- settings ---- */
+
+/* A duration; a bare number means milliseconds here, for reasons of age. */
+static int read_ms(struct dapr_call *c, const struct dapr_metadata *md, const char *field, int64_t dflt, int64_t *ret)
+{
+        const char *v = dapr_md_string(md, field);
+        *ret = dflt;
+        if (!v || !*v || (parse_int64(str_of(v), ret) == 0 && *ret >= 0))
+                return 0;
+        if (parse_duration(str_of(v), ret) || *ret < 0)
+                return dapr_fail(c, DAPR_INVALID_ARGUMENT,
+                                 "redis client configuration error: %s is %s: write a duration such as 500ms or 15s, or milliseconds", field, v);
+        *ret = *ret > 0 && *ret < 1000000 ? 1 : *ret / 1000000;
+        return 0;
+}
+
+static int read_count(struct dapr_call *c, const struct dapr_metadata *md, const char *field, int64_t dflt, int64_t *ret)
+{
+        const char *v = dapr_md_string(md, field);
+        *ret = dflt;
+        if (!v || !*v || (parse_int64(str_of(v), ret) == 0 && *ret >= 0))
+                return 0;
+        return dapr_fail(c, DAPR_INVALID_ARGUMENT, "redis client configuration error: %s is %s: write a whole number", field, v);
+}
+
+static int read_settings(struct dapr_call *c, const struct dapr_metadata *md, struct broker *b)
+{
+        int64_t workers;
+        int r = read_ms(c, md, "processingTimeout", 60000, &b->processing_ms);
+        if (!r)
+                r = read_ms(c, md, "redeliverInterval", 15000, &b->redeliver_ms);
+        if (!r)
+                r = read_count(c, md, "queueDepth", 100, &b->queue_depth);
+        if (!r)
+                r = read_count(c, md, "concurrency", 10, &workers);
+        if (!r)
+                r = read_count(c, md, "maxLenApprox", 0, &b->max_len);
+        if (r)
+                return r;
+        b->ttl_ms = dapr_md_duration_ns(md, "streamTTL") / 1000000;
+        if (b->queue_depth < 1)
+                b->queue_depth = 1;
+        if (b->queue_depth > QUEUE_DEPTH_MAX)
+                b->queue_depth = QUEUE_DEPTH_MAX;
+        fsem_init(&b->workers, workers < 1 ? 1 : workers > 1000000 ? 1000000 : (long)workers);
+        const char *group = dapr_md_string(md, "consumerID");
+        b->group = group && *group ? strdup(group) : NULL;
+        return group && *group && !b->group ? -ENOMEM : 0;
+}
+
+/* ---- the component ---- */
+
+static void streams_close(void *instance)
+{
+        struct broker *b = instance;
+        if (!b)
+                return;
+        redis_close(b->redis);
+        free(b->group);
+        free(b);
+}
+
+static int streams_init(struct dapr_call *c, const struct dapr_metadata *md, void **instance)
+{
+        struct broker *b = calloc(1, sizeof(*b));
+        struct redis_settings s;
+        if (!b)
+                return -ENOMEM;
+        int r = read_settings(c, md, b);
+        if (!r)
+                r = redis_settings_read(c, md, &s);
+        if (!r)
+                r = redis_open(c, &s, &b->redis);
+        if (r) {
+                streams_close(b);
+                return r;
+        }
+        *instance = b;
+        return 0;
+}
+
+static int streams_ping(struct dapr_call *c, void *instance)
+{
+        struct broker *b = instance;
+        struct redis_arg ping = redis_arg_z("PING");
+        redisReply *reply = NULL;
+        int r = redis_do(b->redis, REDIS_READ, -1, &ping, 1, &reply);
+        if (r)
+                return redis_fail(c, b->redis, r);
+        freeReplyObject(reply);
+        return 0;
+}
+
+/* ---- publishing ---- */
+
+static int metadata_json(struct dapr_call *c, struct dapr_kvs md, struct dapr_bytes *ret)
+{
+        struct buf out = {0};
+        struct json_writer w;
+        json_write_init(&w, &out);
+        json_object_begin(&w);
+        for (size_t i = 0; i < md.n; i++)
+                json_kv(&w, md.v[i].key, str_of(md.v[i].value));
+        json_object_end(&w);
+        *ret = out.failed ? (struct dapr_bytes){0} : dapr_copy(c, out.p, out.len);
+        buf_fini(&out);
+        return ret->p ? 0 : -ENOMEM;
+}
+
+static int publish(struct dapr_call *c, struct broker *b, const struct dapr_publish *in, const char **ret_err)
+{
+        struct redis_arg a[XADD_ARGS] = {redis_arg_z("XADD"), redis_arg_z(in->topic)};
+        int n = 2;
+        struct dapr_bytes json;
+        if (b->max_len > 0 || b->ttl_ms > 0) {
+                a[n++] = redis_arg_z(b->max_len > 0 ? "MAXLEN" : "MINID");
+                a[n++] = redis_arg_z("~");
+                const char *min_id = dapr_printf(c, "%lld-1", (long long)(wall_ns() / 1000000 - b->ttl_ms));
+                a[n++] = b->max_len > 0 ? redis_arg_i(c, b->max_len) : redis_arg_z(min_id ? min_id : "0");
+        }
+        a[n++] = redis_arg_z("*");
+        a[n++] = redis_arg_z("data");
+        a[n++] = (struct redis_arg){in->data.p, in->data.n};
+        if (in->metadata.n) {
+                if (metadata_json(c, in->metadata, &json))
+                        return -ENOMEM;
+                a[n++] = redis_arg_z("metadata");
+                a[n++] = (struct redis_arg){json.p, json.n};
+        }
+        redisReply *reply = NULL;
+        int r = redis_do(b->redis, REDIS_READ, 1, a, n, &reply);
+        if (r) {
+                *ret_err = dapr_printf(c, "redis streams: error from publish: %s", strerror(-r));
+                return r == -ENOMEM || r == -ECANCELED ? r : DAPR_UNAVAILABLE;
+        }
+        if (reply->type == REDIS_REPLY_ERROR) {
+                *ret_err = dapr_printf(c, "redis streams: error from publish: %s", reply->str);
+                r = DAPR_INTERNAL;
+        }
+        freeReplyObject(reply);
+        return r;
+}
+
+static int streams_publish(struct dapr_call *c, void *instance, const struct dapr_publish *in)
+{
+        const char *err = NULL;
+        int r = publish(c, instance, in, &err);
+        return r > 0 && err ? dapr_fail(c, r, "%s", err) : r;
+}
+
+/* Many at once: the commands of several fibers stand in the connection one behind the other, in order. */
+struct bulk {
+        struct dapr_call *c;
+        struct broker *b;
+        const struct dapr_bulk_publish *in;
+        struct dapr_bulk_result *out;
+        size_t next;
+        double deadline;
+};
+
+static void bulk_fiber(void *arg)
+{
+        struct bulk *k = arg;
+        fiber_set_deadline(k->deadline);
+        while (k->next < k->in->n) {
+                size_t i = k->next++;
+                const struct dapr_bulk_entry *e = &k->in->entries[i];
+                struct dapr_publish one = {k->in->topic, e->data, e->content_type, e->metadata};
+                k->out[i].code = publish(k->c, k->b, &one, &k->out[i].message);
+                if (k->out[i].code && !k->out[i].message)
+                        k->out[i].message = "redis streams: error from publish";
+        }
+}
+
+static int streams_bulk_publish(struct dapr_call *c, void *instance, const struct dapr_bulk_publish *in, struct dapr_bulk_result *out)
+{
+        struct bulk k = {.c = c, .b = instance, .in = in, .out = out, .deadline = fiber_deadline()};
+        struct scope scope;
+        int r = 0;
+        scope_init(&scope);
+        for (size_t i = 0; i < in->n && i < BULK_AT_ONCE && r == 0; i++)
+                r = fiber_go(&scope, "bulk", bulk_fiber, &k);
+        scope_join(&scope);
+        return k.next < in->n ? r ? r : -ECANCELED : 0;
+}
+
+static const struct dapr_pubsub_ops ops = {
+        .mode = DAPR_FIBER,
+        .features = DAPR_FEATURE_PAUSE,
+        .init = streams_init,
+        .close = streams_close,
+        .ping = streams_ping,
+        .publish = streams_publish,
+        .bulk_publish = streams_bulk_publish,
+        .subscribe = streams_subscribe,
+};
+static const struct dapr_component_type types[] = {{.type = "pubsub.redis", .versions = "v1", .pubsub = &ops}};
+static const struct dapr_plugin plugin = {.name = "pubsub.redis", .version = "1.0.0", .types = types, .n_types = 1};
+
+int main(int argc, char **argv)
+{
+        return dapr_plugin_main(argc, argv, &plugin);
+}
