@@ -17,6 +17,7 @@ struct app;
 struct bindings;
 struct front;
 struct observe;
+struct pubsub_block;
 struct secrets_block;
 struct state_block;
 
@@ -39,6 +40,7 @@ struct kernel {
         struct secrets_block *secrets;
         struct state_block *state;
         struct bindings *bindings;
+        struct pubsub_block *pubsub;
 
         struct map extended; /* /v1.0/metadata/{key} PUT: heap strings */
         struct scope background; /* fibers that live as long as the process */

@@ -80,6 +80,25 @@ static void fail(struct start *s, const char *kind, const char *err)
         s->err = err ? err : "out of memory";
 }
 
+/* A broker that names no consumer group gets one for the app. */
+static int add_consumer_id(struct component_spec *c, const char *app_id)
+{
+        struct metadata_item *v;
+        const char *have = component_metadata(c, "consumerID");
+
+        if (!str_has_prefix(str_of(c->type), STR("pubsub.")) || (have && str_trim(str_of(have)).n))
+                return 0;
+        v = arena_alloc(&c->arena, (c->n_metadata + 1) * sizeof *v);
+        if (!v)
+                return -ENOMEM;
+        if (c->n_metadata)
+                memcpy(v, c->metadata, c->n_metadata * sizeof *v);
+        v[c->n_metadata] = (struct metadata_item){.name = "consumerID", .value = app_id};
+        c->metadata = v;
+        c->n_metadata++;
+        return 0;
+}
+
 static void start_one(struct start *s)
 {
         struct kernel *k = s->all->k;
@@ -98,6 +117,10 @@ static void start_one(struct start *s)
         }
         if (r) {
                 fail(s, "INIT_COMPONENT_FAILURE", err);
+                return;
+        }
+        if (add_consumer_id(s->spec, k->opts.app_id)) {
+                fail(s, "INIT_COMPONENT_FAILURE", NULL);
                 return;
         }
         if (fsem_take(&s->all->slots)) {

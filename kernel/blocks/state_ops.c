@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "dapr/proto/components/v1/state.pb-c.h"
+#include "kernel/blocks/outbox.h"
 #include "kernel/blocks/state.h"
 #include "sdk/base/json.h"
 
@@ -322,6 +323,8 @@ int state_transact(struct call *c, struct state_store *s, struct state_item *ite
                 state_failure_text(&f, why);
                 return c->door == DOOR_HTTP ? call_fail_code(c, ERR_STATE_SAVE, 400, 0, s->name, why) : state_fail_transaction(c, &f);
         }
+        if (outbox_enabled(c->k, s->name) && outbox_publish(c, s->name, &items, &n))
+                return -1;
         double since = state_now();
         const char *why = check_writes(s, items, n);
         int r = -1;

@@ -41,26 +41,6 @@ static int no_placement(struct call *c, struct str name, struct str arg)
         return call_fail(c, ERR_ACTOR_NO_PLACEMENT);
 }
 
-static int no_pubsub(struct call *c, struct str name, struct str arg)
-{
-        struct error_details *d;
-
-        if (kernel_component(c->k, KIND_PUBSUB, name))
-                return unimplemented(c, name, arg);
-        if (name.n) {
-                call_fail(c, ERR_PUBSUB_NOT_FOUND, arena_strdup(c->arena, name));
-                call_details(c)->info_object = true;
-                return -1;
-        }
-        call_fail(c, ERR_PUBSUB_EMPTY);
-        d = call_details(c);
-        d->info_object = true;
-        d->resource_type = "pubsub";
-        d->resource_name = d->resource_owner = "";
-        d->resource_description = c->message.p;
-        return -1;
-}
-
 static int no_configuration(struct call *c, struct str name, struct str arg)
 {
         return kernel_component_count(c->k, KIND_CONFIGURATION) ? unimplemented(c, name, arg)
@@ -221,10 +201,6 @@ static void answer_invoke(struct call *c)
         HTTP("POST", "/v1.0-alpha1/", "subtlecrypto/{name}/" verb, "subtlecrypto", "v1alpha1", name, "name", NULL, unimplemented)
 
 static const struct http_row http_rows[] = {
-        HTTP("POST,PUT", "/v1.0/", "publish/{pubsubname}/{topic...}", "publish", "v1", "PublishEvent", "pubsubname", NULL, no_pubsub),
-        HTTP("POST,PUT", "/v1.0/", "publish/bulk/{pubsubname}/{topic...}", "publish", "v1", "BulkPublishEvent", "pubsubname", NULL, no_pubsub),
-        HTTP("POST,PUT", "/v1.0-alpha1/", "publish/bulk/{pubsubname}/{topic...}", "publish", "v1alpha1", "BulkPublishEvent", "pubsubname",
-             NULL, no_pubsub),
         CONFIGURATION("/v1.0/", "v1"),
         CONFIGURATION("/v1.0-alpha1/", "v1alpha1"),
         HTTP("POST", "/v1.0-alpha1/", "lock/{storeName}", "lock", "v1alpha1", "TryLock", "storeName", "expiryInSeconds,expiry_in_seconds",
@@ -308,17 +284,6 @@ static int configuration_subscribe(struct call *c)
         return no_configuration(c, STR(""), STR(""));
 }
 
-static int topic_subscribe(struct call *c)
-{
-        Dapr__Proto__Runtime__V1__SubscribeTopicEventsRequestAlpha1 *m = NULL;
-
-        if (rpc_recv_pb(c->rpc, &dapr__proto__runtime__v1__subscribe_topic_events_request_alpha1__descriptor, &m) != 1 || !m ||
-            m->subscribe_topic_events_request_type_case !=
-                    DAPR__PROTO__RUNTIME__V1__SUBSCRIBE_TOPIC_EVENTS_REQUEST_ALPHA1__SUBSCRIBE_TOPIC_EVENTS_REQUEST_TYPE_INITIAL_REQUEST)
-                return call_fail(c, ERR_UNTYPED, "initial request is required");
-        return no_pubsub(c, str_of(m->initial_request->pubsub_name), STR(""));
-}
-
 static int crypto_stream(struct call *c)
 {
         /* EncryptRequest and DecryptRequest: field 1 is the options */
@@ -337,10 +302,6 @@ static int crypto_stream(struct call *c)
 
 static const struct grpc_row grpc_rows[] = {
         GRPC("InvokeService", "invoke.v1", "id", NULL, no_service),
-        GRPC("PublishEvent", "publish.v1", "pubsub_name", NULL, no_pubsub),
-        GRPC("BulkPublishEvent", "publish.v1", "pubsub_name", NULL, no_pubsub),
-        GRPC("BulkPublishEventAlpha1", "publish.v1alpha1", "pubsub_name", NULL, no_pubsub),
-        {{"SubscribeTopicEventsAlpha1", "subscribe.v1alpha1", NULL, NULL, NULL, topic_subscribe}, NULL, NULL, NULL},
         GRPC("RegisterActorTimer", "actors.v1", NULL, NULL, no_placement),
         GRPC("UnregisterActorTimer", "actors.v1", NULL, NULL, no_placement),
         GRPC("RegisterActorReminder", "actors.v1", NULL, NULL, no_placement),

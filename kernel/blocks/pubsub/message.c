@@ -1,0 +1,237 @@
+/*
+ * One message on its way from the broker to the app: what event it holds, whether that is still wanted, which route it takes, the
+ * delivery under the broker's inbound policy, and where it goes when that fails.
+ */
+#include <errno.h>
+
+#include "kernel/app/app.h"
+#include "kernel/blocks/pubsub/subscription.h"
+#include "kernel/policy/resiliency.h"
+#include "sdk/base/json.h"
+#include "sdk/base/log.h"
+
+#define SCOPE "dapr.runtime.processor.subscription"
+#define CE_PREFIX "ce_"
+
+static struct pubsub_metrics *metrics_of(const struct message *m)
+{
+        return m->sub->block->metrics;
+}
+
+static void observe(const struct message *m, const char *process, const char *status)
+{
+        pubsub_observe_ingress(metrics_of(m), str_of(m->sub->pubsub), process, status, m->topic, 0);
+}
+
+void message_metadata_app(struct message *m)
+{
+        struct rpc_mdlist *md = &m->md;
+        size_t kept = 0;
+
+        for (size_t i = 0; i < md->n; i++)
+                if (!str_eqz(md->v[i].key, "pubsubName") && !(m->content_type.n && str_eqz(md->v[i].key, "content-type")))
+                        md->v[kept++] = md->v[i];
+        md->n = kept;
+        if (m->content_type.n)
+                rpc_md_add(md, &m->arena, STR("content-type"), m->content_type);
+        rpc_md_add(md, &m->arena, STR("pubsubName"), str_of(m->sub->pubsub));
+}
+
+int message_dead_letter(struct message *m)
+{
+        const struct subscription *s = m->sub;
+        struct publish p = {.pubsub = str_of(s->pubsub), .topic = str_of(s->spec->dead_letter), .data = m->data, .md = &m->md,
+                            .content_type = m->content_type};
+        const char *err = NULL;
+
+        if (pubsub_publish(s->block->k, &m->arena, &p, &err) == PUBLISHED)
+                return 0;
+        log_error(SCOPE, "error sending message to dead letter, origin topic: %.*s dead letter topic %s err: %s", STR_FMT(m->topic),
+                  s->spec->dead_letter, err);
+        return -1;
+}
+
+/* A message that cannot be delivered: to the dead letter topic, or back. */
+static enum outcome refuse(struct message *m, const char *err, const char **ret_err)
+{
+        if (*m->sub->spec->dead_letter && message_dead_letter(m) == 0) {
+                observe(m, "drop", NULL);
+                return OUTCOME_ACK;
+        }
+        observe(m, "retry", NULL);
+        *ret_err = err;
+        return OUTCOME_NACK;
+}
+
+/* A message that nobody wants: gone, with a copy in the dead letter topic. */
+static enum outcome forget(struct message *m, const char *status)
+{
+        observe(m, "drop", status);
+        if (*m->sub->spec->dead_letter)
+                message_dead_letter(m);
+        return OUTCOME_ACK;
+}
+
+/* ---- the event ---- */
+
+static int raw_event(struct message *m, struct event *e, const char **ret_err)
+{
+        struct buf b = {0};
+        struct str json;
+        int r = event_write_raw(&b, &m->arena, m->data, m->topic, str_of(m->sub->pubsub), &m->md);
+
+        json = r ? STR_NULL : arena_str(&m->arena, buf_str(&b));
+        buf_fini(&b);
+        *ret_err = "out of memory";
+        return json.p ? event_read(&m->arena, json, e, ret_err) : -ENOMEM;
+}
+
+/* Binary mode: attributes in the broker's headers, data as it is. */
+static int binary_event(struct message *m, struct str content_type, struct event *e, const char **ret_err)
+{
+        struct buf b = {0};
+        struct json_writer w;
+        struct str json;
+
+        json_write_init(&w, &b);
+        json_object_begin(&w);
+        for (size_t i = 0; i < m->md.n; i++) {
+                struct str key = m->md.v[i].key;
+                char *name;
+                if (key.n <= 3 || (strncasecmp(key.p, CE_PREFIX, 3) != 0 && strncasecmp(key.p, "ce-", 3) != 0))
+                        continue;
+                name = arena_strdup(&m->arena, str_skip(key, 3));
+                for (char *c = name; c && *c; c++)
+                        *c = *c >= 'A' && *c <= 'Z' ? (char)(*c - 'A' + 'a') : *c;
+                if (name && strcmp(name, "data") != 0 && strcmp(name, "datacontenttype") != 0)
+                        json_kv(&w, name, m->md.v[i].value);
+        }
+        json_kv(&w, "data", base64_encode(&m->arena, m->data));
+        json_kv(&w, "datacontenttype", content_type);
+        json_object_end(&w);
+        json = b.failed ? STR_NULL : arena_str(&m->arena, buf_str(&b));
+        buf_fini(&b);
+        *ret_err = "out of memory";
+        return json.p ? event_read(&m->arena, json, e, ret_err) : -ENOMEM;
+}
+
+/* Trace values that only the message's metadata has. */
+static int add_trace(struct message *m, struct event *e)
+{
+        struct str id = rpc_md_get(&m->md, "traceid"), parent = rpc_md_get(&m->md, "traceparent"), state = rpc_md_get(&m->md, "tracestate");
+        bool new_parent = parent.p && !e->raw[EVENT_TRACEPARENT].p;
+        struct event_add add[] = {{"traceid", new_parent ? parent : id, new_parent}, {"traceparent", parent, false}, {"tracestate", state, false}};
+
+        if ((!id.p || e->raw[EVENT_TRACEID].p) && !new_parent && (!state.p || e->raw[EVENT_TRACESTATE].p))
+                return 0;
+        return event_extend(&m->arena, e, add, 3);
+}
+
+/* 0, or <0 with the reason; `what` is what the log calls it. */
+static int read_event(struct message *m, struct outgoing *o, const char **ret_err)
+{
+        struct str type = rpc_md_get(&m->md, "content-type");
+        int r;
+
+        o->body = m->data;
+        if (m->sub->raw) {
+                r = raw_event(m, &o->event, ret_err);
+                o->body = o->event.json;
+                return r;
+        }
+        if (content_is_binary(type)) {
+                o->raw_data = m->data;
+                return binary_event(m, type, &o->event, ret_err);
+        }
+        r = event_read(&m->arena, m->data, &o->event, ret_err);
+        return r ? r : add_trace(m, &o->event);
+}
+
+/* ---- delivery ---- */
+
+struct attempt {
+        struct message *m;
+        struct outgoing *o;
+        const char *err;
+};
+
+static int deliver_once(void *arg, struct policy_try *t)
+{
+        struct attempt *x = arg;
+        struct subscription *s = x->m->sub;
+        struct delivered d = {0};
+        enum delivery r = s->stream                       ? deliver_stream(x->o, &d)
+                          : app_is_grpc(s->block->k->app) ? deliver_grpc(x->o, &d)
+                                                          : deliver_http(x->o, &d);
+
+        t->code = d.code;
+        if (r == DELIVERED)
+                return 0;
+        if (r == DELIVERY_DROPPED) {
+                if (!*s->spec->dead_letter || message_dead_letter(x->m) == 0)
+                        return 0;
+                x->err = "pubsub message dropped";
+                log_warn(SCOPE, "failed to send dropped message to dead letter queue for topic %.*s: %s", STR_FMT(x->m->topic), x->err);
+                return -1;
+        }
+        x->err = d.err ? d.err : "the app did not take the event";
+        log_warn(SCOPE, "encountered a retriable error while publishing a subscribed message to topic %.*s, err: %s", STR_FMT(x->m->topic),
+                 x->err);
+        t->permanent = s->closed || d.closed;
+        return -1;
+}
+
+static enum outcome deliver(struct message *m, struct outgoing *o, const char **ret_err)
+{
+        struct subscription *s = m->sub;
+        struct str parent = event_trace(&m->arena, &o->event);
+        struct trace trace = {.traceparent = parent.p ? trace_parent_valid(parent) : STR_NULL,
+                              .tracestate = event_text(&m->arena, &o->event, EVENT_TRACESTATE)};
+        struct attempt x = {.m = m, .o = o};
+        struct policy policy = {0};
+        int r;
+
+        trace_install(&trace);
+        resiliency_component(s->block->k, str_of(s->pubsub), KIND_PUBSUB, POLICY_INBOUND, &policy);
+        r = (int)policy_run(&policy, deliver_once, &x);
+        trace_install(NULL);
+        if (r == POLICY_OK)
+                return OUTCOME_ACK;
+        if (s->closed || r == POLICY_CANCELED || fiber_is_cancelled())
+                return OUTCOME_HOLD;
+        return refuse(m, r == POLICY_FAILED ? x.err : policy_result_text((enum policy_result)r), ret_err);
+}
+
+enum outcome message_deliver(struct message *m, const char **ret_err)
+{
+        struct subscription *s = m->sub;
+        struct arena *a = &m->arena;
+        struct outgoing o = {.sub = s, .arena = a, .topic = m->topic, .md = &m->md};
+        const char *err = NULL;
+
+        message_metadata_app(m);
+        if (s->raw_error) {
+                log_error(SCOPE, "error deserializing pubsub metadata: %s", s->raw_error);
+                return refuse(m, s->raw_error, ret_err);
+        }
+        if (read_event(m, &o, &err)) {
+                log_error(SCOPE, "error deserializing cloud event in pubsub %s and topic %.*s: %s", s->pubsub, STR_FMT(m->topic), err);
+                return refuse(m, err, ret_err);
+        }
+        if (event_has_expired(a, &o.event)) {
+                log_warn(SCOPE, "dropping expired pub/sub event %s as of %s", event_show(a, &o.event, EVENT_ID),
+                         event_show(a, &o.event, EVENT_EXPIRATION));
+                return forget(m, NULL);
+        }
+        if (rules_match(s->rules, a, &o.event, &o.path, &err)) {
+                log_error(SCOPE, "error finding matching route for event %s in pubsub %s and topic %.*s: %s",
+                          event_show(a, &o.event, EVENT_ID), s->pubsub, STR_FMT(m->topic), err);
+                return refuse(m, err, ret_err);
+        }
+        if (!o.path) {
+                log_debug(SCOPE, "no matching route for event %s in pubsub %s and topic %.*s; skipping", event_show(a, &o.event, EVENT_ID),
+                          s->pubsub, STR_FMT(m->topic));
+                return forget(m, "success");
+        }
+        return deliver(m, &o, ret_err);
+}

@@ -1,0 +1,143 @@
+/*
+ * The publish/subscribe building block, inside: what its files share.
+ *
+ *   publish.c       one and many messages to a broker: scopes, {namespace} topics, outbound policies   publish_http.c publish_grpc.c
+ *   subscriber.c    which subscriptions there are and when they run: declarative, programmatic; start, stop, precedence
+ *   subscription.c  one running subscription: the PullMessages stream, its windows and lanes, acknowledgements, draining
+ *   message.c       one message: event, route, delivery under the inbound policy, dead letter topic
+ *   app_http.c app_grpc.c stream.c     the three ways to hand an event to the app
+ *   bulk.c          many messages in one delivery
+ *
+ * At least once: a message is acknowledged only after the app has taken it (or it went to the dead letter topic); one that was in
+ * nobody's hands, or fails because of a stop, is neither acknowledged nor refused: the stream ends and the broker hands it out again.
+ */
+#ifndef KERNEL_PUBSUB_H
+#define KERNEL_PUBSUB_H
+
+#include "kernel/app/trace.h"
+#include "kernel/blocks/pubsub/event.h"
+#include "kernel/front/call.h"
+#include "kernel/resources/subscription.h"
+
+enum {
+        PUBSUB_IN_FLIGHT_MAX = 1000,         /* messages of one subscription in the kernel, unless its metadata says less */
+        PUBSUB_LANES_WINDOW = 8,             /* with an orderingKey so many times maxConcurrency are read ahead */
+        PUBSUB_BYTES_IN_FLIGHT_MAX = 64 << 20,
+        PUBSUB_MESSAGE_ARENA_MAX = 512 << 20,
+        PUBSUB_BULK_MESSAGES = 100,          /* maxMessagesCount, maxAwaitDurationMs where the subscription has none */
+        PUBSUB_BULK_AWAIT_MS = 1000,
+        PUBSUB_BULK_PUBLISH_AT_ONCE = 100,
+        PUBSUB_DRAIN_S = 30,                 /* a stopping subscription waits so long for the app */
+        PUBSUB_PAUSE_S = 5,
+        PUBSUB_TOPICS_MAX = 10000,
+};
+
+struct outbox;
+struct pubsub_metrics;
+struct rule_set;
+struct subscription;
+struct stream_app;
+
+/* ---- brokers: what this block knows of a pubsub component ---- */
+struct topic_list {
+        struct str *v;
+        size_t n;
+};
+struct broker {
+        const char *name;
+        bool foreign, namespace_scoped;
+        struct topic_list publishing, subscribing, allowed, protected_; /* of this app */
+        struct component *component; /* at this call */
+        struct broker *retired;      /* of the same name, replaced */
+        struct arena arena;
+};
+struct pubsub_block {
+        struct kernel *k;
+        struct map brokers;          /* by component name: struct broker * */
+        struct arena arena;          /* of the declarative and programmatic specs */
+        struct subscription_spec **declared, **programmatic;
+        size_t n_declared, n_programmatic;
+        struct list running, streams; /* struct subscription.node */
+        bool asked_app, active, closed;
+        struct fmutex lock;          /* starts and stops, one after the other */
+        struct scope scope;          /* retries of starts */
+        struct pubsub_metrics *metrics;
+        struct outbox *outbox;
+};
+
+/* ---- pubsub.c ---- */
+/* With its component set, or NULL. */
+struct broker *pubsub_broker(struct kernel *k, struct str name);
+/* Is the topic open to the app? scoped: b->publishing or b->subscribing. */
+bool broker_allows(const struct broker *b, struct str topic, const struct topic_list *scoped);
+/* Scope lists out of metadata values, in a: "app1=t1,t2;app2=" for the app, "t1,t2". */
+int topics_of_app(struct arena *a, const char *text, const char *app_id, struct topic_list *ret);
+int topics_of(struct arena *a, const char *text, struct topic_list *ret);
+/* The topic's name at the broker: with the namespace before it when the component says so. p == NULL without memory. */
+struct str broker_topic(struct arena *a, const struct kernel *k, const struct broker *b, struct str topic);
+/* What a component answered, as the reference words it. In a. */
+const char *broker_error(struct arena *a, const struct broker *b, const struct rpc_status *st);
+
+/* ---- publish.c ---- */
+struct publish {
+        struct str pubsub, topic, data, content_type;
+        const struct rpc_mdlist *md; /* may be NULL */
+};
+enum publish_result { PUBLISHED, PUBLISH_FAILED, PUBLISH_NOT_FOUND, PUBLISH_FORBIDDEN };
+/* One message under the broker's outbound policy; *ret_err (in a) unless PUBLISHED. Parks. */
+enum publish_result pubsub_publish(struct kernel *k, struct arena *a, const struct publish *p, const char **ret_err);
+
+struct bulk_entry {
+        struct str id, event, content_type;
+        struct rpc_mdlist md;
+        const char *error;           /* out: NULL = published */
+};
+/* Many: by BulkPublish where the broker has it, else one by one. PUBLISH_FAILED when some failed: see each entry's error. */
+enum publish_result pubsub_publish_bulk(struct kernel *k, struct arena *a, const struct publish *p, struct bulk_entry *e, size_t n,
+                                        const char **ret_err);
+/* The checks that both doors make first, and the failure of a publish. Return 0, or -1 after call_fail. */
+int publish_check(struct call *c, struct str pubsub, const struct rpc_mdlist *md, struct broker **ret);
+int publish_fail(struct call *c, enum publish_result r, struct str pubsub, struct str topic, const char *err);
+int publish_fail_metadata(struct call *c, struct str pubsub, const struct rpc_mdlist *md, const char *err);
+int publish_fail_event(struct call *c, struct str pubsub, const char *err);
+int publish_fail_entries(struct call *c, enum error_id id, struct str pubsub, struct str topic, const char *err, bool with_error);
+struct trace publish_trace(const struct call *c); /* the call's trace headers */
+/* The event around data for a publish request, with the call's trace. 0 or as event_write. */
+int publish_envelope(struct call *c, const struct broker *b, struct buf *out, struct str topic, struct str data, struct str content_type,
+                     const struct rpc_mdlist *md, const char **ret_err);
+double pubsub_now_ms(void);
+
+enum { PUBSUB_HTTP_ROUTES = 3, PUBSUB_GRPC_ROUTES = 4 };
+extern const struct http_route pubsub_http_routes[PUBSUB_HTTP_ROUTES];
+int publish_grpc(struct call *c, const ProtobufCMessage *in, ProtobufCMessage *out);
+int publish_grpc_bulk(struct call *c, const ProtobufCMessage *in, ProtobufCMessage *out);
+int stream_subscribe(struct call *c); /* SubscribeTopicEventsAlpha1 */
+
+/* ---- metrics.c: as the reference's; a NULL m does nothing ---- */
+int pubsub_metrics_new(struct pubsub_metrics **ret, struct kernel *k);
+void pubsub_metrics_free(struct pubsub_metrics *m);
+void pubsub_observe_egress(struct pubsub_metrics *m, struct str component, struct str topic, bool ok, double elapsed_ms);
+void pubsub_observe_bulk_egress(struct pubsub_metrics *m, struct str component, struct str topic, bool ok, size_t events, double elapsed_ms);
+/* process: "success", "retry", "drop"; status: NULL = the same. */
+void pubsub_observe_ingress(struct pubsub_metrics *m, struct str component, const char *process, const char *status, struct str topic,
+                            double elapsed_ms);
+void pubsub_observe_bulk_ingress(struct pubsub_metrics *m, struct str topic, double elapsed_ms, const int64_t counts[3]);
+
+/* ---- rules.c ---- */
+/* Compiles the rules of a spec. 0; -EINVAL with the text in *ret_err (in a); -ENOMEM. */
+int rules_new(struct rule_set **ret, const struct subscription_spec *s, struct arena *a, const char **ret_err);
+void rules_free(struct rule_set *r);
+/* 0 and *ret_path (NULL: no rule fits); -EINVAL with the text in *ret_err when a rule cannot be evaluated. */
+int rules_match(const struct rule_set *r, struct arena *a, const struct event *e, const char **ret_path, const char **ret_err);
+/* The same where the event is no object (raw entries of a bulk): its bytes as a string. */
+int rules_match_text(const struct rule_set *r, struct arena *a, struct str text, const char **ret_path, const char **ret_err);
+
+/* ---- subscriber.c ---- */
+int subscriber_init(struct pubsub_block *b); /* reads the resources: 0, -ENOMEM, or -EINVAL (logged) */
+void subscriber_start(struct pubsub_block *b); /* the app is healthy. Parks. */
+void subscriber_stop(struct pubsub_block *b);  /* the app is not. Parks. */
+void subscriber_quiesce(struct pubsub_block *b); /* for ever, streams too. Parks. */
+/* What applies, in order, in a: declarative ones with programmatic ones over them, then streams. */
+int subscriber_list(struct pubsub_block *b, struct arena *a, const struct subscription_spec ***ret, size_t *ret_n);
+
+#endif

@@ -1,0 +1,638 @@
+/*
+ * A running subscription. One fiber reads the stream (pull_fiber); each message gets a fiber, or waits in the lane of its ordering
+ * key for the message before it. Whoever settles a message sends its acknowledgement itself, on the stream that it came by, if that
+ * still lives: a broker hands out again what a dead stream left open.
+ *
+ * Stopping: (pause) -> closed -> the app finishes what it has -> half-close, so that the plugin reads the last acknowledgements ->
+ * cancel. What was read and not begun is dropped without a word.
+ */
+#include "kernel/blocks/pubsub/subscription.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "dapr/proto/components/v1/pubsub.pb-c.h"
+#include "sdk/base/log.h"
+#include "sdk/base/loop.h"
+#include "sdk/base/wire.h"
+
+#define SCOPE "dapr.runtime.processor.subscription"
+#define SERVICE "/dapr.proto.components.v1.PubSub/"
+
+static const double RETRY_MIN_S = 0.1, RETRY_MAX_S = 15, START_S = 5, LONG_LIFE_S = 5, POLL_S = 0.02, LAST_ACKS_S = 0.4;
+enum { STABLE_POLLS = 5 };
+
+struct pull {
+        unsigned refs;
+        bool dead;
+        struct rpc_call *call;
+        struct fmutex sending;
+        struct arena arena;
+};
+struct lane {
+        struct list waiting; /* struct message.node */
+        struct str key;
+        char text[];
+};
+
+/* ---- the stream ---- */
+
+static void pull_unref(struct pull *p)
+{
+        struct arena a;
+
+        if (--p->refs)
+                return;
+        a = p->arena;
+        free(p);
+        arena_fini(&a);
+}
+
+static bool is_flow_control(const char *key)
+{
+        return strcmp(key, "maxConcurrency") == 0 || strcmp(key, "maxBytesInFlight") == 0 || strcmp(key, "orderingKey") == 0;
+}
+
+static struct str pack_topic(struct arena *a, const struct subscription *s)
+{
+        Dapr__Proto__Components__V1__PullMessagesRequest req = DAPR__PROTO__COMPONENTS__V1__PULL_MESSAGES_REQUEST__INIT;
+        Dapr__Proto__Components__V1__Topic topic = DAPR__PROTO__COMPONENTS__V1__TOPIC__INIT;
+        Dapr__Proto__Components__V1__Topic__MetadataEntry *e;
+        const struct subscription_spec *spec = s->spec;
+
+        topic.name = s->broker_topic.p;
+        topic.metadata = arena_alloc(a, (spec->n_metadata + 2) * sizeof *topic.metadata);
+        for (size_t i = 0; topic.metadata && i < spec->n_metadata; i++) {
+                if (is_flow_control(spec->metadata[i].key))
+                        continue;
+                e = arena_alloc(a, sizeof *e);
+                if (!e)
+                        return STR_NULL;
+                dapr__proto__components__v1__topic__metadata_entry__init(e);
+                e->key = spec->metadata[i].key;
+                e->value = spec->metadata[i].value;
+                topic.metadata[topic.n_metadata++] = e;
+        }
+        if (topic.metadata && !s->foreign && (e = arena_alloc(a, sizeof *e))) {
+                dapr__proto__components__v1__topic__metadata_entry__init(e);
+                e->key = "microdapr.maxInFlight";
+                e->value = arena_printf(a, "%zu", s->max_messages);
+                if (e->value)
+                        topic.metadata[topic.n_metadata++] = e;
+        }
+        req.topic = &topic;
+        return topic.metadata ? pb_pack(a, &req.base) : STR_NULL;
+}
+
+/* 0 and s->pull, or -1 with the text in *ret_err (a). */
+static int pull_open(struct subscription *s, struct arena *a, const char **ret_err)
+{
+        struct broker *b = pubsub_broker(s->block->k, str_of(s->pubsub));
+        struct pull *p = calloc(1, sizeof *p);
+        struct rpc_status st = {0};
+        struct str topic;
+
+        *ret_err = "out of memory";
+        if (!b || !p) {
+                free(p);
+                if (!b)
+                        *ret_err = arena_printf(a, "pubsub '%s' not found", s->pubsub);
+                return -1;
+        }
+        p->refs = 1;
+        fmutex_init(&p->sending);
+        topic = pack_topic(&p->arena, s);
+        if (!topic.p || component_open(b->component, &p->arena, SERVICE "PullMessages", &p->call, &st)) {
+                if (topic.p)
+                        *ret_err = broker_error(a, b, &st);
+                pull_unref(p);
+                return -1;
+        }
+        p->call->flags |= RPC_REUSE;
+        /* our plugins send their headers when the subscription stands; others may not before the first message */
+        if (rpc_send(p->call, topic) || (!b->foreign && rpc_headers(p->call))) {
+                rpc_cancel(p->call);
+                rpc_finish(p->call);
+                *ret_err = broker_error(a, b, &p->call->status);
+                pull_unref(p);
+                return -1;
+        }
+        s->pull = p;
+        return 0;
+}
+
+static void pull_close(struct subscription *s)
+{
+        struct pull *p = s->pull;
+
+        p->dead = true;
+        rpc_cancel(p->call);
+        fiber_shield_begin();
+        fmutex_lock(&p->sending);
+        rpc_finish(p->call);
+        fmutex_unlock(&p->sending);
+        fiber_shield_end();
+        s->pull = NULL;
+        pull_unref(p);
+        cond_broadcast(&s->changed);
+}
+
+static struct str pack_ack(struct arena *a, struct str id, const char *err)
+{
+        struct str text = str_of(err ? err : "");
+        size_t inner = wire_bytes_size(text.n), n = wire_bytes_size(id.n) + (err ? wire_bytes_size(inner) : 0);
+        uint8_t *out = arena_alloc(a, n), *at = out;
+
+        if (!out)
+                return STR_NULL;
+        at = wire_put_bytes(at, 2, id.p, id.n);
+        if (err) {
+                at = wire_put_head(at, 3, inner);
+                at = wire_put_bytes(at, 1, text.p, text.n);
+        }
+        return str_n(out, (size_t)(at - out));
+}
+
+static void acknowledge(struct message *m, const char *err)
+{
+        struct pull *p = m->pull;
+        struct str ack = pack_ack(&m->arena, m->id, err);
+        int r = -EPIPE;
+
+        if (!ack.p || p->dead)
+                return;
+        if (fmutex_lock(&p->sending) == 0) {
+                if (!p->dead)
+                        r = rpc_send(p->call, ack);
+                fmutex_unlock(&p->sending);
+        }
+        if (r && !p->dead && !m->sub->closed)
+                log_error(SCOPE, "error when ack'ing message %.*s from topic %.*s", STR_FMT(m->id), STR_FMT(m->topic));
+}
+
+/* ---- messages ---- */
+
+static void message_free(struct message *m)
+{
+        struct subscription *s = m->sub;
+
+        s->in_flight--;
+        s->bytes -= m->bytes;
+        pull_unref(m->pull);
+        arena_fini(&m->arena);
+        free(m);
+        cond_broadcast(&s->changed);
+}
+
+void message_settle(struct message *m, enum outcome outcome, const char *err)
+{
+        if (outcome == OUTCOME_NACK)
+                log_error(SCOPE, "error when handling message on topic %.*s", STR_FMT(m->topic));
+        if (outcome != OUTCOME_HOLD)
+                acknowledge(m, outcome == OUTCOME_NACK ? err ? err : "the message was not processed" : NULL);
+        message_free(m);
+}
+
+static struct str without_first(struct arena *a, struct str s, struct str what)
+{
+        ptrdiff_t i = what.n ? str_find(s, what) : -1;
+
+        if (i < 0)
+                return s;
+        return str_of(arena_printf(a, "%.*s%.*s", (int)i, s.p, STR_FMT(str_skip(s, (size_t)i + what.n))));
+}
+
+static bool read_pair(struct message *m, struct str bytes)
+{
+        struct wire w = wire_of(bytes);
+        struct wire_field f;
+        struct str key = STR(""), value = STR("");
+
+        while (wire_next(&w, &f)) {
+                if (f.number == 1 && f.bytes.p)
+                        key = f.bytes;
+                else if (f.number == 2 && f.bytes.p)
+                        value = f.bytes;
+        }
+        return !w.bad && rpc_md_add(&m->md, &m->arena, key, value) == 0;
+}
+
+static bool read_fields(struct message *m, struct str bytes)
+{
+        struct wire w = wire_of(bytes);
+        struct wire_field f;
+
+        m->id = m->topic = m->content_type = m->data = STR("");
+        while (wire_next(&w, &f)) {
+                if (!f.bytes.p)
+                        continue;
+                switch (f.number) {
+                case 1: m->data = f.bytes; break;
+                case 2: m->topic = f.bytes; break;
+                case 3:
+                        if (!read_pair(m, f.bytes))
+                                return false;
+                        break;
+                case 4: m->content_type = f.bytes; break;
+                case 5: m->id = f.bytes; break;
+                default: break;
+                }
+        }
+        return !w.bad;
+}
+
+static struct message *message_new(struct subscription *s, struct str bytes)
+{
+        struct message *m = calloc(1, sizeof *m);
+        struct str copy;
+
+        if (!m)
+                return NULL;
+        arena_init(&m->arena, PUBSUB_MESSAGE_ARENA_MAX);
+        copy = arena_str(&m->arena, bytes);
+        if (!copy.p || !read_fields(m, copy)) {
+                log_error(SCOPE, "a message from pubsub %s on topic %.*s could not be read", s->pubsub, STR_FMT(s->topic));
+                arena_fini(&m->arena);
+                free(m);
+                return NULL;
+        }
+        m->sub = s;
+        m->pull = s->pull;
+        m->pull->refs++;
+        m->bytes = bytes.n;
+        if (!m->topic.n)
+                m->topic = s->topic;
+        else if (s->broker_topic.n != s->topic.n)
+                m->topic = without_first(&m->arena, m->topic, str_of(s->block->k->opts.own_namespace));
+        s->in_flight++;
+        s->bytes += m->bytes;
+        return m;
+}
+
+static void handle(struct message *m)
+{
+        struct subscription *s = m->sub;
+        enum outcome outcome = OUTCOME_HOLD;
+        const char *err = NULL;
+
+        if (!s->closed && fsem_take(&s->slots) == 0) {
+                if (!s->closed)
+                        outcome = s->handle(m, &err);
+                fsem_give(&s->slots);
+        }
+        message_settle(m, outcome, err);
+}
+
+static void message_fiber(void *arg)
+{
+        handle(arg);
+}
+
+/* ---- lanes ---- */
+
+static void lane_fiber(void *arg)
+{
+        struct lane *l = arg;
+        struct subscription *s = NULL;
+
+        while (!list_is_empty(&l->waiting)) {
+                struct message *m = list_entry(l->waiting.next, struct message, node);
+                list_del(&m->node);
+                s = m->sub;
+                handle(m);
+        }
+        if (s)
+                map_del(&s->lanes, l->key);
+        free(l);
+}
+
+static struct str ordering_value(struct message *m)
+{
+        struct str path = m->sub->ordering_key;
+        struct event e = {.json = m->data};
+
+        if (str_has_prefix(path, STR("metadata.")))
+                return rpc_md_get(&m->md, path.p + strlen("metadata."));
+        if (str_has_prefix(path, STR("event.")))
+                path = str_skip(path, strlen("event."));
+        return event_path(&m->arena, &e, path);
+}
+
+/* Puts the message behind the one before it with the same key. False: it has no key. */
+static bool into_lane(struct message *m)
+{
+        struct subscription *s = m->sub;
+        struct str key = ordering_value(m);
+        struct lane *l;
+
+        if (!key.p)
+                return false;
+        l = map_get(&s->lanes, key);
+        if (l) {
+                list_add_tail(&l->waiting, &m->node);
+                return true;
+        }
+        l = calloc(1, sizeof *l + key.n + 1);
+        if (!l || map_set(&s->lanes, key, l)) {
+                free(l);
+                return false;
+        }
+        list_init(&l->waiting);
+        if (key.n)
+                memcpy(l->text, key.p, key.n);
+        l->key = str_n(l->text, key.n);
+        list_add_tail(&l->waiting, &m->node);
+        if (fiber_go(&s->handling, "lane", lane_fiber, l)) {
+                map_del(&s->lanes, l->key);
+                free(l);
+                return false;
+        }
+        return true;
+}
+
+static void dispatch(struct message *m)
+{
+        struct subscription *s = m->sub;
+
+        if (s->closed)
+                message_settle(m, OUTCOME_HOLD, NULL);
+        else if (s->batcher)
+                batcher_add(s, m);
+        else if ((!s->ordering_key.n || !into_lane(m)) && fiber_go(&s->handling, "message", message_fiber, m))
+                handle(m); /* no more fibers: the reader itself, which slows the stream down */
+}
+
+/* ---- reading ---- */
+
+static bool window_is_full(const struct subscription *s)
+{
+        return !s->closed && (s->paused || s->in_flight >= s->max_messages || (s->in_flight && s->bytes >= s->max_bytes));
+}
+
+static void read_stream(struct subscription *s)
+{
+        struct str bytes;
+
+        for (;;) {
+                while (window_is_full(s))
+                        if (cond_wait(&s->changed))
+                                return;
+                if (rpc_recv(s->pull->call, &bytes) != 1)
+                        return;
+                if (s->closed)
+                        continue;
+                struct message *m = message_new(s, bytes);
+                if (m)
+                        dispatch(m);
+        }
+}
+
+static void first_try_over(struct subscription *s, const char *err)
+{
+        if (s->started)
+                return;
+        s->started = true;
+        s->start_error = err;
+        cond_broadcast(&s->changed);
+}
+
+static void pull_fiber(void *arg)
+{
+        struct subscription *s = arg;
+        double wait_s = RETRY_MIN_S;
+        bool failed = false;
+
+        while (!s->closed) {
+                struct arena a = {0};
+                const char *err = NULL;
+                double since = loop_now_exact();
+                int r = pull_open(s, &a, &err);
+                if (r == 0) {
+                        if (failed)
+                                log_info(SCOPE, "Successfully started subscription after retry for pubsub %s, topic %.*s", s->pubsub,
+                                         STR_FMT(s->topic));
+                        first_try_over(s, NULL);
+                        read_stream(s);
+                        if (!s->closed && !fiber_is_cancelled())
+                                log_error(SCOPE, "Failed to receive pubsub message: rpc error: code = %s desc = %.*s",
+                                          rpc_code_name(s->pull->call->status.code), STR_FMT(s->pull->call->status.message));
+                        pull_close(s);
+                        wait_s = loop_now_exact() - since > LONG_LIFE_S ? RETRY_MIN_S : wait_s;
+                } else if (s->started) {
+                        log_error(SCOPE, "Retry failed for subscription pubsub %s, topic %.*s: %s. Will retry.", s->pubsub, STR_FMT(s->topic),
+                                  err);
+                } else {
+                        first_try_over(s, arena_strdup(&s->arena, str_of(err)));
+                }
+                failed = r != 0;
+                arena_fini(&a);
+                if (s->closed || fiber_sleep(wait_s))
+                        return;
+                wait_s = wait_s * 2 < RETRY_MAX_S ? wait_s * 2 : RETRY_MAX_S;
+        }
+}
+
+/* ---- start ---- */
+
+static size_t limit(const struct subscription_spec *spec, const char *key, size_t fallback, size_t max)
+{
+        const char *text = subscription_metadata(spec, key);
+        long long v;
+        char *end;
+
+        if (!text)
+                return fallback;
+        errno = 0;
+        v = strtoll(text, &end, 10);
+        if (errno || end == text || *end || v <= 0) {
+                log_warn(SCOPE, "%s of the subscription to topic %s on pubsub %s is no positive number: '%s' does not count", key, spec->topic,
+                         spec->pubsub, text);
+                return fallback;
+        }
+        return (size_t)v < max ? (size_t)v : max;
+}
+
+static void read_limits(struct subscription *s)
+{
+        const char *key = subscription_metadata(s->spec, "orderingKey");
+        size_t bulk = s->spec->bulk_max_messages > 0 ? (size_t)s->spec->bulk_max_messages : PUBSUB_BULK_MESSAGES;
+
+        /* a foreign broker gets its messages one by one, as from the reference, unless told otherwise */
+        s->max_concurrency = limit(s->spec, "maxConcurrency", s->foreign ? 1 : PUBSUB_IN_FLIGHT_MAX, PUBSUB_IN_FLIGHT_MAX);
+        s->max_bytes = limit(s->spec, "maxBytesInFlight", PUBSUB_BYTES_IN_FLIGHT_MAX, PUBSUB_BYTES_IN_FLIGHT_MAX);
+        s->max_messages = s->max_concurrency;
+        s->ordering_key = str_of(key ? key : "");
+        if (s->ordering_key.n && s->max_messages < PUBSUB_IN_FLIGHT_MAX / PUBSUB_LANES_WINDOW)
+                s->max_messages *= PUBSUB_LANES_WINDOW;
+        if (s->spec->bulk)
+                s->max_messages = 2 * bulk > s->max_concurrency || s->foreign ? 2 * bulk : s->max_concurrency;
+        fsem_init(&s->slots, (long)s->max_concurrency);
+}
+
+static void subscription_free(struct subscription *s)
+{
+        struct arena a;
+
+        if (!s)
+                return;
+        rules_free(s->rules);
+        map_fini(&s->lanes);
+        a = s->arena;
+        free(s);
+        arena_fini(&a);
+}
+
+static int check(struct subscription *s, struct arena *a, const char **ret_err)
+{
+        const struct kernel *k = s->block->k;
+        struct broker *b = pubsub_broker(s->block->k, str_of(s->pubsub));
+        struct rpc_mdlist md = {0};
+
+        if (!b) {
+                *ret_err = arena_printf(a, "pubsub '%s' not found", s->pubsub);
+                return -ENOENT;
+        }
+        if (s->spec->origin != SUBSCRIPTION_INTERNAL && !broker_allows(b, s->topic, &b->subscribing)) {
+                *ret_err = arena_printf(a, "subscription to topic '%.*s' on pubsub '%s' is not allowed", STR_FMT(s->topic), s->pubsub);
+                return -EACCES;
+        }
+        s->foreign = b->foreign;
+        s->broker_topic = broker_topic(&s->arena, k, b, s->topic);
+        for (size_t i = 0; i < s->spec->n_metadata; i++)
+                if (rpc_md_add(&md, a, str_of(s->spec->metadata[i].key), str_of(s->spec->metadata[i].value)))
+                        return -ENOMEM;
+        if (event_is_raw(&md, &s->arena, &s->raw, &s->raw_error) == 0)
+                s->raw_error = NULL;
+        return s->broker_topic.p ? rules_new(&s->rules, s->spec, a, ret_err) : -ENOMEM;
+}
+
+int subscription_start(struct subscription **ret, struct pubsub_block *b, const struct subscription_spec *spec, message_fn handler,
+                       void *arg, struct arena *a, const char **ret_err)
+{
+        struct subscription *s = calloc(1, sizeof *s);
+        int r;
+
+        *ret_err = "out of memory";
+        if (!s)
+                return -ENOMEM;
+        s->block = b;
+        s->spec = spec;
+        s->pubsub = spec->pubsub;
+        s->topic = str_of(spec->topic);
+        s->handle = handler;
+        s->arg = arg;
+        s->stream = spec->origin == SUBSCRIPTION_STREAMING ? arg : NULL;
+        list_init(&s->node);
+        cond_init(&s->changed);
+        scope_init(&s->pulling);
+        scope_init(&s->handling);
+        r = check(s, a, ret_err);
+        if (r == 0) {
+                read_limits(s);
+                if (spec->bulk)
+                        r = batcher_start(s);
+        }
+        if (r == 0)
+                r = fiber_go(&s->pulling, "pull", pull_fiber, s);
+        if (r) {
+                batcher_stop(s);
+                subscription_free(s);
+                return r;
+        }
+        for (double until = loop_now_exact() + START_S; r == 0 && !s->started;)
+                r = cond_wait_until(&s->changed, until);
+        if (r == -ECANCELED) {
+                subscription_stop(s, false);
+                *ret_err = "context canceled";
+                return r;
+        }
+        *ret = s; /* a broker that takes its time: goes on by itself */
+        return 0;
+}
+
+/* ---- stop ---- */
+
+static bool pause_plugin(struct subscription *s)
+{
+        Dapr__Proto__Components__V1__PauseRequest req = DAPR__PROTO__COMPONENTS__V1__PAUSE_REQUEST__INIT;
+        struct broker *b = pubsub_broker(s->block->k, str_of(s->pubsub));
+        void *resp;
+        struct rpc_status st = {0};
+        struct arena a = {0};
+        double old;
+        int r;
+
+        if (!b)
+                return false;
+        log_info(SCOPE, "pausing subscription on topic %.*s during graceful shutdown", STR_FMT(s->topic));
+        old = fiber_set_deadline(loop_now_exact() + PUBSUB_PAUSE_S);
+        r = component_call(b->component, &a, SERVICE "Pause", &req.base, &dapr__proto__components__v1__pause_response__descriptor, &resp, &st);
+        fiber_restore_deadline(old);
+        if (r && r != RPC_UNIMPLEMENTED)
+                log_warn(SCOPE, "failed to pause subscription on topic %.*s during graceful shutdown: %s", STR_FMT(s->topic),
+                         broker_error(&a, b, &st));
+        arena_fini(&a);
+        return r == 0;
+}
+
+/* What the plugin still hands out while it is paused goes to the app. False: time is up. */
+static bool drain_paused(struct subscription *s, double deadline, bool *had_work)
+{
+        for (int quiet = 0; quiet < STABLE_POLLS; fiber_sleep(POLL_S)) {
+                if (s->in_flight) {
+                        *had_work = true;
+                        quiet = 0;
+                        if (loop_now() > deadline)
+                                return false;
+                } else {
+                        quiet++;
+                }
+        }
+        return true;
+}
+
+void subscription_stop(struct subscription *s, bool graceful)
+{
+        double deadline;
+        bool had_work, in_time = true;
+
+        fiber_shield_begin();
+        deadline = loop_now_exact() + PUBSUB_DRAIN_S;
+        s->paused = false;
+        if (graceful && pause_plugin(s)) {
+                had_work = s->in_flight > 0;
+                in_time = drain_paused(s, deadline, &had_work);
+                if (!in_time)
+                        log_warn(SCOPE, "drain exceeded %ds; sealing with inflight=%zu on topic %.*s", PUBSUB_DRAIN_S, s->in_flight,
+                                 STR_FMT(s->topic));
+        }
+        s->closed = true;
+        had_work = s->in_flight > 0 || graceful;
+        cond_broadcast(&s->changed);
+        batcher_stop(s);
+        while (in_time && s->in_flight)
+                in_time = cond_wait_until(&s->changed, deadline) != -ETIMEDOUT;
+        scope_cancel(&s->handling);
+        scope_join(&s->handling);
+        if (s->pull && had_work && in_time) {
+                double until = loop_now_exact() + LAST_ACKS_S;
+                rpc_send_end(s->pull->call);
+                while (s->pull && cond_wait_until(&s->changed, until) == 0)
+                        ;
+        }
+        scope_cancel(&s->pulling);
+        scope_join(&s->pulling);
+        fiber_shield_end();
+        subscription_free(s);
+}
+
+void subscription_pause(struct subscription *s)
+{
+        s->paused = true;
+}
+
+void subscription_resume(struct subscription *s)
+{
+        s->paused = false;
+        cond_broadcast(&s->changed);
+}

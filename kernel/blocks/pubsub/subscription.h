@@ -1,0 +1,145 @@
+/*
+ * One running subscription: a PullMessages stream to the broker's plugin, opened again whenever it breaks; the messages that came by
+ * it and are in the kernel, each on a fiber of its own; their acknowledgements.
+ *
+ * Flow control, the same above every broker (metadata of the subscription, not passed on to the broker):
+ *     maxConcurrency    messages handed to the app at once
+ *     maxBytesInFlight  bytes of messages that have been read and are not yet settled
+ *     orderingKey       path of an attribute ("data.order.id"): messages with an equal value go one after the other
+ * While a window is full the stream is not read, so the broker's plugin feels it. A subscription can be paused and resumed.
+ */
+#ifndef KERNEL_PUBSUB_SUBSCRIPTION_H
+#define KERNEL_PUBSUB_SUBSCRIPTION_H
+
+#include "kernel/blocks/pubsub/pubsub.h"
+
+struct pull;     /* one life of the stream */
+struct batcher;
+struct lane;
+
+enum outcome {
+        OUTCOME_ACK,  /* settled: the broker may forget it */
+        OUTCOME_NACK, /* not taken: the broker decides */
+        OUTCOME_HOLD, /* neither: we are stopping */
+};
+struct message {
+        struct list node;            /* of a lane */
+        struct arena arena;
+        struct subscription *sub;
+        struct pull *pull;
+        struct str id, topic, content_type, data; /* topic: as the app knows it */
+        struct rpc_mdlist md;
+        struct lane *lane;
+        size_t bytes;
+        const char *entry_id;        /* of a bulk delivery */
+        enum outcome outcome;        /* of a bulk delivery, with its error */
+        const char *error;
+        bool settled;
+};
+/* What to do with a message. *ret_err (in m->arena or static) for OUTCOME_NACK. Parks. */
+typedef enum outcome (*message_fn)(struct message *m, const char **ret_err);
+
+struct subscription {
+        struct list node;
+        struct pubsub_block *block;
+        const struct subscription_spec *spec; /* lives as long */
+        const char *pubsub;
+        struct str topic, broker_topic;
+        struct rule_set *rules;
+        message_fn handle;
+        void *arg;                   /* of the handler's */
+        struct stream_app *stream;   /* of a streaming subscription */
+        bool raw;                    /* rawPayload */
+        const char *raw_error;
+        bool foreign;
+        /* flow control */
+        size_t max_messages, max_concurrency, max_bytes;
+        struct str ordering_key;
+        bool paused;
+        struct map lanes;            /* by value of the ordering key: struct lane * */
+        struct fsem slots;           /* maxConcurrency */
+        /* state */
+        size_t in_flight, bytes;     /* messages read and not settled */
+        bool closed;                 /* what comes or fails now is held */
+        bool started;                /* the first try to open the stream is over … */
+        const char *start_error;     /* … and failed: text in arena */
+        struct pull *pull;           /* NULL while there is no stream */
+        struct batcher *batcher;
+        struct cond changed;
+        struct scope pulling, handling;
+        struct arena arena;
+};
+
+/* Makes and starts it: returns when the stream is open or could not be opened (then it goes on trying). 0; -EACCES (scopes), -ENOENT
+ * (no such broker), -EINVAL (rules), -ENOMEM with the text in *ret_err (a). Parks. */
+int subscription_start(struct subscription **ret, struct pubsub_block *b, const struct subscription_spec *spec, message_fn handle,
+                       void *arg, struct arena *a, const char **ret_err);
+/* Ends it: asks the plugin to pause first when `graceful`; waits for what the app has in its hands (PUBSUB_DRAIN_S), sends the last
+ * acknowledgements and closes the stream. Frees s. Parks. */
+void subscription_stop(struct subscription *s, bool graceful);
+void subscription_pause(struct subscription *s);
+void subscription_resume(struct subscription *s);
+/* Settles one message: acknowledgement to its stream, windows; frees it. */
+void message_settle(struct message *m, enum outcome outcome, const char *err);
+
+/* ---- message.c ---- */
+enum outcome message_deliver(struct message *m, const char **ret_err); /* to the app, single */
+/* The message as it came to another topic of its broker. 0, or -1 (logged). Parks. */
+int message_dead_letter(struct message *m);
+void message_metadata_app(struct message *m); /* adds pubsubName and content-type as the app gets them */
+
+/* How an event was received by the app. */
+enum delivery { DELIVERED, DELIVERY_RETRY, DELIVERY_DROPPED };
+struct delivered {
+        const char *err;             /* DELIVERY_RETRY; in the arena */
+        int code;                    /* of policy_try */
+        bool closed;                 /* nobody is there to take it */
+};
+struct outgoing {                    /* one event on its way to the app */
+        struct subscription *sub;
+        struct arena *arena;
+        struct event event;
+        struct str body;             /* for HTTP */
+        struct str raw_data;         /* binary mode: the data as bytes; p == NULL else */
+        struct str topic;
+        const char *path;
+        const struct rpc_mdlist *md;
+};
+/* Each parks, and records ingress metrics. */
+enum delivery deliver_http(const struct outgoing *o, struct delivered *d);
+enum delivery deliver_grpc(const struct outgoing *o, struct delivered *d);
+enum delivery deliver_stream(const struct outgoing *o, struct delivered *d);
+/* From stream_leave() on the subscription is the caller's, who must call stream_quiesce(): drains it, ends its stream. */
+void stream_leave(struct subscription *s);
+void stream_quiesce(struct subscription *s);
+/* The TopicEventRequest of an event; NULL with d filled when it cannot be made. */
+typedef struct Dapr__Proto__Runtime__V1__TopicEventRequest topic_event;
+topic_event *event_message(const struct outgoing *o, struct delivered *d);
+/* "00-<32 zeros>-<16 zeros>-00" for what is no trace parent. */
+struct str trace_parent_valid(struct str text);
+/* Metadata that can go as gRPC metadata or HTTP headers to the app. */
+struct rpc_md *app_metadata(struct arena *a, const struct rpc_mdlist *md, size_t *ret_n);
+
+/* ---- bulk.c ---- */
+int batcher_start(struct subscription *s);
+void batcher_stop(struct subscription *s);   /* flushes nothing: what waits is held */
+void batcher_add(struct subscription *s, struct message *m); /* takes m */
+/* One bulk delivery; every message gets outcome and error. */
+struct bulk_delivery {
+        struct subscription *sub;
+        struct arena *arena;
+        struct message **m;
+        struct event *events;        /* beside m; json.p == NULL for raw ones */
+        struct str *bodies;          /* JSON of "event" */
+        size_t n;
+        const char *path;
+        int64_t counts[3];           /* success, retry, drop */
+        double elapsed_ms;
+        const char *err;             /* of the whole */
+        int code;
+};
+/* 0 = all taken or dropped; -1: messages whose error is set are to be tried again. dropped[i] is set for DROP. */
+int bulk_http(struct bulk_delivery *b, bool *dropped);
+int bulk_grpc(struct bulk_delivery *b, bool *dropped);
+
+#endif
