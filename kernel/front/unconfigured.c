@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "dapr/proto/runtime/v1/dapr.pb-c.h"
+#include "kernel/blocks/invoke.h"
 #include "kernel/front/errors.h"
 #include "kernel/front/http.h"
 #include "kernel/front/target.h"
@@ -170,6 +171,10 @@ static void answer_invoke(struct call *c)
         struct str path = url_unescape(c->arena, c->http->path, false);
         struct invoke_target t = invoke_target_find(c->arena, path, &c->http->headers);
 
+        if (t.id.n && invoke_is_own_app(c, t.id)) {
+                invoke_http(c, &t);
+                return;
+        }
         if (t.id.n)
                 no_service(c, t.id, t.method);
         else
