@@ -23,6 +23,8 @@ typedef Dapr__Proto__Runtime__V1__GetSecretResponse get_response;
 typedef Dapr__Proto__Runtime__V1__GetBulkSecretRequest bulk_request;
 typedef Dapr__Proto__Runtime__V1__GetBulkSecretResponse bulk_response;
 typedef Dapr__Proto__Runtime__V1__GetSecretResponse__DataEntry kv_entry;
+typedef Dapr__Proto__Components__V1__BulkGetSecretResponse__DataEntry bulk_in;
+typedef Dapr__Proto__Runtime__V1__GetBulkSecretResponse__DataEntry bulk_out;
 
 /* Entries of the two contracts' maps have one layout. */
 _Static_assert(sizeof(kv_entry) == sizeof(Dapr__Proto__Components__V1__GetSecretResponse__DataEntry), "layout of map entries");
@@ -111,11 +113,9 @@ static int get_secret(struct call *c, const ProtobufCMessage *req, ProtobufCMess
         return 0;
 }
 
-static Dapr__Proto__Runtime__V1__GetBulkSecretResponse__DataEntry *bulk_entry(struct arena *a,
-                                                                              const Dapr__Proto__Components__V1__BulkGetSecretResponse__DataEntry *from)
+static bulk_out *bulk_entry(struct arena *a, const bulk_in *from)
 {
-        typedef Dapr__Proto__Runtime__V1__GetBulkSecretResponse__DataEntry entry_t;
-        entry_t *e = arena_new(a, entry_t);
+        bulk_out *e = arena_new(a, bulk_out);
         Dapr__Proto__Runtime__V1__SecretResponse *s = arena_new(a, Dapr__Proto__Runtime__V1__SecretResponse);
         if (!e || !s)
                 return NULL;
@@ -265,8 +265,7 @@ static void http_get_secret(struct call *c)
 
 static int by_name(const void *a, const void *b)
 {
-        typedef Dapr__Proto__Runtime__V1__GetBulkSecretResponse__DataEntry entry_t;
-        return strcmp((*(entry_t *const *)a)->key, (*(entry_t *const *)b)->key);
+        return strcmp((*(bulk_out *const *)a)->key, (*(bulk_out *const *)b)->key);
 }
 
 static void http_get_bulk_secret(struct call *c)

@@ -126,7 +126,8 @@ static void check_filter(struct state_json *j, struct str filter)
                 }
                 depth--;
                 if (levels[depth].n < 2)
-                        fault(&f, levels[depth].is_and ? "AND filter must contain at least two entries" : "OR filter must contain at least two entries");
+                        fault(&f, levels[depth].is_and ? "AND filter must contain at least two entries"
+                                                       : "OR filter must contain at least two entries");
                 leave_unit(&f);
         }
         if (!j->error)

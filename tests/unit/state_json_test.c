@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "dapr/proto/components/v1/state.pb-c.h"
+#include "kernel/blocks/json_fault.h"
 #include "kernel/blocks/secrets.h"
 #include "kernel/blocks/state_json.h"
 
@@ -115,6 +116,78 @@ START_TEST(what_is_wrong_is_said)
         const char *why = read_one(faults[_i][0], &i);
         ck_assert_ptr_nonnull(why);
         ck_assert_str_eq(why, faults[_i][1]);
+}
+END_TEST
+
+/* ---- the reference's words: text, what a decoder says, what a whole text's reader says ---- */
+
+static const char *const json_faults[][3] = {
+        {"", "EOF", "unexpected end of JSON input"},
+        {" \n", "EOF", "unexpected end of JSON input"},
+        {"[1,2", "unexpected EOF", "unexpected end of JSON input"},
+        {"tru", "unexpected EOF", "invalid character ' ' in literal true (expecting 'e')"},
+        {"1.", "unexpected EOF", "invalid character ' ' after decimal point in numeric literal"},
+        {"1 2", NULL, "invalid character '2' after top-level value"},
+        {"01", NULL, "invalid character '1' after top-level value"},
+        {"foobar", "invalid character 'o' in literal false (expecting 'a')", NULL},
+        {"[1,]", "invalid character ']' looking for beginning of value", NULL},
+        {"[1 2]", "invalid character '2' after array element", NULL},
+        {"{\"a\":1 2}", "invalid character '2' after object key:value pair", NULL},
+        {"{\"a\" 1}", "invalid character '1' after object key", NULL},
+        {"{a:1}", "invalid character 'a' looking for beginning of object key string", NULL},
+        {"\"\\x\"", "invalid character 'x' in string escape code", NULL},
+        {"\"\\u12g4\"", "invalid character 'g' in \\u hexadecimal character escape", NULL},
+        {"\"a\nb\"", "invalid character '\\n' in string literal", NULL},
+        {"-x", "invalid character 'x' in numeric literal", NULL},
+        {"1e+x", "invalid character 'x' in exponent of numeric literal", NULL},
+        {"\xc3", "invalid character '\xc3\x83' looking for beginning of value", NULL},
+        {"'a'", "invalid character '\\'' looking for beginning of value", NULL},
+};
+
+START_TEST(faults_of_json_are_said_as_the_reference_says_them)
+{
+        const char *const *row = json_faults[_i];
+        const char *decoder = json_fault(&A, str_of(row[0]), false), *whole = json_fault(&A, str_of(row[0]), true);
+        ck_assert_pstr_eq(decoder, row[1]);
+        ck_assert_pstr_eq(whole, row[2] ? row[2] : row[1]); /* NULL: both say the same */
+}
+END_TEST
+
+START_TEST(good_json_has_no_fault)
+{
+        ck_assert_ptr_null(json_fault(&A, STR(" {\"a\":[1,-0.5e+3,true,null,\"\\u00fc\\n\",{}]} "), true));
+        ck_assert_ptr_null(json_fault(&A, STR("[] trailing"), false));
+        ck_assert_ptr_null(json_fault(&A, STR("12"), true));
+}
+END_TEST
+
+START_TEST(queries_are_checked_as_the_reference_checks_them)
+{
+        static const char *const rows[][2] = {
+                {"{\"filter\":{\"AND\":[{\"EQ\":{\"a\":1}},{\"OR\":[{\"IN\":{\"b\":[1]}},{\"GT\":{\"c\":1}}]}]},\"sort\":[{\"key\":\"k\",\"order\":\"DESC\"}]}", NULL},
+                {"{}", NULL},
+                {"null", NULL},
+                {"{\"filter\":{\"OR\":[1,2]}}", "filter unit must be a map"},
+                {"{\"filter\":{\"AND\":[{\"EQ\":{\"a\":1}},{}]}}", "filter unit must have a single element"},
+                {"{\"filter\":{\"EQ\":{\"a\":1},\"NEQ\":{\"b\":1}}}", "filter unit must have a single element"},
+                {"{\"filter\":{\"AND\":[{\"EQ\":{\"a\":1}}]}}", "AND filter must contain at least two entries"},
+                {"{\"filter\":{\"OR\":{}}}", "OR filter must be an array"},
+                {"{\"filter\":{\"EQ\":1}}", "EQ filter must be a map"},
+                {"{\"filter\":{\"EQ\":{\"a\":1,\"b\":2}}}", "EQ filter must contain a single key/value pair"},
+                {"{\"filter\":{\"IN\":{\"a\":1}}}", "IN filter value must be an array"},
+                {"{\"filter\":{\"XX\":{}}}", "unsupported filter \"XX\""},
+                {"{\"page\":{\"limit\":\"x\"}}", "json: cannot unmarshal string into Go struct field Pagination.page.limit of type int"},
+                {"{} x", "invalid character 'x' after top-level value"},
+                {"", "unexpected end of JSON input"},
+        };
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+                Dapr__Proto__Components__V1__Query q = DAPR__PROTO__COMPONENTS__V1__QUERY__INIT;
+                Dapr__Proto__Components__V1__Pagination page = DAPR__PROTO__COMPONENTS__V1__PAGINATION__INIT;
+                q.pagination = &page;
+                ck_assert_pstr_eq(state_query_read(&A, rows[i][0], &q), rows[i][1]);
+                if (i == 0)
+                        ck_assert(q.n_filter == 1 && q.n_sort == 1 && q.sort[0]->order == DAPR__PROTO__COMPONENTS__V1__SORTING__ORDER__DESC);
+        }
 }
 END_TEST
 
@@ -249,6 +322,9 @@ int main(void)
         tcase_add_test(t, names_have_no_case_and_null_is_nothing);
         tcase_add_test(t, unknown_options_are_kept_for_the_store_to_refuse);
         tcase_add_loop_test(t, what_is_wrong_is_said, 0, sizeof faults / sizeof *faults);
+        tcase_add_loop_test(t, faults_of_json_are_said_as_the_reference_says_them, 0, sizeof json_faults / sizeof *json_faults);
+        tcase_add_test(t, good_json_has_no_fault);
+        tcase_add_test(t, queries_are_checked_as_the_reference_checks_them);
         tcase_add_test(t, requests_are_what_the_contract_says);
         tcase_add_test(t, an_empty_etag_is_not_no_etag);
         tcase_add_test(t, bulks_and_transactions_hold_their_items);
