@@ -77,6 +77,7 @@ struct search {
         struct buf versions;    /* others of this type that there are */
         const char *near[NEAR_MAX];
         size_t n_near;
+        bool same_kind;         /* those are of the wanted kind; others are left out then */
 };
 
 static void note_near(struct search *s, const char *type)
@@ -85,10 +86,17 @@ static void note_near(struct search *s, const char *type)
         struct str name = str_skip(wanted, (size_t)(str_chr(wanted, '.') + 1)), their = str_skip(have, (size_t)(str_chr(have, '.') + 1));
         bool close_ = edit_distance(wanted, have, 2) <= 2 || edit_distance(name, their, 1) <= 1 ||
                       (their.n > 3 && name.n > 3 && (str_find(name, their) >= 0 || str_find(their, name) >= 0));
+        bool same_kind = wanted.n - name.n == have.n - their.n && strncasecmp(s->type, type, wanted.n - name.n) == 0;
         for (size_t i = 0; i < s->n_near; i++)
                 if (strcmp(s->near[i], type) == 0)
                         return;
-        if (close_ && s->n_near < NEAR_MAX)
+        if (!close_ || (s->same_kind && !same_kind))
+                return;
+        if (same_kind && !s->same_kind) {
+                s->same_kind = true;
+                s->n_near = 0;
+        }
+        if (s->n_near < NEAR_MAX)
                 s->near[s->n_near++] = arena_strdup(s->a, have);
 }
 
@@ -124,7 +132,7 @@ static const char *not_found(const struct search *s, const struct super_conf *co
                 buf_addz(&b, ": no plugin and no socket of a pluggable component serves this type");
                 for (size_t i = 0; i < s->n_near; i++)
                         buf_printf(&b, "%s%s%s", i ? ", " : "; did you mean ", s->near[i], i + 1 == s->n_near ? "?" : "");
-                buf_printf(&b, "; to install it: daprctl plugin install %s, or put its folder into one of", s->type);
+                buf_printf(&b, "; to install it, put the folder %s with its plugin.yaml into one of", s->type);
                 for (size_t i = 0; folders && i < n; i++)
                         buf_printf(&b, "%s %s", i ? "," : "", folders[i]);
         }
