@@ -75,12 +75,14 @@ struct gets { /* one Get a key, for stores without BulkGet */
         const struct state_item *items;
         struct state_value *values;
         size_t n, next;
+        double deadline;
 };
 
 static void gets_fiber(void *arg)
 {
         struct gets *g = arg;
-        while (g->next < g->n) {
+        fiber_set_deadline(g->deadline);
+        while (g->next < g->n && !fiber_is_cancelled()) {
                 size_t at = g->next++;
                 struct state_failure f;
                 struct str resp;
@@ -96,7 +98,8 @@ static void gets_fiber(void *arg)
 static int get_one_by_one(struct call *c, struct state_store *s, const struct state_item *items, size_t n, int64_t parallelism,
                           struct state_value **ret)
 {
-        struct gets g = {.c = c, .s = s, .items = items, .n = n, .values = arena_zalloc(c->arena, n * sizeof *g.values)};
+        struct gets g = {.c = c, .s = s, .items = items, .n = n, .values = arena_zalloc(c->arena, n * sizeof *g.values),
+                         .deadline = fiber_deadline()};
         struct scope scope = SCOPE_INIT(scope);
         int64_t at_once = parallelism <= 0 || parallelism > GETS_AT_ONCE_MAX ? GETS_AT_ONCE_MAX : parallelism;
         if (!g.values)
@@ -105,6 +108,8 @@ static int get_one_by_one(struct call *c, struct state_store *s, const struct st
                 if (fiber_go(&scope, "state-get", gets_fiber, &g))
                         break;
         gets_fiber(&g);
+        if (fiber_is_cancelled())
+                scope_cancel(&scope);
         scope_join(&scope);
         *ret = g.values;
         return 0;
