@@ -68,13 +68,6 @@ static int no_crypto(struct call *c, struct str name, struct str arg)
                                                          : call_fail(c, ERR_CRYPTO_PROVIDERS_NOT_CONFIGURED);
 }
 
-static int no_conversation(struct call *c, struct str name, struct str arg)
-{
-        return kernel_component(c->k, KIND_CONVERSATION, name)
-                       ? unimplemented(c, name, arg)
-                       : call_fail(c, ERR_CONVERSATION_NOT_FOUND, arena_strdup(c->arena, name));
-}
-
 static int no_scheduler(struct call *c, enum error_id id)
 {
         call_fail(c, id, "scheduler clients are disabled");
@@ -234,8 +227,6 @@ static const struct http_row http_rows[] = {
         HTTP("POST", "/v1.0-alpha1/", "jobs/{name}", "jobs", "v1alpha1", "ScheduleJob", "name", "schedule,dueTime", no_job_schedule),
         HTTP("GET", "/v1.0-alpha1/", "jobs/{name}", "jobs", "v1alpha1", "GetJob", "name", NULL, no_job_get),
         HTTP("DELETE", "/v1.0-alpha1/", "jobs/{name}", "jobs", "v1alpha1", "DeleteJob", "name", NULL, no_job_delete),
-        HTTP("POST", "/v1.0-alpha1/", "conversation/{name}/converse", "conversation", "v1alpha1", "Converse", "name", NULL, no_conversation),
-        HTTP("POST", "/v1.0-alpha2/", "conversation/{name}/converse", "conversation", "v1alpha2", "Converse", "name", NULL, no_conversation),
         {{"*", "/v1.0/invoke/{rest...}", "invoke", "v1", "InvokeService", answer_invoke, .fallback = true}, NULL, NULL, no_service},
 };
 
@@ -346,8 +337,6 @@ static const struct grpc_row grpc_rows[] = {
         GRPC("DeleteJobAlpha1", "jobs.v1alpha1", "name", NULL, no_job_delete),
         GRPC("DeleteJobsByPrefixAlpha1", "jobs.v1alpha1", NULL, NULL, no_job_delete_prefix),
         GRPC("ListJobsAlpha1", "jobs.v1alpha1", NULL, NULL, no_job_list),
-        GRPC("ConverseAlpha1", "conversation.v1alpha1", "name", NULL, no_conversation),
-        GRPC("ConverseAlpha2", "conversation.v1alpha2", "name", NULL, no_conversation),
 };
 
 const struct http_route *unconfigured_http(size_t i)
