@@ -3,6 +3,10 @@
  * through; state_grpc.c and state_http.c turn requests into items and outcomes into replies. A value's bytes are never decoded:
  * they are borrowed from the request until they are written into the message to the store, and from the store's reply until they
  * are written to the caller.
+ *
+ * What clients see of that: a JSON value of an HTTP request is stored without white space, and else as it came. The reference
+ * decodes and encodes it again: members sorted, 1.0 as 1, integers beyond 2^53 rounded, < > & as \u003c, \u00fc as ü. Those are
+ * the same values to a JSON reader, but for the integers, which here stay whole.
  */
 #ifndef KERNEL_STATE_H
 #define KERNEL_STATE_H
