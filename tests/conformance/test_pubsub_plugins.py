@@ -1,5 +1,5 @@
 """Broker plugins driven directly through their socket: what each promises, crashes of the plugin, restarts of the broker."""
-import collections, os, queue, signal, subprocess, sys, threading, time
+import collections, os, queue, signal, socket, subprocess, sys, threading, time
 
 import grpc
 import pytest
@@ -140,7 +140,36 @@ def plugin(pb, folder):
 
 # ---- what every broker does ----
 
-@pytest.fixture(params=["in-memory", "redis"])
+class Mosquitto:
+    def __init__(self, folder, *lines):
+        self.port, self.folder = free_port(), folder
+        self.conf = folder / "mosquitto.conf"
+        self.conf.write_text("\n".join([f"listener {self.port} 127.0.0.1", "allow_anonymous true", "persistence true",
+                                        f"persistence_location {folder}/", "max_queued_messages 0", f"user {os.environ.get('USER', 'root')}", *lines]) + "\n")
+        self.start()
+
+    def start(self):
+        self.proc = subprocess.Popen(["/usr/sbin/mosquitto", "-c", str(self.conf)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_until("mosquitto listens", lambda: socket.create_connection(("127.0.0.1", self.port), 1).close() or True)
+
+    def url(self, login=""):
+        return f"tcp://{login}127.0.0.1:{self.port}"
+
+    def stop(self):
+        self.proc.terminate()
+        self.proc.wait(10)
+
+    close = stop
+
+
+@pytest.fixture
+def mosquitto(folder):
+    m = Mosquitto(folder)
+    yield m
+    m.close()
+
+
+@pytest.fixture(params=["in-memory", "redis", "mqtt3"])
 def broker(request, plugin):
     """A plugin with its broker: fast redelivery where there is any."""
     kind = request.param
@@ -149,6 +178,8 @@ def broker(request, plugin):
     elif kind == "redis":
         r = request.getfixturevalue("redis")
         p = plugin("pubsub.redis", {"redisHost": r.addr, "consumerID": "app", "processingTimeout": "300ms", "redeliverInterval": "100ms"})
+    elif kind == "mqtt3":
+        p = plugin("pubsub.mqtt3", {"url": request.getfixturevalue("mosquitto").url(), "consumerID": "app"})
     p.kind = kind
     return p
 
@@ -441,3 +472,98 @@ def test_redis_a_server_that_lost_its_data_gets_its_groups_again(plugin, redis):
     redis.cli("FLUSHALL")
     p.publish("t", "after")
     wait_until("the one behind the loss has come", lambda: s.data() == ["before", "after"])
+
+
+# ---- MQTT ----
+
+@pytest.mark.parametrize("qos", ["0", "1", "2"])
+def test_mqtt3_every_quality_of_service(plugin, mosquitto, qos):
+    p = plugin("pubsub.mqtt3", {"url": mosquitto.url(), "consumerID": "app", "qos": qos})
+    s = p.subscribe("t")
+    for i in range(200):
+        p.publish("t", f"m{i}")
+    wait_until("all have come", lambda: len(s.got) == 200)
+    time.sleep(0.2)
+    assert s.data() == [f"m{i}" for i in range(200)]
+
+
+def test_mqtt3_wildcards_and_retained_messages(plugin, mosquitto):
+    p = plugin("pubsub.mqtt3", {"url": mosquitto.url(), "consumerID": "app"})
+    assert p.features() == ["SUBSCRIBE_WILDCARDS"]
+    p.publish("house/kitchen/light", "on", retain="true")
+    one, rest = p.subscribe("house/+/light"), p.subscribe("garden/#")
+    p.publish("house/cellar/light", "off")
+    p.publish("garden/pond/fish", "3")
+    wait_until("all have come", lambda: len(one.got) == 2 and rest.got)
+    assert [(m.topic_name, m.data, m.metadata["retained"]) for m in one.got] == [
+        ("house/kitchen/light", b"on", "true"), ("house/cellar/light", b"off", "false")]
+    assert rest.got[0].topic_name == "garden/pond/fish"
+    for bad in ("a/+", "a/#", ""):
+        with pytest.raises(grpc.RpcError) as e:
+            p.publish(bad, "x")
+        assert e.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_mqtt3_unanswered_messages_go_to_the_next_subscription(plugin, mosquitto):
+    p = plugin("pubsub.mqtt3", {"url": mosquitto.url(), "consumerID": "app"})
+    s = p.subscribe("t", lambda m: False, metadata={"microdapr.maxInFlight": "2"})
+    for i in range(5):
+        p.publish("t", f"m{i}")
+    wait_until("two have come", lambda: len(s.got) == 2)
+    s.end()
+    again = p.subscribe("t")
+    wait_until("all have come", lambda: len(again.got) == 5)
+    assert sorted(again.data()) == [f"m{i}" for i in range(5)]
+
+
+def test_mqtt3_nothing_is_lost_when_the_plugin_is_killed(plugin, mosquitto):
+    p = plugin("pubsub.mqtt3", {"url": mosquitto.url(), "consumerID": "app"})
+    c = Collector(p, "t")
+    wait_until("the session knows the subscription", lambda: publish_all(p, "t", 1) or c.all)
+    t = threading.Thread(target=publish_all, args=(p, "t", 2000))
+    t.start()
+    for _ in range(4):
+        time.sleep(0.4)
+        p.kill()
+        p.start()
+    t.join()
+    check_nothing_is_lost(c, 2000)
+
+
+def test_mqtt3_nothing_is_lost_when_the_broker_restarts(plugin, mosquitto):
+    p = plugin("pubsub.mqtt3", {"url": mosquitto.url(), "consumerID": "app"})
+    c = Collector(p, "t")
+    wait_until("the session knows the subscription", lambda: publish_all(p, "t", 1) or c.all)
+    t = threading.Thread(target=publish_all, args=(p, "t", 2000))
+    t.start()
+    for _ in range(2):
+        time.sleep(0.4)
+        mosquitto.stop()
+        mosquitto.start()
+    t.join()
+    check_nothing_is_lost(c, 2000)
+
+
+@pytest.mark.parametrize("metadata, text", [
+    ({"consumerID": "a"}, "missing url"), ({"url": "tcp://127.0.0.1:1"}, "missing consumerID"),
+    ({"url": "http://x", "consumerID": "a"}, "url must begin with"), ({"url": "tcp://", "consumerID": "a"}, "names no host"),
+    ({"url": "tcp://127.0.0.1:1", "consumerID": "a", "qos": "3"}, "invalid qos 3")])
+def test_mqtt3_wrong_settings_are_named(plugin, metadata, text):
+    p = plugin("pubsub.mqtt3", metadata, init=False)
+    with pytest.raises(grpc.RpcError) as e:
+        p.init()
+    assert text in e.value.details()
+
+
+def test_mqtt3_wrong_password(plugin, folder):
+    subprocess.run(["mosquitto_passwd", "-b", "-c", str(folder / "pw"), "me", "a:b@c"], check=True)
+    m = Mosquitto(folder, "allow_anonymous false", f"password_file {folder / 'pw'}")
+    try:
+        good = plugin("pubsub.mqtt3", {"url": m.url("me:a%3Ab%40c@"), "consumerID": "app"})
+        good.publish("t", "x")
+        bad = plugin("pubsub.mqtt3", {"url": m.url("me:wrong@"), "consumerID": "other"}, init=False)
+        with pytest.raises(grpc.RpcError) as e:
+            bad.init()
+        assert e.value.code() == grpc.StatusCode.UNAVAILABLE and "not authorized" in e.value.details() or "password" in e.value.details()
+    finally:
+        m.close()
