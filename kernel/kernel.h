@@ -14,6 +14,7 @@
 #include "sdk/base/map.h"
 
 struct app;
+struct identity;
 struct bindings;
 struct front;
 struct observe;
@@ -30,6 +31,7 @@ struct kernel {
         struct health health;
         struct super *super;
         struct front *front;
+        struct identity *identity; /* kernel/mesh/identity.h; NULL without mTLS */
         struct app *app;         /* the app channel (kernel/app/app.h); NULL without --app-port */
 
         /* Components that initialised, by name, one map a kind (value: struct component *). A name may stand in two kinds. */

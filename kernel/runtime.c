@@ -17,6 +17,7 @@
 
 #include "kernel/app/app.h"
 #include "kernel/front/front.h"
+#include "kernel/mesh/identity.h"
 #include "kernel/host.h"
 #include "kernel/observe/observe.h"
 #include "kernel/plugin_metrics.h"
@@ -30,7 +31,7 @@ enum { ERROR_BYTES = 512 };
 
 static const struct block *const blocks[] = {&state_block_def, &secrets_block_def, &pubsub_block_def, &bindings_block_def, &conversation_block_def,
                                              &metadata_block_def, &health_block_def,
-                                             &shutdown_block_def};
+                                             &shutdown_block_def, &invoke_block_def};
 enum { N_BLOCKS = sizeof blocks / sizeof blocks[0] };
 
 struct runtime {
@@ -225,11 +226,30 @@ static int check_supported(struct runtime *rt)
 
         if (strcmp(o->mode, "kubernetes") == 0)
                 rt->fatal = "mode kubernetes is not supported by this version; use --mode standalone";
-        else if (o->enable_mtls)
-                rt->fatal = "mTLS is not supported by this version; start without --enable-mtls";
         else
                 return 0;
         return -ENOTSUP;
+}
+
+static void on_identity(void *arg, struct tls_context *server)
+{
+        struct kernel *k = arg;
+        if (k->front)
+                front_new_identity(k->front, server);
+}
+
+static int start_security(struct runtime *rt)
+{
+        struct kernel *k = rt->k;
+        int r = 0;
+
+        if (k->opts.enable_mtls)
+                r = identity_new(&k->identity, k, &rt->arena, &rt->fatal);
+        if (k->identity)
+                r = identity_start(k->identity, on_identity, k, &rt->arena, &rt->fatal);
+        if (r == 0)
+                health_set(&k->health, rt->h_security, true);
+        return r;
 }
 
 static int start(struct runtime *rt)
@@ -241,7 +261,10 @@ static int start(struct runtime *rt)
 
         if ((r = check_supported(rt)))
                 return r;
-        log_warn("dapr.runtime.security", "mTLS is disabled. Skipping certificate request and tls validation");
+        if (k->opts.enable_mtls)
+                log_info("dapr.runtime.security", "mTLS is enabled");
+        else
+                log_warn("dapr.runtime.security", "mTLS is disabled. Skipping certificate request and tls validation");
         if ((r = load(rt)))
                 return r;
         log_features(&k->config);
@@ -249,7 +272,8 @@ static int start(struct runtime *rt)
         if ((r = init_kernel(rt)))
                 return r;
         host_set_environment(&k->opts, k->opts.dapr_internal_grpc_port);
-        health_set(&k->health, rt->h_security, true);
+        if ((r = start_security(rt)))
+                return r;
         began = loop_now_exact();
         log_info(SCOPE, "%s mode configured", k->opts.mode);
         log_info(SCOPE, "app id: %s", k->opts.app_id);
@@ -366,6 +390,7 @@ static void release(struct runtime *rt)
 {
         struct kernel *k = rt->k;
 
+        identity_free(k->identity);
         front_free(k->front);
         app_free(k->app);
         super_free(k->super);

@@ -4,11 +4,10 @@
  * The app is asked by the method's path, its status, headers and body come back as they are. Hop-by-hop headers stay on their hop
  * (RFC 9110, 7.6.1). An app that is not healthy is not asked.
  */
-#include "kernel/blocks/invoke.h"
-
 #include <errno.h>
 
 #include "kernel/app/app.h"
+#include "kernel/front/call.h"
 #include "kernel/front/target.h"
 
 enum { COPY_BYTES = 16 * 1024 };
@@ -106,7 +105,7 @@ static void fail(struct call *c, struct str id, const char *why)
         reply_error(c);
 }
 
-void invoke_http(struct call *c, struct invoke_target *t)
+static void invoke_own_app(struct call *c, const struct invoke_target *t)
 {
         struct app *app = c->k->app;
         struct http_headers headers = {0};
@@ -139,12 +138,30 @@ void invoke_http(struct call *c, struct invoke_target *t)
                 fail(c, t->id, app_http_error(app, c->arena, &head, r));
 }
 
-bool invoke_is_own_app(const struct call *c, struct str id)
+static bool is_own(const struct call *c, struct str id)
 {
         struct str own = str_of(c->k->opts.app_id), ns = str_of(c->k->opts.namespace_);
-        if (!c->k->app || app_is_grpc(c->k->app))
-                return false;
-        if (str_eq(id, own))
-                return true;
-        return ns.n && id.n == own.n + 1 + ns.n && str_has_prefix(id, own) && id.p[own.n] == '.' && str_has_suffix(id, ns);
+        return str_eq(id, own) ||
+               (ns.n && id.n == own.n + 1 + ns.n && str_has_prefix(id, own) && id.p[own.n] == '.' && str_has_suffix(id, ns));
 }
+
+static void invoke_http(struct call *c)
+{
+        struct str path = url_unescape(c->arena, c->http->path, false);
+        struct invoke_target t = invoke_target_find(c->arena, path, &c->http->headers);
+
+        if (!t.id.n) {
+                call_fail(c, ERR_DIRECT_INVOKE_NO_APP_ID);
+                reply_error(c);
+        } else if (!is_own(c, t.id))
+                fail(c, t.id, arena_printf(c->arena, "couldn't find service: %.*s", STR_FMT(t.id)));
+        else if (!c->k->app)
+                fail(c, t.id, "cannot invoke local endpoint: app channel not initialized");
+        else if (app_is_grpc(c->k->app))
+                fail(c, t.id, "calls over HTTP to an app that speaks gRPC are not supported by this version");
+        else
+                invoke_own_app(c, &t);
+}
+
+static const struct http_route routes[] = {{"*", "/v1.0/invoke/{rest...}", "invoke", "v1", "InvokeService", invoke_http, .fallback = true}};
+const struct block invoke_block_def = {.name = "invoke", .http = routes, .n_http = 1};

@@ -15,6 +15,7 @@
 #include "kernel/front/http.h"
 #include "kernel/front/stable_port.h"
 #include "kernel/front/unconfigured.h"
+#include "kernel/mesh/identity.h"
 #include "sdk/base/log.h"
 
 #define RUNTIME_SCOPE "dapr.runtime"
@@ -386,6 +387,12 @@ int front_start_grpc(struct front *f, char *err, size_t err_n)
         return 0;
 }
 
+void front_new_identity(struct front *f, struct tls_context *server)
+{
+        if (f->internal_server)
+                rpc_server_set_tls(f->internal_server, server);
+}
+
 int front_start_internal(struct front *f, char *err, size_t err_n)
 {
         struct daprd_opts *o = &f->k->opts;
@@ -396,6 +403,8 @@ int front_start_internal(struct front *f, char *err, size_t err_n)
                 snprintf(err, err_n, "%s", strerror(-r));
                 return r;
         }
+        if (f->k->identity)
+                rpc_server_set_tls(f->internal_server, identity_server_tls(f->k->identity));
         snprintf(addr, sizeof addr, "%s:%d", o->dapr_internal_grpc_listen_address, o->dapr_internal_grpc_port);
         r = rpc_server_listen(f->internal_server, str_of(addr));
         if (r && !f->internal_port_given) {

@@ -15,6 +15,9 @@ void front_free(struct front *f);
 int front_start_metrics(struct front *f, char *err, size_t err_n);
 int front_start_grpc(struct front *f, char *err, size_t err_n);     /* API server */
 int front_start_http(struct front *f, char *err, size_t err_n);     /* API, public and profiling server */
+struct tls_context;
+/* A renewed identity: connections to come of the internal server use it. */
+void front_new_identity(struct front *f, struct tls_context *server);
 int front_start_internal(struct front *f, char *err, size_t err_n); /* sidecar to sidecar; takes another port when one that was not given is in use */
 
 /* Stops the API servers and the internal one together: no new requests, those that run finish up to grace_s. Parks. */

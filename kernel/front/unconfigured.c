@@ -9,10 +9,8 @@
 #include <stdlib.h>
 
 #include "dapr/proto/runtime/v1/dapr.pb-c.h"
-#include "kernel/blocks/invoke.h"
 #include "kernel/front/errors.h"
 #include "kernel/front/http.h"
-#include "kernel/front/target.h"
 #include "sdk/base/json.h"
 #include "sdk/base/list.h"
 
@@ -159,22 +157,6 @@ static void answer_http(struct call *c)
         reply_error(c);
 }
 
-static void answer_invoke(struct call *c)
-{
-        struct str path = url_unescape(c->arena, c->http->path, false);
-        struct invoke_target t = invoke_target_find(c->arena, path, &c->http->headers);
-
-        if (t.id.n && invoke_is_own_app(c, t.id)) {
-                invoke_http(c, &t);
-                return;
-        }
-        if (t.id.n)
-                no_service(c, t.id, t.method);
-        else
-                call_fail(c, ERR_DIRECT_INVOKE_NO_APP_ID);
-        reply_error(c);
-}
-
 #define HTTP(methods, prefix, path, group, version, name, param, member, fn) \
         {{methods, prefix path, group, version, name, answer_http}, param, member, fn}
 #define ACTOR "/v1.0/actors/{actorType}/{actorId}/"
@@ -227,7 +209,6 @@ static const struct http_row http_rows[] = {
         HTTP("POST", "/v1.0-alpha1/", "jobs/{name}", "jobs", "v1alpha1", "ScheduleJob", "name", "schedule,dueTime", no_job_schedule),
         HTTP("GET", "/v1.0-alpha1/", "jobs/{name}", "jobs", "v1alpha1", "GetJob", "name", NULL, no_job_get),
         HTTP("DELETE", "/v1.0-alpha1/", "jobs/{name}", "jobs", "v1alpha1", "DeleteJob", "name", NULL, no_job_delete),
-        {{"*", "/v1.0/invoke/{rest...}", "invoke", "v1", "InvokeService", answer_invoke, .fallback = true}, NULL, NULL, no_service},
 };
 
 /* ---- gRPC ---- */

@@ -152,6 +152,7 @@ struct rpc_server_conf {
 int rpc_server_new(struct rpc_server **ret, const struct rpc_server_conf *conf);
 int rpc_server_add(struct rpc_server *s, const struct rpc_method *rows, size_t n); /* rows are kept */
 int rpc_server_listen(struct rpc_server *s, struct str addr);
+void rpc_server_set_tls(struct rpc_server *s, struct tls_context *tls); /* for connections to come; takes a reference */
 int rpc_server_adopt(struct rpc_server *s, int listen_fd);
 void rpc_server_serve_conn(struct rpc_server *s, struct conn *c); /* takes an accepted connection */
 int rpc_server_port(const struct rpc_server *s);

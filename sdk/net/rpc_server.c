@@ -475,6 +475,13 @@ static int listen_with(struct rpc_server *sv, struct str addr, int fd)
         return 0;
 }
 
+void rpc_server_set_tls(struct rpc_server *sv, struct tls_context *tls)
+{
+        struct tls_context *old = sv->conf.tls;
+        sv->conf.tls = tls ? tls_context_ref(tls) : NULL;
+        tls_context_unref(old);
+}
+
 int rpc_server_listen(struct rpc_server *sv, struct str addr)
 {
         return listen_with(sv, addr, -1);
