@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -11,7 +12,8 @@
 #include "sdk/base/yaml.h"
 #include "sdk/net/conn.h"
 
-enum { FIXED_ARGS_MAX = 96, PORTS_MAX = 1024, PORT_TRIES = 100 };
+/* Ports that are chosen come from below those that the system gives to outgoing connections: nobody else takes one in between. */
+enum { FIXED_ARGS_MAX = 96, PORTS_MAX = 1024, PORT_TRIES = 100, PORT_FIRST = 20000, PORT_END = 32768 };
 #define PROBE_TIMEOUT_S 0.3
 #define SENTRY_ADDRESS "localhost:50001"
 
@@ -43,6 +45,14 @@ static int bindable(int port)
         return ok ? ntohs(sa.sin_port) : -1;
 }
 
+static int random_port(void)
+{
+        uint16_t r = 0;
+        if (getrandom(&r, sizeof(r), GRND_NONBLOCK) < 0)
+                r = (uint16_t)wall_ns();
+        return PORT_FIRST + r % (PORT_END - PORT_FIRST);
+}
+
 static int choose_port(const char *what, int *port)
 {
         int got = -1;
@@ -50,8 +60,8 @@ static int choose_port(const char *what, int *port)
                 got = *port <= 65535 && !is_taken(*port) ? bindable(*port) : -1;
         else
                 for (int i = 0; i < PORT_TRIES && (got < 0 || is_taken(got)); i++)
-                        got = bindable(0);
-        if (got < 0) {
+                        got = bindable(i < PORT_TRIES / 2 ? random_port() : 0);
+        if (got < 0 || is_taken(got)) {
                 ui_say(UI_FAILURE, "invalid configuration for %s. Port %d is not available", what, *port);
                 return 1;
         }

@@ -1,5 +1,5 @@
 """Fixtures: daprd with its plugins as a process, Redis servers, temporary folders. One spawn helper for all black-box tests."""
-import json, os, pathlib, shutil, signal, socket, subprocess, tempfile, time, urllib.error, urllib.request
+import json, os, pathlib, random, shutil, signal, socket, subprocess, tempfile, time, urllib.error, urllib.request
 
 import pytest
 
@@ -8,9 +8,15 @@ BUILD = ROOT / os.environ.get("BUILD", "build/release")
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Below the ports that the system gives to outgoing connections: none of those takes it before it is used."""
+    while True:
+        with socket.socket() as s:
+            port = random.randrange(10000, 32000)
+            try:
+                s.bind(("", port))
+                return port
+            except OSError:
+                pass
 
 
 def wait_until(what, check, limit=20.0):
