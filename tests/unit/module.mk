@@ -136,3 +136,7 @@ cel_test_LD = $(FAULT_LD) $(BASE_LD)
 regex_test_SRC := tests/unit/regex_test.c $(wildcard kernel/policy/regex*.c) kernel/policy/zone.c
 regex_test_LIBS := base
 regex_test_LD = $(FAULT_LD) $(BASE_LD)
+UNIT_TESTS += pubsub_test
+pubsub_test_SRC := tests/unit/pubsub_test.c
+pubsub_test_LIBS := kernel net base proto llhttp
+pubsub_test_LD = $(NET_LD) $(YAML_LD) $(BASE_LD)

@@ -83,7 +83,7 @@ static void prepare(struct batch *b, size_t i)
                         forget(b, i);
                         return;
                 }
-                b->bodies[i] = m->data;
+                b->bodies[i] = b->events[i].json;
                 r = rules_match(s->rules, &b->arena, &b->events[i], &b->paths[i], &err);
         }
         if (r) {

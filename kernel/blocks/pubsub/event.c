@@ -403,6 +403,21 @@ static const char *const field_names[EVENT_FIELDS] = {
         [EVENT_PUBSUBNAME] = "pubsubname", [EVENT_TRACEID] = "traceid", [EVENT_TRACEPARENT] = "traceparent",
         [EVENT_TRACESTATE] = "tracestate", [EVENT_EXPIRATION] = "expiration", [EVENT_TIME] = "time", [EVENT_SUBJECT] = "subject"};
 
+/* Bytes that are no UTF-8 replaced, as the reference's reader does. p == NULL without memory. */
+static struct str with_valid_text(struct arena *a, struct str s)
+{
+        char *out = arena_alloc(a, 3 * s.n), *at = out;
+
+        for (size_t i = 0; out && i < s.n;) {
+                int n = utf8_char_len(s.p + i, s.n - i);
+                if (n)
+                        memcpy(at, s.p + i, (size_t)n);
+                at += n ? n : utf8_put(at, 0xfffd);
+                i += n ? (size_t)n : 1;
+        }
+        return str_n(out, out ? (size_t)(at - out) : 0);
+}
+
 int event_read(struct arena *a, struct str json, struct event *ret, const char **ret_err)
 {
         struct json_reader r;
@@ -419,6 +434,11 @@ int event_read(struct arena *a, struct str json, struct event *ret, const char *
                                 }
         if (!r.error && r.pos && json_at_end(&r))
                 return 0;
+        if (!utf8_is_valid(json) && !json_fault(a, json, true)) {
+                struct str valid = with_valid_text(a, json);
+                if (valid.p)
+                        return event_read(a, valid, ret, ret_err);
+        }
         *ret_err = object_fault(a, json, true);
         return -EINVAL;
 }

@@ -466,6 +466,9 @@ static void read_limits(struct subscription *s)
                 s->max_messages *= PUBSUB_LANES_WINDOW;
         if (s->spec->bulk)
                 s->max_messages = 2 * bulk > s->max_concurrency || s->foreign ? 2 * bulk : s->max_concurrency;
+        /* this broker hands out one message after the other in the reference, and apps count their bulks */
+        if (s->spec->bulk && s->in_memory && !subscription_metadata(s->spec, "maxConcurrency"))
+                s->max_messages = 1;
         fsem_init(&s->slots, (long)s->max_concurrency);
 }
 
@@ -497,6 +500,7 @@ static int check(struct subscription *s, struct arena *a, const char **ret_err)
                 return -EACCES;
         }
         s->foreign = b->foreign;
+        s->in_memory = !b->foreign && strcmp(component_spec_of(b->component)->type, "pubsub.in-memory") == 0;
         s->broker_topic = broker_topic(&s->arena, k, b, s->topic);
         for (size_t i = 0; i < s->spec->n_metadata; i++)
                 if (rpc_md_add(&md, a, str_of(s->spec->metadata[i].key), str_of(s->spec->metadata[i].value)))

@@ -51,7 +51,7 @@ struct subscription {
         struct stream_app *stream;   /* of a streaming subscription */
         bool raw;                    /* rawPayload */
         const char *raw_error;
-        bool foreign;
+        bool foreign, in_memory;
         /* flow control */
         size_t max_messages, max_concurrency, max_bytes;
         struct str ordering_key;
