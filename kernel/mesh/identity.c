@@ -42,6 +42,8 @@ struct identity {
         struct scope scope;
 };
 
+static const char *const h2_only[] = {"h2", NULL}; /* grpc-go ends connections without ALPN */
+
 static int check_peer(void *arg, struct str leaf)
 {
         const struct peer *p = arg;
@@ -68,7 +70,7 @@ int identity_new(struct identity **ret, struct kernel *k, struct arena *a, const
         scope_init(&i->scope);
         i->anchors = str_of(o->trust_anchors);
         snprintf(i->sentry.uri, sizeof i->sentry.uri, "spiffe://%s/ns/%s/dapr-sentry", o->control_plane_trust_domain, o->control_plane_namespace);
-        struct tls_options to = {.roots_pem = i->anchors, .verify_peer = check_peer, .verify_arg = &i->sentry};
+        struct tls_options to = {.roots_pem = i->anchors, .alpn = h2_only, .verify_peer = check_peer, .verify_arg = &i->sentry};
         struct rpc_channel_conf conf = {.target = str_of(o->sentry_address)};
         int r = tls_context_new(&i->sentry_tls, &to, err, sizeof err);
         if (r)
@@ -163,11 +165,10 @@ static int adopt(struct identity *i, struct arena *a, const sign_response *resp,
 {
         struct str pem = pb_str(resp->workload_certificate);
         struct tls_options to = {.server = true, .cert_pem = pem, .key_pem = str_of(i->key.key_pem), .roots_pem = i->anchors, .require_peer_cert = true};
-        static const char *const alpn[] = {"h2", NULL};
         struct tls_context *server = NULL;
         char err[256] = "its validity cannot be read";
 
-        to.alpn = alpn;
+        to.alpn = h2_only;
         if (pki_validity(pem, &i->not_before, &i->not_after) || tls_context_new(&server, &to, err, sizeof err)) {
                 *ret_err = arena_printf(a, "the certificate that sentry sent cannot be used: %s", err);
                 return -EINVAL;
