@@ -19,6 +19,7 @@ struct bindings;
 struct front;
 struct observe;
 struct pubsub_block;
+struct resiliency;
 struct secrets_block;
 struct state_block;
 
@@ -32,6 +33,7 @@ struct kernel {
         struct super *super;
         struct front *front;
         struct identity *identity; /* kernel/mesh/identity.h; NULL without mTLS */
+        struct resiliency *resiliency; /* policies; NULL before the resources were read */
         struct app *app;         /* the app channel (kernel/app/app.h); NULL without --app-port */
 
         /* Components that initialised, by name, one map a kind (value: struct component *). A name may stand in two kinds. */

@@ -21,6 +21,7 @@
 #include "kernel/host.h"
 #include "kernel/observe/observe.h"
 #include "kernel/plugin_metrics.h"
+#include "kernel/policy/resiliency.h"
 #include "sdk/base/log.h"
 #include "sdk/base/loop.h"
 #include "sdk/base/work.h"
@@ -174,6 +175,10 @@ static int start_components(struct runtime *rt)
         r = load_resources(rt);
         if (r) {
                 rt->fatal = rt->fatal ? rt->fatal : "out of memory";
+                return r;
+        }
+        if ((r = resiliency_start(k))) {
+                rt->fatal = "out of memory";
                 return r;
         }
         r = app_new(&k->app, k, &rt->arena, &rt->fatal);
@@ -393,6 +398,7 @@ static void release(struct runtime *rt)
         identity_free(k->identity);
         front_free(k->front);
         app_free(k->app);
+        resiliency_stop(k);
         super_free(k->super);
         observe_free(k->observe);
         plugin_metrics_free(rt->plugin_metrics);

@@ -10,6 +10,7 @@
 #include "kernel/blocks/secrets.h"
 #include "kernel/front/http.h"
 #include "kernel/observe/observe.h"
+#include "kernel/policy/resiliency.h"
 #include "sdk/base/json.h"
 #include "sdk/base/log.h"
 #include "sdk/base/loop.h"
@@ -94,6 +95,7 @@ static int get_secret(struct call *c, const ProtobufCMessage *req, ProtobufCMess
         Dapr__Proto__Components__V1__GetSecretRequest ask = DAPR__PROTO__COMPONENTS__V1__GET_SECRET_REQUEST__INIT;
         store_get *answer = NULL;
         struct rpc_status st = {0};
+        const char *policy_error;
         struct component *store = find_store(c, in->store_name);
         if (!store)
                 return -1;
@@ -103,11 +105,11 @@ static int get_secret(struct call *c, const ProtobufCMessage *req, ProtobufCMess
         ask.metadata = (void *)in->metadata;
         ask.n_metadata = in->n_metadata;
         double since = loop_now_exact();
-        int code = component_call(store, c->arena, STORE "Get", &ask.base, &dapr__proto__components__v1__get_secret_response__descriptor,
-                                  &answer, &st);
+        int code = resiliency_component_call(c->k, store, c->arena, STORE "Get", &ask.base,
+                                             &dapr__proto__components__v1__get_secret_response__descriptor, &answer, &st, &policy_error);
         observe(c, in->store_name, "get", !code, since);
         if (code)
-                return call_fail(c, ERR_SECRET_GET, in->key, in->store_name, call_component_error(c, store, &st));
+                return call_fail(c, ERR_SECRET_GET, in->key, in->store_name, policy_error ? policy_error : call_component_error(c, store, &st));
         out->data = (void *)answer->data;
         out->n_data = answer->n_data;
         return 0;
@@ -137,17 +139,18 @@ static int get_bulk_secret(struct call *c, const ProtobufCMessage *req, Protobuf
         Dapr__Proto__Components__V1__BulkGetSecretRequest ask = DAPR__PROTO__COMPONENTS__V1__BULK_GET_SECRET_REQUEST__INIT;
         store_bulk *answer = NULL;
         struct rpc_status st = {0};
+        const char *policy_error;
         struct component *store = find_store(c, in->store_name);
         if (!store)
                 return -1;
         ask.metadata = (void *)in->metadata;
         ask.n_metadata = in->n_metadata;
         double since = loop_now_exact();
-        int code = component_call(store, c->arena, STORE "BulkGet", &ask.base,
-                                  &dapr__proto__components__v1__bulk_get_secret_response__descriptor, &answer, &st);
+        int code = resiliency_component_call(c->k, store, c->arena, STORE "BulkGet", &ask.base,
+                                             &dapr__proto__components__v1__bulk_get_secret_response__descriptor, &answer, &st, &policy_error);
         observe(c, in->store_name, "bulk_get", !code, since);
         if (code)
-                return call_fail(c, ERR_BULK_SECRET_GET, in->store_name, call_component_error(c, store, &st));
+                return call_fail(c, ERR_BULK_SECRET_GET, in->store_name, policy_error ? policy_error : call_component_error(c, store, &st));
         out->data = arena_alloc(c->arena, answer->n_data * sizeof *out->data);
         for (size_t i = 0; out->data && i < answer->n_data; i++) {
                 if (!is_allowed(c->k, in->store_name, answer->data[i]->key)) {

@@ -110,6 +110,12 @@ int state_read_bulk_response(struct arena *a, struct str msg, struct state_value
  * be one valid value. */
 struct str state_json_compact(struct arena *a, struct str json);
 
+/* ---- calls to the store: 0 and *resp, or -1 and *f. They park. ---- */
+/* Under the store's outbound policy. items: of a bulk write, else NULL. */
+int state_ask(struct call *c, struct state_store *s, enum state_method m, struct str req, const struct state_item *items, size_t n,
+              struct str *resp, struct state_failure *f);
+int state_ask_once(struct call *c, struct state_store *s, enum state_method m, struct str req, struct str *resp, struct state_failure *f);
+
 /* ---- state_ops.c: 0, or -1 after call_fail. They park. ---- */
 int state_get(struct call *c, struct state_store *s, struct state_item *i, struct state_value *out);
 int state_bulk_get(struct call *c, struct state_store *s, struct state_item *items, size_t n, int64_t parallelism,

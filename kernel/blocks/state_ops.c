@@ -14,8 +14,7 @@
 
 enum { GETS_AT_ONCE_MAX = 64 };
 
-/* 0 and *resp, or -1 and *f. Parks. */
-static int ask(struct call *c, struct state_store *s, enum state_method m, struct str req, struct str *resp, struct state_failure *f)
+int state_ask_once(struct call *c, struct state_store *s, enum state_method m, struct str req, struct str *resp, struct state_failure *f)
 {
         static const char *const paths[] = {
                 [STATE_GET] = STORE "Get", [STATE_SET] = STORE "Set", [STATE_DELETE] = STORE "Delete", [STATE_BULK_GET] = STORE "BulkGet",
@@ -31,6 +30,11 @@ static int ask(struct call *c, struct state_store *s, enum state_method m, struc
                 return 0;
         state_failure_read(c, s, m, &st, f);
         return -1;
+}
+
+static int ask(struct call *c, struct state_store *s, enum state_method m, struct str req, struct str *resp, struct state_failure *f)
+{
+        return state_ask(c, s, m, req, NULL, 0, resp, f);
 }
 
 static void bad_reply(struct state_failure *f, int r)
@@ -86,7 +90,7 @@ static void gets_fiber(void *arg)
                 size_t at = g->next++;
                 struct state_failure f;
                 struct str resp;
-                int r = ask(g->c, g->s, STATE_GET, state_pack_get_request(g->c->arena, &g->items[at]), &resp, &f);
+                int r = state_ask_once(g->c, g->s, STATE_GET, state_pack_get_request(g->c->arena, &g->items[at]), &resp, &f);
                 if (!r && (r = state_read_get_response(g->c->arena, resp, &g->values[at])))
                         bad_reply(&f, r);
                 if (r)
@@ -221,7 +225,7 @@ int state_save(struct call *c, struct state_store *s, struct state_item *items, 
         else if (n == 1)
                 r = ask(c, s, STATE_SET, state_pack_set_request(c->arena, items), &resp, &f);
         else
-                r = ask(c, s, STATE_BULK_SET, state_pack_bulk(c->arena, STATE_BULK_SET, items, n, 0), &resp, &f);
+                r = state_ask(c, s, STATE_BULK_SET, state_pack_bulk(c->arena, STATE_BULK_SET, items, n, 0), items, n, &resp, &f);
         state_observe(c, s, "set", !r, since);
         if (r && n > 1)
                 state_failure_of_bulk(c, s, &f);
@@ -263,7 +267,7 @@ int state_bulk_delete(struct call *c, struct state_store *s, struct state_item *
         else if (n == 1)
                 r = ask(c, s, STATE_DELETE, state_pack_delete_request(c->arena, items), &resp, &f);
         else
-                r = n ? ask(c, s, STATE_BULK_DELETE, state_pack_bulk(c->arena, STATE_BULK_DELETE, items, n, 0), &resp, &f) : 0;
+                r = n ? state_ask(c, s, STATE_BULK_DELETE, state_pack_bulk(c->arena, STATE_BULK_DELETE, items, n, 0), items, n, &resp, &f) : 0;
         state_observe(c, s, "bulk_delete", !r, since);
         if (r && n > 1)
                 state_failure_of_bulk(c, s, &f);

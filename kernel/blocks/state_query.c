@@ -7,6 +7,7 @@
 #include "kernel/blocks/json_fault.h"
 #include "kernel/blocks/state_json.h"
 #include "kernel/blocks/state_key.h"
+#include "kernel/policy/resiliency.h"
 
 #define QUERY "/dapr.proto.components.v1.QueriableStateStore/Query"
 
@@ -326,9 +327,12 @@ int state_query(struct call *c, const state_query_request *in, state_query_respo
                 req.metadata[req.n_metadata++] = e;
         }
         double since = state_now();
-        int code = component_call(s->component, c->arena, QUERY, &req.base, &dapr__proto__components__v1__query_response__descriptor,
-                                  &resp, &st);
+        const char *policy_error;
+        int code = resiliency_component_call(c->k, s->component, c->arena, QUERY, &req.base,
+                                             &dapr__proto__components__v1__query_response__descriptor, &resp, &st, &policy_error);
         state_observe(c, s, "query", !code, since);
+        if (policy_error)
+                return fail_text(c, s, policy_error);
         if (code) {
                 struct state_failure f;
                 state_failure_read(c, s, STATE_QUERY, &st, &f);

@@ -20,7 +20,7 @@
 struct breaker;
 struct kernel;
 struct policy_retry;
-struct policy_series;
+struct policy_target;
 struct resiliency;
 
 enum policy_direction { POLICY_OUTBOUND, POLICY_INBOUND };
@@ -30,16 +30,15 @@ enum policy_builtin {
         POLICY_ACTOR_NOT_FOUND_RETRIES, POLICY_BUILTINS
 };
 
-/* What applies to one target at this moment. The zero value is the empty policy. Its strings and its breaker are held until
+/* What applies to one target at this moment. The zero value is the empty policy. It holds its target and its breaker until
  * policy_run() or policy_release(); one of them must follow each lookup that gave a policy that is not empty. */
 struct policy {
         struct resiliency *owner;
-        char what[16];             /* "component", "endpoint", "actor" or the built-in's kind, for log lines … */
-        struct str names[2];       /* … with these: borrowed from the caller's lookup */
+        struct str name, id;       /* for log lines: the target and, of actors and endpoints, its part. Borrowed from the lookup */
         int64_t timeout_ns;        /* 0 = none */
         const struct policy_retry *retry;
         struct breaker *breaker;
-        struct policy_series *series; /* metrics of the target */
+        struct policy_target *target; /* NULL: a built-in, which has no metrics */
 };
 
 /* Reads the Resiliency resources of k->resources into k->resiliency; once, before the first lookup. 0 or -ENOMEM. */
@@ -88,6 +87,10 @@ enum policy_result {
 };
 /* Runs the operation under the policy and releases the policy. Parks. */
 enum policy_result policy_run(struct policy *p, policy_op op, void *arg);
+/* component_call() (super.h) under the component's outbound policy. 0 and *resp; or a gRPC code > 0: then *st is the component's
+ * answer, unless *ret_policy_error is set, which is the policy's own error (policy_result_text). Parks. */
+int resiliency_component_call(struct kernel *k, struct component *c, struct arena *a, const char *method, const ProtobufCMessage *req,
+                              const ProtobufCMessageDescriptor *resp_d, void *resp, struct rpc_status *st, const char **ret_policy_error);
 /* The text that stands for a result which is not the operation's own; static; "" for POLICY_OK and POLICY_FAILED. */
 const char *policy_result_text(enum policy_result r);
 
