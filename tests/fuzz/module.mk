@@ -41,3 +41,16 @@ FUZZERS += state_body_fuzz
 state_body_fuzz_SRC := tests/fuzz/state_body_fuzz.c
 state_body_fuzz_LIBS := kernel net base proto llhttp
 state_body_fuzz_LD = $(NET_LD) $(BASE_LD)
+
+FUZZERS += cel_fuzz regex_fuzz
+cel_fuzz_SRC := tests/fuzz/cel_fuzz.c $(wildcard kernel/policy/cel*.c kernel/policy/regex*.c) kernel/policy/zone.c
+cel_fuzz_LIBS := base
+cel_fuzz_LD = $(BASE_LD)
+regex_fuzz_SRC := tests/fuzz/regex_fuzz.c $(wildcard kernel/policy/regex*.c) kernel/policy/zone.c
+regex_fuzz_LIBS := base
+regex_fuzz_LD = $(BASE_LD)
+
+FUZZERS += cloudevent_fuzz
+cloudevent_fuzz_SRC := tests/fuzz/cloudevent_fuzz.c kernel/blocks/pubsub/event.c kernel/blocks/json_fault.c
+cloudevent_fuzz_LIBS := net base proto llhttp
+cloudevent_fuzz_LD = $(NET_LD) $(BASE_LD)
