@@ -1,0 +1,2 @@
+PLUGINS += bindings.http
+bindings.http_SRC := $(wildcard plugins/bindings.http/*.c)

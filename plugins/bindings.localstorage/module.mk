@@ -1,0 +1,2 @@
+PLUGINS += bindings.localstorage
+bindings.localstorage_SRC := plugins/bindings.localstorage/localstorage.c
