@@ -204,3 +204,33 @@ def redis(folder):
     r = Redis(folder)
     yield r
     r.close()
+
+
+class Etcd:
+    """A one-node etcd server."""
+
+    def __init__(self, folder):
+        self.port, peer = free_port(), free_port()
+        self.addr = f"127.0.0.1:{self.port}"
+        self.argv = ["etcd", "--data-dir", str(folder / "etcd"), "--listen-client-urls", f"http://{self.addr}", "--advertise-client-urls",
+                     f"http://{self.addr}", "--listen-peer-urls", f"http://127.0.0.1:{peer}", "--initial-advertise-peer-urls",
+                     f"http://127.0.0.1:{peer}", "--initial-cluster", f"default=http://127.0.0.1:{peer}"]
+        self.proc = None
+
+    def start(self):
+        self.proc = subprocess.Popen(self.argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_until("etcd answers", lambda: b"true" in urllib.request.urlopen(f"http://{self.addr}/health", timeout=2).read())
+        return self
+
+    def close(self):
+        if self.proc:
+            self.proc.terminate()
+            self.proc.wait(10)
+
+
+@pytest.fixture
+def etcd(folder):
+    """Not started yet: call start()."""
+    e = Etcd(folder)
+    yield e
+    e.close()
