@@ -13,6 +13,7 @@
 #include "kernel/front/call.h"
 #include "kernel/observe/observe.h"
 #include "kernel/opts.h"
+#include "kernel/blocks/pubsub/pubsub.h"
 #include "kernel/plugin_metrics.h"
 #include "kernel/super/manifest.h"
 
@@ -99,14 +100,19 @@ static int metrics(void)
         struct kernel *k = calloc(1, sizeof(*k));
         struct observe *o;
         struct plugin_metrics *p;
+        struct pubsub_metrics *b;
         struct observe_conf conf = {.app_id = "", .namespace_ = "", .enabled = true, .record_error_codes = true, .increased_cardinality = true};
-        if (!k || metrics_new(&k->metrics) || observe_new(&o, k->metrics, &conf) || plugin_metrics_new(&p, k))
+        if (k)
+                k->config.metrics_enabled = true;
+        if (!k || metrics_new(&k->metrics) || observe_new(&o, k->metrics, &conf) || plugin_metrics_new(&p, k) ||
+            pubsub_metrics_new(&b, k))
                 return 1;
         printf("# Metrics\n\nServed in the Prometheus text format on `--metrics-port` (9090). Names that begin with `dapr_` or `process_` are those of the\n"
                "reference runtime, names that begin with `microdapr_` are this runtime's own. A metric shows up when it has a first value.\n"
                "Latencies are in milliseconds.\n\n| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n");
         metrics_each(k->metrics, metric_row, NULL);
         plugin_metrics_free(p);
+        pubsub_metrics_free(b);
         observe_free(o);
         metrics_free(k->metrics);
         free(k);
