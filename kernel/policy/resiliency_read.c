@@ -124,6 +124,23 @@ static void each(struct reader *rd, const struct yaml_node *map, void (*fn)(stru
 
 /* ---- policies ---- */
 
+/* In the words of Go's time.ParseDuration. */
+static void bad_duration(struct reader *rd, struct str name, const char *z)
+{
+        size_t sign = *z == '-' || *z == '+', number = strspn(z + sign, "0123456789."), unit = strcspn(z + sign + number, "0123456789.");
+        static const char *const units[] = {"ns", "us", "ms", "s", "m", "h"};
+        struct str u = str_n(z + sign + number, unit);
+        bool known = false;
+        for (size_t i = 0; i < sizeof units / sizeof *units; i++)
+                known |= str_eqz(u, units[i]);
+        if (!number || known)
+                fault(rd, "invalid duration \"%.*s\", %s: time: invalid duration \"%s\"", STR_FMT(name), z, z);
+        else if (!unit)
+                fault(rd, "invalid duration \"%.*s\", %s: time: missing unit in duration \"%s\"", STR_FMT(name), z, z);
+        else
+                fault(rd, "invalid duration \"%.*s\", %s: time: unknown unit \"%.*s\" in duration \"%s\"", STR_FMT(name), z, STR_FMT(u), z);
+}
+
 static void read_timeouts(struct reader *rd, const struct yaml_node *map)
 {
         for (const struct yaml_item *i = map ? map->items : NULL; i && !rd->status; i = i->next) {
@@ -135,7 +152,7 @@ static void read_timeouts(struct reader *rd, const struct yaml_node *map)
                 if (put(rd, &rd->r->timeouts, key, ns))
                         return;
                 if (!read_duration(z, ns))
-                        fault(rd, "invalid duration \"%.*s\", %s: time: invalid duration \"%s\"", STR_FMT(key), z, z);
+                        bad_duration(rd, key, z);
         }
 }
 
@@ -157,6 +174,23 @@ __attribute__((format(printf, 2, 3))) static void add_fault(struct faults *f, co
         if (f->len >= sizeof f->text)
                 f->len = sizeof f->text - 1;
         f->n++;
+}
+
+/* With quotes around it and backslashes before quotes. */
+static const char *quoted(struct arena *a, const char *z)
+{
+        char *to = arena_alloc(a, 2 * strlen(z) + 3), *p = to;
+        if (!to)
+                return "";
+        *p++ = '"';
+        for (; *z; z++) {
+                if (*z == '"' || *z == '\\')
+                        *p++ = '\\';
+                *p++ = *z;
+        }
+        *p++ = '"';
+        *p = '\0';
+        return to;
 }
 
 static void end_faults(struct reader *rd, const struct faults *f, struct str name)
@@ -286,12 +320,12 @@ static void read_breaker(struct reader *rd, struct str name, const struct yaml_n
                 return;
         take_duration(&f, "interval", interval, &c->interval_ns);
         if (max < 0)
-                add_fault(&f, "cannot parse 'maxRequests', %" PRId64 " overflows uint", max);
+                add_fault(&f, "cannot parse 'maxRequests', %" PRId64 ".000000 overflows uint", max);
         c->max_requests = max > UINT32_MAX ? UINT32_MAX : (uint32_t)max;
         take_duration(&f, "timeout", timeout, &c->timeout_ns);
         int r = *trip ? cel_compile(&c->trip, str_of(trip), &err) : 0;
         if (r == -EINVAL)
-                add_fault(&f, "error decoding 'trip': invalid Expr \"%s\": %s", trip, err.text);
+                add_fault(&f, "error decoding 'trip': invalid Expr %s: %s", quoted(rd->a, trip), err.text);
         else if (r)
                 no_memory(rd);
         end_faults(rd, &f, name);

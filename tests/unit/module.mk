@@ -140,3 +140,7 @@ UNIT_TESTS += pubsub_test
 pubsub_test_SRC := tests/unit/pubsub_test.c
 pubsub_test_LIBS := kernel net base proto llhttp
 pubsub_test_LD = $(NET_LD) $(YAML_LD) $(BASE_LD)
+UNIT_TESTS += resiliency_test
+resiliency_test_SRC := tests/unit/resiliency_test.c
+resiliency_test_LIBS := kernel net base proto llhttp
+resiliency_test_LD = $(FAULT_LD) $(KERNEL_LD)
