@@ -46,20 +46,6 @@ static int no_configuration(struct call *c, struct str name, struct str arg)
                                                                 : call_fail(c, ERR_CONFIGURATION_STORE_NOT_CONFIGURED);
 }
 
-static int no_lock(struct call *c, struct str name, struct str arg)
-{
-        return kernel_component_count(c->k, KIND_LOCK) ? unimplemented(c, name, arg) : call_fail(c, ERR_LOCK_STORE_NOT_CONFIGURED);
-}
-
-static int no_try_lock(struct call *c, struct str name, struct str expiry)
-{
-        char *text = arena_strdup(c->arena, expiry);
-
-        if (!text || strtol(text, NULL, 10) <= 0)
-                return call_fail(c, ERR_LOCK_EXPIRY_NOT_POSITIVE, arena_strdup(c->arena, name));
-        return no_lock(c, name, expiry);
-}
-
 static int no_crypto(struct call *c, struct str name, struct str arg)
 {
         return kernel_component_count(c->k, KIND_CRYPTO) ? unimplemented(c, name, arg)
@@ -183,9 +169,6 @@ static void answer_http(struct call *c)
 static const struct http_row http_rows[] = {
         CONFIGURATION("/v1.0/", "v1"),
         CONFIGURATION("/v1.0-alpha1/", "v1alpha1"),
-        HTTP("POST", "/v1.0-alpha1/", "lock/{storeName}", "lock", "v1alpha1", "TryLock", "storeName", "expiryInSeconds,expiry_in_seconds",
-             no_try_lock),
-        HTTP("POST", "/v1.0-alpha1/", "unlock/{storeName}", "unlock", "v1alpha1", "Unlock", "storeName", NULL, no_lock),
         HTTP("PUT", "/v1.0-alpha1/", "crypto/{name}/encrypt", "crypto", "v1alpha1", "Encrypt", "name", NULL, no_crypto),
         HTTP("PUT", "/v1.0-alpha1/", "crypto/{name}/decrypt", "crypto", "v1alpha1", "Decrypt", "name", NULL, no_crypto),
         SUBTLE("getkey", "SubtleGetKey"),
@@ -295,8 +278,6 @@ static const struct grpc_row grpc_rows[] = {
         {{"SubscribeConfigurationAlpha1", "configuration.v1alpha1", NULL, NULL, NULL, configuration_subscribe}, NULL, NULL, NULL},
         {{"UnsubscribeConfiguration", "configuration.v1", NULL, NULL, unsubscribe, NULL}, NULL, NULL, NULL},
         {{"UnsubscribeConfigurationAlpha1", "configuration.v1alpha1", NULL, NULL, unsubscribe, NULL}, NULL, NULL, NULL},
-        GRPC("TryLockAlpha1", "lock.v1alpha1", "store_name", "expiry_in_seconds", no_try_lock),
-        GRPC("UnlockAlpha1", "unlock.v1alpha1", "store_name", NULL, no_lock),
         {{"EncryptAlpha1", "crypto.v1alpha1", NULL, NULL, NULL, crypto_stream}, NULL, NULL, NULL},
         {{"DecryptAlpha1", "crypto.v1alpha1", NULL, NULL, NULL, crypto_stream}, NULL, NULL, NULL},
         GRPC_SUBTLE("GetKey"),

@@ -183,6 +183,7 @@ static const struct {
         [SDK_PUBSUB] = {offsetof(struct dapr_component_type, pubsub), &sdk_pubsub_service},
         [SDK_CRYPTO] = {offsetof(struct dapr_component_type, crypto), &sdk_crypto_service},
         [SDK_CONVERSATION] = {offsetof(struct dapr_component_type, conversation), &sdk_conversation_service},
+        [SDK_LOCK] = {offsetof(struct dapr_component_type, lock), &sdk_lock_service},
 };
 
 #define BEGINS_AS_OPS(type) \
@@ -197,6 +198,7 @@ BEGINS_AS_OPS(dapr_secret_ops);
 BEGINS_AS_OPS(dapr_binding_ops);
 BEGINS_AS_OPS(dapr_crypto_ops);
 BEGINS_AS_OPS(dapr_conversation_ops);
+BEGINS_AS_OPS(dapr_lock_ops);
 BEGINS_AS_OPS(dapr_pubsub_ops);
 
 const struct sdk_service *sdk_service_of(enum sdk_kind kind)

@@ -225,6 +225,7 @@ struct dapr_secret_ops {
 #include <dapr/binding.h>
 #include <dapr/conversation.h>
 #include <dapr/crypto.h>
+#include <dapr/lock.h>
 #include <dapr/pubsub.h>
 
 /* ---- the table of a plugin ---- */
@@ -236,6 +237,7 @@ struct dapr_component_type {
         const struct dapr_binding_ops *binding;
         const struct dapr_crypto_ops *crypto;
         const struct dapr_conversation_ops *conversation;
+        const struct dapr_lock_ops *lock;
         const struct dapr_pubsub_ops *pubsub;
 };
 struct dapr_plugin {
