@@ -18,13 +18,16 @@ def client(d):
     return DaprClient(f"127.0.0.1:{d.grpc}")
 
 
-@pytest.fixture(params=["in-memory", "sqlite", "redis"])
+@pytest.fixture(params=["in-memory", "sqlite", "redis", "etcd", "etcd-v2"])
 def store(request, daprd, folder):
     """A client on a sidecar with the store `store`."""
     if request.param == "sqlite":
         comp = component("store", "state.sqlite", [("connectionString", str(folder / "s.db"))])
     elif request.param == "redis":
         comp = component("store", "state.redis", [("redisHost", request.getfixturevalue("redis").addr)])
+    elif request.param.startswith("etcd"):
+        comp = component("store", "state.etcd", [("endpoints", request.getfixturevalue("etcd").start().addr), ("keyPrefixPath", "p")],
+                         version="v2" if request.param == "etcd-v2" else "v1")
     else:
         comp = component("store", "state.in-memory")
     d = daprd([comp])
