@@ -16,13 +16,16 @@ static int wrong(struct arena *a, const char **ret_err, struct str text, const c
 /* Bytes that cannot stand in a request line are escaped. */
 static const char *escape(struct arena *a, struct str s)
 {
+        static const char hex[] = "0123456789ABCDEF";
         char *to = arena_alloc(a, 3 * s.n + 1), *p = to;
 
         for (size_t i = 0; to && i < s.n; i++) {
                 unsigned char ch = (unsigned char)s.p[i];
-                if (ch <= ' ' || ch >= 0x7f || ch == '"' || ch == '<' || ch == '>')
-                        p += sprintf(p, "%%%02X", ch);
-                else
+                if (ch <= ' ' || ch >= 0x7f || ch == '"' || ch == '<' || ch == '>') {
+                        *p++ = '%';
+                        *p++ = hex[ch >> 4];
+                        *p++ = hex[ch & 15];
+                } else
                         *p++ = (char)ch;
         }
         if (to)
