@@ -62,9 +62,13 @@ static struct http_header *headers(struct arena *a, const struct rpc_mdlist *lis
         return md ? h : NULL;
 }
 
-static struct str slashed(struct arena *a, const char *path)
+/* The route as a request target: cleaned up to its query, as Go's path.Clean. */
+static struct str target_of(struct arena *a, const char *route)
 {
-        return *path == '/' ? str_of(path) : str_of(arena_printf(a, "/%s", path));
+        struct str rest = str_of(route), path = str_cut(&rest, '?');
+
+        path = path_clean(a, str_of(arena_printf(a, "/%.*s", STR_FMT(path))));
+        return rest.p && path.p ? str_of(arena_printf(a, "%.*s?%.*s", STR_FMT(path), STR_FMT(rest))) : path;
 }
 
 static enum delivery retry(const struct outgoing *o, struct delivered *d, double elapsed, const char *err)
@@ -119,7 +123,7 @@ enum delivery deliver_http(const struct outgoing *o, struct delivered *d)
 {
         struct app *app = o->sub->block->k->app;
         struct arena *a = o->arena;
-        struct app_request req = {.method = STR("POST"), .path = slashed(a, o->path), .content_type = STR("application/cloudevents+json"),
+        struct app_request req = {.method = STR("POST"), .path = target_of(a, o->path), .content_type = STR("application/cloudevents+json"),
                                   .body = o->body};
         struct app_response resp = {0};
         double since = pubsub_now_ms(), elapsed;
@@ -289,7 +293,7 @@ int bulk_http(struct bulk_delivery *b, bool *dropped)
 {
         struct app *app = b->sub->block->k->app;
         struct http_header name = {STR("pubsubname"), str_of(b->sub->pubsub)};
-        struct app_request req = {.method = STR("POST"), .path = slashed(b->arena, b->path), .content_type = STR("application/json"),
+        struct app_request req = {.method = STR("POST"), .path = target_of(b->arena, b->path), .content_type = STR("application/json"),
                                   .headers = &name, .n_headers = 1};
         struct app_response resp = {0};
         struct buf body = {0};

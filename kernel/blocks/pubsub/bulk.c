@@ -103,6 +103,7 @@ struct part { /* of a batch: the entries of one route that are not settled */
         size_t *at;
         size_t n;
         const char *err;
+        struct arena tries[2];       /* of the attempts, in turns: the last errors are still there */
 };
 
 static int deliver_part(void *arg, struct policy_try *t)
@@ -110,12 +111,14 @@ static int deliver_part(void *arg, struct policy_try *t)
         struct part *p = arg;
         struct batch *b = p->b;
         struct subscription *s = b->sub;
-        struct arena *a = &b->arena;
+        struct arena *a = &p->tries[t->attempt & 1];
         struct bulk_delivery d = {.sub = s, .arena = a, .n = p->n, .path = p->path};
-        bool *dropped = arena_zalloc(a, p->n + 1);
         size_t left = 0;
+        bool *dropped;
         int r;
 
+        arena_reset(a);
+        dropped = arena_zalloc(a, p->n + 1);
         d.m = arena_alloc(a, p->n * sizeof *d.m);
         d.events = arena_alloc(a, p->n * sizeof *d.events);
         d.bodies = arena_alloc(a, p->n * sizeof *d.bodies);
@@ -181,8 +184,10 @@ static void deliver_path(struct batch *b, const char *path)
                 if (s->closed || r == POLICY_CANCELED || fiber_is_cancelled())
                         m->outcome = OUTCOME_HOLD;
                 else
-                        reject(b, p.at[i], r == POLICY_FAILED && m->error ? m->error : err);
+                        reject(b, p.at[i], arena_strdup(&b->arena, str_of(r == POLICY_FAILED && m->error ? m->error : err)));
         }
+        arena_fini(&p.tries[0]);
+        arena_fini(&p.tries[1]);
 }
 
 /* What failed goes to the dead letter topic in one bulk; then it counts as dropped and taken. */

@@ -43,12 +43,14 @@ int message_dead_letter(struct message *m)
         struct publish p = {.pubsub = str_of(s->pubsub), .topic = str_of(s->spec->dead_letter), .data = m->data, .md = &m->md,
                             .content_type = m->content_type};
         const char *err = NULL;
+        struct arena a = {0};
+        int r = pubsub_publish(s->block->k, &a, &p, &err) == PUBLISHED ? 0 : -1;
 
-        if (pubsub_publish(s->block->k, &m->arena, &p, &err) == PUBLISHED)
-                return 0;
-        log_error(SCOPE, "error sending message to dead letter, origin topic: %.*s dead letter topic %s err: %s", STR_FMT(m->topic),
-                  s->spec->dead_letter, err);
-        return -1;
+        if (r)
+                log_error(SCOPE, "error sending message to dead letter, origin topic: %.*s dead letter topic %s err: %s", STR_FMT(m->topic),
+                          s->spec->dead_letter, err);
+        arena_fini(&a);
+        return r;
 }
 
 /* A message that cannot be delivered: to the dead letter topic, or back. */
@@ -149,10 +151,12 @@ static int read_event(struct message *m, struct outgoing *o, const char **ret_er
 
 /* ---- delivery ---- */
 
+/* Attempts may go on for days: each has an arena of its own, in turns, so that the last error is still there. */
 struct attempt {
         struct message *m;
         struct outgoing *o;
         const char *err;
+        struct arena tries[2];
 };
 
 static int deliver_once(void *arg, struct policy_try *t)
@@ -160,10 +164,14 @@ static int deliver_once(void *arg, struct policy_try *t)
         struct attempt *x = arg;
         struct subscription *s = x->m->sub;
         struct delivered d = {0};
-        enum delivery r = s->stream                       ? deliver_stream(x->o, &d)
-                          : app_is_grpc(s->block->k->app) ? deliver_grpc(x->o, &d)
-                                                          : deliver_http(x->o, &d);
+        enum delivery r;
 
+        x->o->arena = &x->tries[t->attempt & 1];
+        arena_reset(x->o->arena);
+        if (s->stream)
+                r = deliver_stream(x->o, &d);
+        else
+                r = app_is_grpc(s->block->k->app) ? deliver_grpc(x->o, &d) : deliver_http(x->o, &d);
         t->code = d.code;
         if (r == DELIVERED)
                 return 0;
@@ -189,6 +197,7 @@ static enum outcome deliver(struct message *m, struct outgoing *o, const char **
                               .tracestate = event_text(&m->arena, &o->event, EVENT_TRACESTATE)};
         struct attempt x = {.m = m, .o = o};
         struct policy policy = {0};
+        enum outcome outcome = OUTCOME_HOLD;
         int r;
 
         trace_install(&trace);
@@ -196,10 +205,13 @@ static enum outcome deliver(struct message *m, struct outgoing *o, const char **
         r = (int)policy_run(&policy, deliver_once, &x);
         trace_install(NULL);
         if (r == POLICY_OK)
-                return OUTCOME_ACK;
-        if (s->closed || r == POLICY_CANCELED || fiber_is_cancelled())
-                return OUTCOME_HOLD;
-        return refuse(m, r == POLICY_FAILED ? x.err : policy_result_text((enum policy_result)r), ret_err);
+                outcome = OUTCOME_ACK;
+        else if (!s->closed && r != POLICY_CANCELED && !fiber_is_cancelled())
+                outcome = refuse(m, r == POLICY_FAILED ? arena_strdup(&m->arena, str_of(x.err)) : policy_result_text((enum policy_result)r),
+                                 ret_err);
+        arena_fini(&x.tries[0]);
+        arena_fini(&x.tries[1]);
+        return outcome;
 }
 
 enum outcome message_deliver(struct message *m, const char **ret_err)

@@ -189,7 +189,7 @@ static int on_component(struct kernel *k, struct component *c, struct arena *a, 
                 return -1;
         }
         b->retired = old;
-        return 0;
+        return k->pubsub->active ? subscriber_broker_came(k->pubsub, b->name) : 0;
 }
 
 /* ---- life ---- */

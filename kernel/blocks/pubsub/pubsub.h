@@ -137,6 +137,8 @@ int subscriber_init(struct pubsub_block *b); /* reads the resources: 0, -ENOMEM,
 void subscriber_start(struct pubsub_block *b); /* the app is healthy. Parks. */
 void subscriber_stop(struct pubsub_block *b);  /* the app is not. Parks. */
 void subscriber_quiesce(struct pubsub_block *b); /* for ever, streams too. Parks. */
+/* A broker has come up while the app is healthy: its subscriptions start as soon as it is published. 0 or -ENOMEM. */
+int subscriber_broker_came(struct pubsub_block *b, const char *name);
 /* What applies, in order, in a: declarative ones with programmatic ones over them, then streams. */
 int subscriber_list(struct pubsub_block *b, struct arena *a, const struct subscription_spec ***ret, size_t *ret_n);
 

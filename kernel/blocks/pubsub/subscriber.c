@@ -15,6 +15,9 @@
 
 #define SCOPE "dapr.runtime.processor.subscription"
 
+static const double PUBLISHED_POLL_S = 0.01;
+enum { PUBLISHED_POLLS = 1000 };
+
 typedef Dapr__Proto__Runtime__V1__ListTopicSubscriptionsResponse list_response;
 typedef Dapr__Proto__Runtime__V1__TopicSubscription topic_subscription;
 
@@ -370,6 +373,55 @@ void subscriber_start(struct pubsub_block *b)
         }
         arena_fini(&a);
         fmutex_unlock(&b->lock);
+}
+
+struct late {
+        struct pubsub_block *b;
+        const char *name;
+};
+
+static bool is_running(struct pubsub_block *b, const struct subscription_spec *spec)
+{
+        list_for_each(at, &b->running)
+                if (list_entry(at, struct subscription, node)->spec == spec)
+                        return true;
+        return false;
+}
+
+static void late_fiber(void *arg)
+{
+        struct late *l = arg;
+        struct pubsub_block *b = l->b;
+        const struct subscription_spec **v;
+        struct arena a = {0};
+        size_t n;
+        bool there = false;
+
+        for (int i = 0; !there && i < PUBLISHED_POLLS && fiber_sleep(PUBLISHED_POLL_S) == 0; i++)
+                there = kernel_component(b->k, KIND_PUBSUB, str_of(l->name)) != NULL;
+        if (there && fmutex_lock(&b->lock) == 0) {
+                if (b->active && ask_app(b) == 0 && subscriber_list(b, &a, &v, &n) == 0)
+                        for (size_t i = 0; i < n && !b->closed; i++)
+                                if (v[i]->origin != SUBSCRIPTION_STREAMING && strcmp(v[i]->pubsub, l->name) == 0 && !is_running(b, v[i]))
+                                        start_one(b, v[i]);
+                fmutex_unlock(&b->lock);
+        }
+        arena_fini(&a);
+        free(l);
+}
+
+int subscriber_broker_came(struct pubsub_block *b, const char *name)
+{
+        struct late *l = calloc(1, sizeof *l);
+
+        if (!l)
+                return -ENOMEM;
+        *l = (struct late){b, name};
+        if (fiber_go(&b->scope, "late-broker", late_fiber, l)) {
+                free(l);
+                return -ENOMEM;
+        }
+        return 0;
 }
 
 void subscriber_stop(struct pubsub_block *b)
