@@ -1,5 +1,5 @@
 """Broker plugins driven directly through their socket: what each promises, crashes of the plugin, restarts of the broker."""
-import collections, os, queue, signal, socket, subprocess, sys, threading, time
+import collections, os, pathlib, queue, shutil, signal, socket, subprocess, sys, tempfile, threading, time
 
 import grpc
 import pytest
@@ -169,7 +169,55 @@ def mosquitto(folder):
     m.close()
 
 
-@pytest.fixture(params=["in-memory", "redis", "mqtt3"])
+class RabbitMQ:
+    """A node of its own: ports, folders and even the Erlang port mapper."""
+
+    def __init__(self):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="rabbit-"))
+        self.port, dist, self.epmd = free_port(), free_port(), free_port()
+        (self.folder / "plugins").write_text("[].")
+        self.env = {"PATH": os.environ["PATH"], "HOME": str(self.folder), "LANG": "C.UTF-8", "RABBITMQ_NODENAME": f"t{self.port}@localhost",
+                    "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1", "RABBITMQ_NODE_PORT": str(self.port), "RABBITMQ_DIST_PORT": str(dist),
+                    "RABBITMQ_MNESIA_BASE": str(self.folder / "db"), "RABBITMQ_LOG_BASE": str(self.folder / "log"),
+                    "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "plugins"), "RABBITMQ_CONFIG_FILE": str(self.folder / "none"),
+                    "RABBITMQ_CONF_ENV_FILE": str(self.folder / "none"), "ERL_EPMD_PORT": str(self.epmd),
+                    "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1 +sbwt none", "ERL_EPMD_ADDRESS": "127.0.0.1"}
+        self.start()
+
+    def start(self):
+        self.proc = subprocess.Popen(["/usr/lib/rabbitmq/bin/rabbitmq-server"], env=self.env, cwd=self.folder, stdout=subprocess.DEVNULL,
+                                     stderr=subprocess.DEVNULL, start_new_session=True)
+        wait_until("rabbitmq answers", self.answers, 60)
+
+    def answers(self):
+        with socket.create_connection(("127.0.0.1", self.port), 2) as s:
+            s.settimeout(2)
+            s.sendall(b"AMQP\0\0\x09\x01")
+            return s.recv(1) == b"\x01"
+
+    def kill(self):
+        os.killpg(self.proc.pid, signal.SIGKILL)
+        self.proc.wait()
+
+    def close(self):
+        self.kill()
+        wait_until("the port mapper has gone", lambda: "Killed" in subprocess.run(["epmd", "-port", str(self.epmd), "-kill"], env=self.env,
+                                                                                  capture_output=True, text=True).stdout)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def settings(self, **more):
+        return {"connectionString": f"amqp://guest:guest@127.0.0.1:{self.port}", "consumerID": "app", "deletedWhenUnused": "false",
+                "deliveryMode": "2", "requeueInFailure": "true", **more}
+
+
+@pytest.fixture(scope="module")
+def rabbitmq():
+    r = RabbitMQ()
+    yield r
+    r.close()
+
+
+@pytest.fixture(params=["in-memory", "redis", "mqtt3", "rabbitmq"])
 def broker(request, plugin):
     """A plugin with its broker: fast redelivery where there is any."""
     kind = request.param
@@ -180,6 +228,8 @@ def broker(request, plugin):
         p = plugin("pubsub.redis", {"redisHost": r.addr, "consumerID": "app", "processingTimeout": "300ms", "redeliverInterval": "100ms"})
     elif kind == "mqtt3":
         p = plugin("pubsub.mqtt3", {"url": request.getfixturevalue("mosquitto").url(), "consumerID": "app"})
+    elif kind == "rabbitmq":
+        p = plugin("pubsub.rabbitmq", request.getfixturevalue("rabbitmq").settings(consumerID=f"app{os.urandom(4).hex()}", deletedWhenUnused="true"))
     p.kind = kind
     return p
 
@@ -567,3 +617,104 @@ def test_mqtt3_wrong_password(plugin, folder):
         assert e.value.code() == grpc.StatusCode.UNAVAILABLE and "not authorized" in e.value.details() or "password" in e.value.details()
     finally:
         m.close()
+
+
+# ---- RabbitMQ ----
+
+def test_rabbitmq_failed_messages_go_to_the_dead_letter_queue(plugin, rabbitmq):
+    p = plugin("pubsub.rabbitmq", rabbitmq.settings(requeueInFailure="false", enableDeadLetter="true", consumerID="dead"))
+    assert p.features() == ["MESSAGE_TTL"]
+    s = p.subscribe("letters", lambda m: "no" if m.data == b"bad" else None)
+    dead = p.subscribe("dlx-dead-letters", metadata={"queueName": "of-the-dead"})
+    p.publish("letters", "good")
+    p.publish("letters", "bad")
+    wait_until("both have come", lambda: len(s.got) == 2)
+    wait_until("the bad one is a dead letter", lambda: dead.data() == ["bad"])
+
+
+def test_rabbitmq_routing_keys_priorities_and_ttl(plugin, rabbitmq):
+    p = plugin("pubsub.rabbitmq", rabbitmq.settings(exchangeKind="topic", consumerID="keys", publishMessagePropertiesToMetadata="true"))
+    s = p.subscribe("routed", metadata={"routingKey": "a.*,b", "queueName": "keys-q"})
+    p.publish("routed", "1", routingKey="a.x", messageID="id1", type="order")
+    p.publish("routed", "2", routingKey="c")
+    p.publish("routed", "3", routingKey="b")
+    wait_until("two have come", lambda: len(s.got) == 2)
+    assert s.data() == ["1", "3"]
+    assert dict(s.got[0].metadata) == {"metadata.messageid": "id1", "metadata.type": "order", "metadata.contenttype": "text/plain"}
+    s.end()
+    p.publish("routed", "late", routingKey="b", ttlInSeconds="1")
+    p.publish("routed", "stays", routingKey="b")
+    time.sleep(1.3)
+    again = p.subscribe("routed", metadata={"routingKey": "a.*,b", "queueName": "keys-q"})
+    wait_until("one has come", lambda: again.got)
+    time.sleep(0.2)
+    assert again.data() == ["stays"]
+
+
+def test_rabbitmq_single_means_one_at_a_time(plugin, rabbitmq):
+    p = plugin("pubsub.rabbitmq", rabbitmq.settings(concurrencyMode="single", consumerID="single", deletedWhenUnused="true"))
+    s = p.subscribe("singles", lambda m: False)
+    assert not p.bulk("singles", ["1", "2", "3"])
+    wait_until("one has come", lambda: s.got)
+    time.sleep(0.3)
+    assert len(s.got) == 1
+    s.ack(s.got[0].id)
+    wait_until("the next has come", lambda: len(s.got) == 2)
+
+
+def test_rabbitmq_refusals_are_told(plugin, rabbitmq):
+    p = plugin("pubsub.rabbitmq", rabbitmq.settings(consumerID="refused"))
+    p.publish("fanned", "x")
+    other = plugin("pubsub.rabbitmq", rabbitmq.settings(consumerID="refused", exchangeKind="topic"))
+    with pytest.raises(grpc.RpcError) as e:
+        other.publish("fanned", "x")
+    assert "inequivalent arg" in e.value.details()
+    for wrong, text in (({"connectionString": f"amqp://guest:wrong@127.0.0.1:{rabbitmq.port}"}, "ACCESS_REFUSED"),
+                        ({"exchangeKind": "round"}, "invalid RabbitMQ exchange kind round"), ({"deliveryMode": "3"}, "deliveryMode is 3"),
+                        ({"connectionString": "http://x"}, "AMQP scheme")):
+        bad = plugin("pubsub.rabbitmq", rabbitmq.settings(**wrong), init=False)
+        with pytest.raises(grpc.RpcError) as e:
+            bad.init()
+        assert text in e.value.details()
+
+
+def test_rabbitmq_unanswered_messages_go_to_the_next_subscription(plugin, rabbitmq):
+    p = plugin("pubsub.rabbitmq", rabbitmq.settings(consumerID="back"))
+    s = p.subscribe("backs", lambda m: False, metadata={"microdapr.maxInFlight": "2"})
+    assert not p.bulk("backs", [f"m{i}" for i in range(5)])
+    wait_until("two have come", lambda: len(s.got) == 2)
+    s.end()
+    again = p.subscribe("backs")
+    wait_until("all have come", lambda: len(again.got) == 5)
+    assert sorted(again.data()) == [f"m{i}" for i in range(5)]
+
+
+def test_rabbitmq_nothing_is_lost_when_the_plugin_is_killed(plugin, rabbitmq):
+    p = plugin("pubsub.rabbitmq", rabbitmq.settings(consumerID="killed"))
+    c = Collector(p, "kills")
+    wait_until("the queue is there", lambda: publish_all(p, "kills", 1) or c.all)
+    t = threading.Thread(target=publish_all, args=(p, "kills", 2000))
+    t.start()
+    for _ in range(4):
+        time.sleep(0.5)
+        p.kill()
+        p.start()
+    t.join()
+    check_nothing_is_lost(c, 2000)
+
+
+def test_rabbitmq_nothing_is_lost_when_the_broker_is_killed(plugin):
+    r = RabbitMQ()
+    try:
+        p = plugin("pubsub.rabbitmq", r.settings(reconnectWaitSeconds="1s"))
+        c = Collector(p, "restarts")
+        wait_until("the queue is there", lambda: publish_all(p, "restarts", 1) or c.all)
+        t = threading.Thread(target=publish_all, args=(p, "restarts", 1000))
+        t.start()
+        time.sleep(0.5)
+        r.kill()
+        r.start()
+        t.join()
+        check_nothing_is_lost(c, 1000)
+    finally:
+        r.close()

@@ -1,0 +1,312 @@
+/*
+ * pubsub.rabbitmq: the component and publishing. Publishing always waits for the broker's confirmation; a publish whose link broke
+ * before it came is done again on a new one, so a message may be there twice.
+ */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "plugins/pubsub.rabbitmq/rabbitmq.h"
+#include "sdk/base/flags.h"
+#include "sdk/base/loop.h"
+
+enum { PUBLISH_TRIES = 3, BULK_AT_ONCE = 64 };
+
+/* ---- settings ---- */
+
+static int read_count(struct dapr_call *c, const struct dapr_metadata *md, const char *field, int64_t max, int64_t *ret)
+{
+        const char *v = dapr_md_string(md, field);
+        *ret = 0;
+        if (!v || !*v || (parse_int64(str_of(v), ret) == 0 && *ret >= 0 && *ret <= max))
+                return 0;
+        return dapr_fail(c, DAPR_INVALID_ARGUMENT, "rabbitmq pub/sub error: %s is %s: write a whole number up to %lld", field, v, (long long)max);
+}
+
+static bool flag(const struct dapr_metadata *md, const char *field, bool dflt)
+{
+        const char *v = dapr_md_string(md, field);
+        return v && *v ? dapr_md_bool(md, field) : dflt;
+}
+
+static int read_settings(struct dapr_call *c, const struct dapr_metadata *md, struct broker *b)
+{
+        const char *kind = dapr_md_string(md, "exchangeKind"), *id = dapr_md_string(md, "consumerID"), *mode = dapr_md_string(md, "concurrencyMode");
+        int64_t delivery_mode;
+        if (!mode || !*mode)
+                mode = dapr_md_string(md, "concurrency");
+        if (!kind || !*kind)
+                kind = "fanout";
+        if (strcmp(kind, "fanout") && strcmp(kind, "topic") && strcmp(kind, "direct") && strcmp(kind, "headers"))
+                return dapr_fail(c, DAPR_INVALID_ARGUMENT, "rabbitmq pub/sub error: invalid RabbitMQ exchange kind %s", kind);
+        if (mode && *mode && strcmp(mode, "single") && strcmp(mode, "parallel"))
+                return dapr_fail(c, DAPR_INVALID_ARGUMENT, "invalid concurrencyMode %s", mode);
+        int r = read_count(c, md, "deliveryMode", 2, &delivery_mode);
+        if (!r)
+                r = read_count(c, md, "prefetchCount", 255, &b->prefetch);
+        if (!r)
+                r = read_count(c, md, "maxLen", INT64_MAX, &b->max_len);
+        if (!r)
+                r = read_count(c, md, "maxLenBytes", INT64_MAX, &b->max_len_bytes);
+        if (r)
+                return r;
+        b->delivery_mode = (uint8_t)delivery_mode;
+        b->durable = flag(md, "durable", true);
+        b->auto_delete = flag(md, "deletedWhenUnused", true);
+        b->dead_letter = flag(md, "enableDeadLetter", false);
+        b->auto_ack = flag(md, "autoAck", false);
+        b->requeue = flag(md, "requeueInFailure", false);
+        b->properties = flag(md, "publishMessagePropertiesToMetadata", false);
+        b->single = mode && strcmp(mode, "single") == 0;
+        b->ttl_ms = dapr_md_has(md, "ttlInSeconds") ? dapr_md_duration_ns(md, "ttlInSeconds") / 1000000 : -1;
+        b->reconnect_s = dapr_md_has(md, "reconnectWaitSeconds") ? (double)dapr_md_duration_ns(md, "reconnectWaitSeconds") / 1e9 : 3;
+        b->kind = strdup(kind);
+        b->consumer_id = id && *id ? strdup(id) : NULL;
+        b->instance = strdup(dapr_instance(c));
+        return b->kind && b->instance && (b->consumer_id || !id || !*id) ? 0 : -ENOMEM;
+}
+
+/* ---- the link for publishing ---- */
+
+/* Gives a use of a live link: amqp publishers share it. link_put() ends it. */
+static int link_get(struct broker *b, struct amqp_link **ret, char *err, size_t err_n)
+{
+        int r = fmutex_lock(&b->linking);
+        if (r)
+                return r;
+        if (b->link && amqp_link_is_broken(b->link)) {
+                while (b->users && !r)
+                        r = cond_wait(&b->unused);
+                if (!r) {
+                        amqp_link_close(b->link);
+                        b->link = NULL;
+                }
+        }
+        if (!r && !b->link) {
+                r = amqp_link_open(&b->link, &b->s, err, err_n);
+                if (r == 0)
+                        dapr_backend_up(b->instance);
+                else if (r != -ECANCELED)
+                        dapr_backend_down(b->instance, err);
+        }
+        if (!r) {
+                b->users++;
+                *ret = b->link;
+        }
+        fmutex_unlock(&b->linking);
+        return r;
+}
+
+static void link_put(struct broker *b)
+{
+        if (--b->users == 0)
+                cond_broadcast(&b->unused);
+}
+
+static void rabbit_close(void *instance)
+{
+        struct broker *b = instance;
+        amqp_link_close(b->link);
+        amqp_settings_fini(&b->s);
+        free(b->instance);
+        free(b->consumer_id);
+        free(b->kind);
+        free(b);
+}
+
+static int rabbit_init(struct dapr_call *c, const struct dapr_metadata *md, void **instance)
+{
+        struct broker *b = calloc(1, sizeof(*b));
+        struct amqp_link *l;
+        char err[300] = "";
+        if (!b)
+                return -ENOMEM;
+        fmutex_init(&b->linking);
+        cond_init(&b->unused);
+        int r = read_settings(c, md, b);
+        if (!r)
+                r = amqp_settings_read(c, md, &b->s);
+        if (!r && (r = link_get(b, &l, err, sizeof(err))) < 0 && r != -ENOMEM && r != -ECANCELED)
+                r = dapr_fail(c, r == -EACCES ? DAPR_PERMISSION_DENIED : DAPR_UNAVAILABLE, "rabbitmq pub/sub error: cannot connect to %s: %s",
+                              b->s.address, *err ? err : strerror(-r));
+        if (r) {
+                rabbit_close(b);
+                return r;
+        }
+        link_put(b);
+        *instance = b;
+        return 0;
+}
+
+static int rabbit_ping(struct dapr_call *c, void *instance)
+{
+        struct broker *b = instance;
+        struct amqp_link *l;
+        char err[300] = "";
+        int r = link_get(b, &l, err, sizeof(err));
+        if (r)
+                return dapr_fail(c, DAPR_UNAVAILABLE, "rabbitmq pub/sub error: %s", *err ? err : strerror(-r));
+        link_put(b);
+        return 0;
+}
+
+/* ---- publishing ---- */
+
+static void text_property(amqp_basic_properties_t *p, amqp_flags_t flag_, amqp_bytes_t *to, const char *v)
+{
+        if (!v || strlen(v) > AMQP_SHORT_MAX)
+                return;
+        *to = amqp_z(v);
+        p->_flags |= flag_;
+}
+
+/* A number of seconds, or a duration. */
+static int64_t message_ttl_ms(struct dapr_kvs md)
+{
+        const char *v = dapr_kvs_get(md, "ttlInSeconds");
+        int64_t n;
+        if (!v)
+                v = dapr_kvs_get(md, "ttl");
+        if (!v || !*v)
+                return -1;
+        if (parse_int64(str_of(v), &n) == 0)
+                return n > 0 && n < INT64_MAX / 1000 ? n * 1000 : -1;
+        return parse_duration(str_of(v), &n) == 0 && n > 0 ? n / 1000000 : -1;
+}
+
+static void fill_properties(struct dapr_call *c, const struct broker *b, const struct dapr_publish *in, amqp_basic_properties_t *p)
+{
+        int64_t ttl = message_ttl_ms(in->metadata), n;
+        const char *priority = dapr_kvs_get(in->metadata, "priority"), *type = dapr_kvs_get(in->metadata, "contentType");
+        if (ttl < 0)
+                ttl = b->ttl_ms;
+        *p = (amqp_basic_properties_t){0};
+        text_property(p, AMQP_BASIC_CONTENT_TYPE_FLAG, &p->content_type, type && *type ? type : "text/plain");
+        text_property(p, AMQP_BASIC_MESSAGE_ID_FLAG, &p->message_id, dapr_kvs_get(in->metadata, "messageID"));
+        text_property(p, AMQP_BASIC_CORRELATION_ID_FLAG, &p->correlation_id, dapr_kvs_get(in->metadata, "correlationID"));
+        text_property(p, AMQP_BASIC_TYPE_FLAG, &p->type, dapr_kvs_get(in->metadata, "type"));
+        if (b->delivery_mode) {
+                p->delivery_mode = b->delivery_mode;
+                p->_flags |= AMQP_BASIC_DELIVERY_MODE_FLAG;
+        }
+        if (ttl >= 0)
+                text_property(p, AMQP_BASIC_EXPIRATION_FLAG, &p->expiration, dapr_printf(c, "%lld", (long long)ttl));
+        if (priority && parse_int64(str_of(priority), &n) == 0 && n >= 0) {
+                p->priority = n > 255 ? 255 : (uint8_t)n;
+                p->_flags |= AMQP_BASIC_PRIORITY_FLAG;
+        }
+}
+
+static int publish_once(struct dapr_call *c, struct broker *b, const struct dapr_publish *in, char *err, size_t err_n)
+{
+        amqp_basic_properties_t props;
+        struct amqp_link *l;
+        const char *key = dapr_kvs_get(in->metadata, "routingKey");
+        int r = link_get(b, &l, err, err_n);
+        if (r)
+                return r;
+        fill_properties(c, b, in, &props);
+        r = amqp_link_exchange(l, in->topic, b->kind, b->durable, b->auto_delete);
+        if (!r)
+                r = amqp_link_publish(l, in->topic, key ? key : "", &props, str_n(in->data.p, in->data.n));
+        if (r)
+                snprintf(err, err_n, "%s", r == -EIO ? "did not receive confirmation of publishing"
+                                         : amqp_link_is_broken(l) ? amqp_link_error(l) : strerror(-r));
+        link_put(b);
+        return r;
+}
+
+/* Worth another try on a new link? */
+static bool is_lost(int r)
+{
+        switch (r) {
+        case -EACCES:
+        case -EINVAL:
+        case -ECANCELED:
+        case -ENOMEM:
+        case -ENAMETOOLONG:
+        case -ETIMEDOUT:
+                return false;
+        default:
+                return true;
+        }
+}
+
+static int publish(struct dapr_call *c, struct broker *b, const struct dapr_publish *in, const char **ret_err)
+{
+        char err[300] = "";
+        double pause = fmin(0.2, b->reconnect_s);
+        int r = 0;
+        for (int i = 0; i < PUBLISH_TRIES; i++) {
+                r = publish_once(c, b, in, err, sizeof(err));
+                if (!is_lost(r) || i + 1 == PUBLISH_TRIES || r == 0)
+                        break;
+                if (fiber_sleep(pause))
+                        return -ECANCELED;
+                pause = fmin(pause * 5, b->reconnect_s);
+        }
+        if (r == 0 || r == -ECANCELED || r == -ENOMEM)
+                return r;
+        *ret_err = dapr_printf(c, "rabbitmq pub/sub error: publishing to %s failed: %s", in->topic, *err ? err : strerror(-r));
+        return r == -EINVAL || r == -ENAMETOOLONG ? DAPR_INVALID_ARGUMENT : r == -EACCES ? DAPR_PERMISSION_DENIED : DAPR_UNAVAILABLE;
+}
+
+static int rabbit_publish(struct dapr_call *c, void *instance, const struct dapr_publish *in)
+{
+        const char *err = NULL;
+        int r = publish(c, instance, in, &err);
+        return r > 0 && err ? dapr_fail(c, r, "%s", err) : r;
+}
+
+struct bulk {
+        struct dapr_call *c;
+        struct broker *b;
+        const struct dapr_bulk_publish *in;
+        struct dapr_bulk_result *out;
+        size_t next;
+        double deadline;
+};
+
+static void bulk_fiber(void *arg)
+{
+        struct bulk *k = arg;
+        fiber_set_deadline(k->deadline);
+        while (k->next < k->in->n) {
+                size_t i = k->next++;
+                const struct dapr_bulk_entry *e = &k->in->entries[i];
+                struct dapr_publish one = {k->in->topic, e->data, e->content_type, e->metadata};
+                k->out[i].code = publish(k->c, k->b, &one, &k->out[i].message);
+        }
+}
+
+static int rabbit_bulk_publish(struct dapr_call *c, void *instance, const struct dapr_bulk_publish *in, struct dapr_bulk_result *out)
+{
+        struct bulk k = {.c = c, .b = instance, .in = in, .out = out, .deadline = fiber_deadline()};
+        struct scope scope;
+        int r = 0;
+        scope_init(&scope);
+        for (size_t i = 0; i < in->n && i < BULK_AT_ONCE && r == 0; i++)
+                r = fiber_go(&scope, "bulk", bulk_fiber, &k);
+        scope_join(&scope);
+        return k.next < in->n ? r ? r : -ECANCELED : 0;
+}
+
+static const struct dapr_pubsub_ops ops = {
+        .mode = DAPR_FIBER,
+        .features = DAPR_FEATURE_MESSAGE_TTL | DAPR_FEATURE_PAUSE,
+        .init = rabbit_init,
+        .close = rabbit_close,
+        .ping = rabbit_ping,
+        .publish = rabbit_publish,
+        .bulk_publish = rabbit_bulk_publish,
+        .subscribe = rabbit_subscribe,
+};
+static const struct dapr_component_type types[] = {{.type = "pubsub.rabbitmq", .versions = "v1", .pubsub = &ops}};
+static const struct dapr_plugin plugin = {.name = "pubsub.rabbitmq", .version = "1.0.0", .types = types, .n_types = 1};
+
+int main(int argc, char **argv)
+{
+        return dapr_plugin_main(argc, argv, &plugin);
+}
