@@ -232,6 +232,16 @@ def test_flow_control_is_the_same_above_every_broker(daprd, app):
     assert not clash and all(v == sorted(v) for v in order.values())
 
 
+def test_bodies_that_are_too_large_or_end_early(daprd):
+    d = daprd(resources=[memory()])
+    r = d.request("POST", "/v1.0/publish/pub/t", b"x" * (5 << 20))
+    assert (r.status, r.json()["errorCode"]) == (500, "ERR_PUBSUB_PUBLISH_MESSAGE")
+    for body in (b"", b"{", b"[", b"[{\"entryId\":1}]", b"[1]", b"[{\"event\":1,\"contentType\":\"application/json\"}]",
+                 b"[{\"entryId\":\"1\",\"event\":\"%\",\"contentType\":\"application/octet-stream\"}]", b"[{\"entryId\":\"1\",\"event\":1}]"):
+        r = d.request("POST", "/v1.0/publish/bulk/pub/t", body)
+        assert (r.status, r.json()["errorCode"]) == (400, "ERR_PUBSUB_EVENTS_SER"), body
+
+
 def test_scopes_and_namespaced_topics(daprd, app):
     a = app([{"pubsubname": "pub", "topic": "t", "route": "/t"}, {"pubsubname": "closed", "topic": "t", "route": "/no"}])
     d = start(daprd, a, memory(("consumerID", "{namespace}")), memory(("subscriptionScopes", "app=u"), ("publishingScopes", "app=u"), name="closed"))

@@ -4,6 +4,7 @@
 #include "kernel/blocks/pubsub/pubsub.h"
 #include "kernel/blocks/state_json.h"
 #include "kernel/front/errors.h"
+#include "kernel/front/http.h"
 #include "kernel/observe/observe.h"
 #include "sdk/base/log.h"
 
@@ -57,8 +58,17 @@ static void publish(struct call *c)
         const char *err = NULL;
         double since;
         enum publish_result done;
+        int unread;
 
-        if (!begin(c, &r) || call_body(c, &body) || !read_raw_flag(c, &r))
+        if (!begin(c, &r))
+                return;
+        unread = http_req_body(c->http, &body);
+        if (unread) {
+                publish_fail(c, PUBLISH_FAILED, r.pubsub, r.topic, body_error(unread));
+                reply_error(c);
+                return;
+        }
+        if (!read_raw_flag(c, &r))
                 return;
         if (!r.raw) {
                 int x = publish_envelope(c, r.broker, &event, r.topic, body, http_headers_get(&c->http->headers, "Content-Type"), &r.md, &err);
@@ -268,10 +278,12 @@ static void publish_bulk(struct call *c)
         size_t failed = 0;
         double since;
         enum publish_result done;
+        int unread;
 
-        if (!begin(c, &r) || !read_raw_flag(c, &r) || call_body(c, &body))
+        if (!begin(c, &r) || !read_raw_flag(c, &r))
                 return;
-        err = read_entries(c, body, &e);
+        unread = http_req_body(c->http, &body);
+        err = unread ? body_error(unread) : read_entries(c, body, &e);
         if (err) {
                 entries_fail(c, &r, ERR_PUBSUB_UNMARSHAL_EVENTS, err, false);
                 return;

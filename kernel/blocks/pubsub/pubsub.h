@@ -3,7 +3,7 @@
  *
  *   publish.c       one and many messages to a broker: scopes, {namespace} topics, outbound policies   publish_http.c publish_grpc.c
  *   subscriber.c    which subscriptions there are and when they run: declarative, programmatic; start, stop, precedence
- *   subscription.c  one running subscription: the PullMessages stream, its windows and lanes, acknowledgements, draining
+ *   subscription.c  one running subscription: its windows and lanes, acknowledgements, draining   pull.c its PullMessages stream
  *   message.c       one message: event, route, delivery under the inbound policy, dead letter topic
  *   app_http.c app_grpc.c stream.c     the three ways to hand an event to the app
  *   bulk.c          many messages in one delivery

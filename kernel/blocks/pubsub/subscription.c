@@ -6,7 +6,7 @@
  * Stopping: (pause) -> closed -> the app finishes what it has -> half-close, so that the plugin reads the last acknowledgements ->
  * cancel. What was read and not begun is dropped without a word.
  */
-#include "kernel/blocks/pubsub/subscription.h"
+#include "kernel/blocks/pubsub/pull.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -17,125 +17,15 @@
 #include "sdk/base/wire.h"
 
 #define SCOPE "dapr.runtime.processor.subscription"
-#define SERVICE "/dapr.proto.components.v1.PubSub/"
 
 static const double RETRY_MIN_S = 0.1, RETRY_MAX_S = 15, START_S = 5, LONG_LIFE_S = 5, POLL_S = 0.02, LAST_ACKS_S = 0.4;
 enum { STABLE_POLLS = 5 };
 
-struct pull {
-        unsigned refs;
-        bool dead;
-        struct rpc_call *call;
-        struct fmutex sending;
-        struct arena arena;
-};
 struct lane {
         struct list waiting; /* struct message.node */
         struct str key;
         char text[];
 };
-
-/* ---- the stream ---- */
-
-static void pull_unref(struct pull *p)
-{
-        struct arena a;
-
-        if (--p->refs)
-                return;
-        a = p->arena;
-        free(p);
-        arena_fini(&a);
-}
-
-static bool is_flow_control(const char *key)
-{
-        return strcmp(key, "maxConcurrency") == 0 || strcmp(key, "maxBytesInFlight") == 0 || strcmp(key, "orderingKey") == 0;
-}
-
-static struct str pack_topic(struct arena *a, const struct subscription *s)
-{
-        Dapr__Proto__Components__V1__PullMessagesRequest req = DAPR__PROTO__COMPONENTS__V1__PULL_MESSAGES_REQUEST__INIT;
-        Dapr__Proto__Components__V1__Topic topic = DAPR__PROTO__COMPONENTS__V1__TOPIC__INIT;
-        Dapr__Proto__Components__V1__Topic__MetadataEntry *e;
-        const struct subscription_spec *spec = s->spec;
-
-        topic.name = s->broker_topic.p;
-        topic.metadata = arena_alloc(a, (spec->n_metadata + 2) * sizeof *topic.metadata);
-        for (size_t i = 0; topic.metadata && i < spec->n_metadata; i++) {
-                if (is_flow_control(spec->metadata[i].key))
-                        continue;
-                e = arena_alloc(a, sizeof *e);
-                if (!e)
-                        return STR_NULL;
-                dapr__proto__components__v1__topic__metadata_entry__init(e);
-                e->key = spec->metadata[i].key;
-                e->value = spec->metadata[i].value;
-                topic.metadata[topic.n_metadata++] = e;
-        }
-        if (topic.metadata && !s->foreign && (e = arena_alloc(a, sizeof *e))) {
-                dapr__proto__components__v1__topic__metadata_entry__init(e);
-                e->key = "microdapr.maxInFlight";
-                e->value = arena_printf(a, "%zu", s->max_messages);
-                if (e->value)
-                        topic.metadata[topic.n_metadata++] = e;
-        }
-        req.topic = &topic;
-        return topic.metadata ? pb_pack(a, &req.base) : STR_NULL;
-}
-
-/* 0 and s->pull, or -1 with the text in *ret_err (a). */
-static int pull_open(struct subscription *s, struct arena *a, const char **ret_err)
-{
-        struct broker *b = pubsub_broker(s->block->k, str_of(s->pubsub));
-        struct pull *p = calloc(1, sizeof *p);
-        struct rpc_status st = {0};
-        struct str topic;
-
-        *ret_err = "out of memory";
-        if (!b || !p) {
-                free(p);
-                if (!b)
-                        *ret_err = arena_printf(a, "pubsub '%s' not found", s->pubsub);
-                return -1;
-        }
-        p->refs = 1;
-        fmutex_init(&p->sending);
-        topic = pack_topic(&p->arena, s);
-        if (!topic.p || component_open(b->component, &p->arena, SERVICE "PullMessages", &p->call, &st)) {
-                if (topic.p)
-                        *ret_err = broker_error(a, b, &st);
-                pull_unref(p);
-                return -1;
-        }
-        p->call->flags |= RPC_REUSE;
-        /* our plugins send their headers when the subscription stands; others may not before the first message */
-        if (rpc_send(p->call, topic) || (!b->foreign && rpc_headers(p->call))) {
-                rpc_cancel(p->call);
-                rpc_finish(p->call);
-                *ret_err = broker_error(a, b, &p->call->status);
-                pull_unref(p);
-                return -1;
-        }
-        s->pull = p;
-        return 0;
-}
-
-static void pull_close(struct subscription *s)
-{
-        struct pull *p = s->pull;
-
-        p->dead = true;
-        rpc_cancel(p->call);
-        fiber_shield_begin();
-        fmutex_lock(&p->sending);
-        rpc_finish(p->call);
-        fmutex_unlock(&p->sending);
-        fiber_shield_end();
-        s->pull = NULL;
-        pull_unref(p);
-        cond_broadcast(&s->changed);
-}
 
 static struct str pack_ack(struct arena *a, struct str id, const char *err)
 {
@@ -188,7 +78,9 @@ void message_settle(struct message *m, enum outcome outcome, const char *err)
 {
         if (outcome == OUTCOME_NACK)
                 log_error(SCOPE, "error when handling message on topic %.*s", STR_FMT(m->topic));
-        if (outcome != OUTCOME_HOLD)
+        if (outcome == OUTCOME_HOLD)
+                m->sub->handed_back++;
+        else
                 acknowledge(m, outcome == OUTCOME_NACK ? err ? err : "the message was not processed" : NULL);
         message_free(m);
 }
@@ -570,7 +462,7 @@ static bool pause_plugin(struct subscription *s)
                 return false;
         log_info(SCOPE, "pausing subscription on topic %.*s during graceful shutdown", STR_FMT(s->topic));
         old = fiber_set_deadline(loop_now_exact() + PUBSUB_PAUSE_S);
-        r = component_call(b->component, &a, SERVICE "Pause", &req.base, &dapr__proto__components__v1__pause_response__descriptor, &resp, &st);
+        r = component_call(b->component, &a, PUBSUB_SERVICE "Pause", &req.base, &dapr__proto__components__v1__pause_response__descriptor, &resp, &st);
         fiber_restore_deadline(old);
         if (r && r != RPC_UNIMPLEMENTED)
                 log_warn(SCOPE, "failed to pause subscription on topic %.*s during graceful shutdown: %s", STR_FMT(s->topic),
@@ -626,6 +518,9 @@ void subscription_stop(struct subscription *s, bool graceful)
         }
         scope_cancel(&s->pulling);
         scope_join(&s->pulling);
+        if (s->handed_back)
+                log_info(SCOPE, "subscription to topic %.*s on pubsub %s ended: %zu messages were handed back", STR_FMT(s->topic), s->pubsub,
+                         s->handed_back);
         fiber_shield_end();
         subscription_free(s);
 }

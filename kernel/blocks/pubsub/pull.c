@@ -1,0 +1,108 @@
+/*
+ * The PullMessages stream of a subscription: opened for one life of the plugin, closed by the fiber that reads it. Acknowledgements are
+ * sent by others, under a lock that closing takes too.
+ */
+#include "kernel/blocks/pubsub/pull.h"
+
+#include <stdlib.h>
+
+#include "dapr/proto/components/v1/pubsub.pb-c.h"
+
+void pull_unref(struct pull *p)
+{
+        struct arena a;
+
+        if (--p->refs)
+                return;
+        a = p->arena;
+        free(p);
+        arena_fini(&a);
+}
+
+static bool is_flow_control(const char *key)
+{
+        return strcmp(key, "maxConcurrency") == 0 || strcmp(key, "maxBytesInFlight") == 0 || strcmp(key, "orderingKey") == 0;
+}
+
+static struct str pack_topic(struct arena *a, const struct subscription *s)
+{
+        Dapr__Proto__Components__V1__PullMessagesRequest req = DAPR__PROTO__COMPONENTS__V1__PULL_MESSAGES_REQUEST__INIT;
+        Dapr__Proto__Components__V1__Topic topic = DAPR__PROTO__COMPONENTS__V1__TOPIC__INIT;
+        Dapr__Proto__Components__V1__Topic__MetadataEntry *e;
+        const struct subscription_spec *spec = s->spec;
+
+        topic.name = s->broker_topic.p;
+        topic.metadata = arena_alloc(a, (spec->n_metadata + 2) * sizeof *topic.metadata);
+        for (size_t i = 0; topic.metadata && i < spec->n_metadata; i++) {
+                if (is_flow_control(spec->metadata[i].key))
+                        continue;
+                e = arena_alloc(a, sizeof *e);
+                if (!e)
+                        return STR_NULL;
+                dapr__proto__components__v1__topic__metadata_entry__init(e);
+                e->key = spec->metadata[i].key;
+                e->value = spec->metadata[i].value;
+                topic.metadata[topic.n_metadata++] = e;
+        }
+        if (topic.metadata && !s->foreign && (e = arena_alloc(a, sizeof *e))) {
+                dapr__proto__components__v1__topic__metadata_entry__init(e);
+                e->key = "microdapr.maxInFlight";
+                e->value = arena_printf(a, "%zu", s->max_messages);
+                if (e->value)
+                        topic.metadata[topic.n_metadata++] = e;
+        }
+        req.topic = &topic;
+        return topic.metadata ? pb_pack(a, &req.base) : STR_NULL;
+}
+
+int pull_open(struct subscription *s, struct arena *a, const char **ret_err)
+{
+        struct broker *b = pubsub_broker(s->block->k, str_of(s->pubsub));
+        struct pull *p = calloc(1, sizeof *p);
+        struct rpc_status st = {0};
+        struct str topic;
+
+        *ret_err = "out of memory";
+        if (!b || !p) {
+                free(p);
+                if (!b)
+                        *ret_err = arena_printf(a, "pubsub '%s' not found", s->pubsub);
+                return -1;
+        }
+        p->refs = 1;
+        fmutex_init(&p->sending);
+        topic = pack_topic(&p->arena, s);
+        if (!topic.p || component_open(b->component, &p->arena, PUBSUB_SERVICE "PullMessages", &p->call, &st)) {
+                if (topic.p)
+                        *ret_err = broker_error(a, b, &st);
+                pull_unref(p);
+                return -1;
+        }
+        p->call->flags |= RPC_REUSE;
+        /* our plugins send their headers when the subscription stands; others may not before the first message */
+        if (rpc_send(p->call, topic) || (!b->foreign && rpc_headers(p->call))) {
+                rpc_cancel(p->call);
+                rpc_finish(p->call);
+                *ret_err = broker_error(a, b, &p->call->status);
+                pull_unref(p);
+                return -1;
+        }
+        s->pull = p;
+        return 0;
+}
+
+void pull_close(struct subscription *s)
+{
+        struct pull *p = s->pull;
+
+        p->dead = true;
+        rpc_cancel(p->call);
+        fiber_shield_begin();
+        fmutex_lock(&p->sending);
+        rpc_finish(p->call);
+        fmutex_unlock(&p->sending);
+        fiber_shield_end();
+        s->pull = NULL;
+        pull_unref(p);
+        cond_broadcast(&s->changed);
+}
