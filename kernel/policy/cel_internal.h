@@ -1,8 +1,10 @@
 /*
  * CEL, inside: what its files share.
  *
- *   cel_lex.c    text -> tokens            cel_check.c  runs a program on types; cel_types.c: types and which fit
- *   cel_parse.c  tokens -> instructions    cel_eval.c   runs it on values; cel_value.c, cel_call.c, cel_json.c, cel_time.c: on which
+ *   cel_lex.c, cel_parse.c, cel_emit.c      text -> tokens -> instructions
+ *   cel_check.c, cel_types.c                run a program on types
+ *   cel_eval.c                              runs it on values
+ *   cel_value.c cel_call.c cel_json.c cel_time.c   what instructions do to them
  *
  * A program is a row of instructions for a stack of values, written while parsing, in the order of evaluation: operands stand
  * before their operator. Jumps only go forward, but for the end of a macro's body. The checker walks the same row once, from front
@@ -104,6 +106,11 @@ bool cel_is_reserved(struct str name);
 /* Each: 0, -EINVAL with *err, -ENOMEM. */
 int cel_parse(struct cel *p, struct cel_error *err);
 int cel_check(struct cel *p, struct cel_error *err);
+/* cel_emit.c: adds to a program; names are borrowed. As above. */
+int cel_emit(struct cel *p, struct cel_error *err, enum cel_op op, uint32_t arg, uint32_t pos);
+int cel_emit_const(struct cel *p, struct cel_error *err, struct cel_value v, uint32_t pos);
+int cel_emit_name(struct cel *p, struct cel_error *err, enum cel_op op, struct str name, uint32_t pos);
+int cel_emit_call(struct cel *p, struct cel_error *err, enum cel_fn fn, uint32_t n, bool member, uint32_t pos);
 /* Fills *err and returns -EINVAL. */
 int cel_fail(struct str text, struct cel_error *err, uint32_t pos, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 

@@ -4,8 +4,6 @@
  * operator; an operator first finishes the frames that bind tighter, which appends their instructions.
  */
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "kernel/policy/cel_internal.h"
@@ -35,27 +33,6 @@ struct parser {
         bool operand;       /* expects one */
 };
 
-int cel_fail(struct str text, struct cel_error *err, uint32_t pos, const char *fmt, ...)
-{
-        int line = 1, column = 1;
-        va_list ap;
-        for (uint32_t i = 0; i < pos && i < text.n; i++) {
-                if (text.p[i] == '\n') {
-                        line++;
-                        column = 1;
-                } else if ((text.p[i] & 0xc0) != 0x80) {
-                        column++;
-                }
-        }
-        err->line = line;
-        err->column = column;
-        int n = snprintf(err->text, sizeof err->text, "ERROR: <input>:%d:%d: ", line, column);
-        va_start(ap, fmt);
-        vsnprintf(err->text + n, sizeof err->text - (size_t)n, fmt, ap);
-        va_end(ap);
-        return -EINVAL;
-}
-
 #define fail_at(ps, at, ...) cel_fail((ps)->p->text, (ps)->err, at, __VA_ARGS__)
 
 static int unexpected(struct parser *ps, const char *wanted)
@@ -78,55 +55,14 @@ static enum cel_token_type peek(const struct parser *ps)
         return cel_lex(ps->p->text, &pos).type;
 }
 
-/* ---- instructions ---- */
-
-static int grow(void **p, uint32_t n, uint32_t *cap, size_t size)
-{
-        if (n < *cap)
-                return 0;
-        uint32_t more = *cap ? *cap * 2 : 16;
-        void *q = realloc(*p, more * size);
-        if (!q)
-                return -ENOMEM;
-        *p = q;
-        *cap = more;
-        return 0;
-}
-
 static int emit(struct parser *ps, enum cel_op op, uint32_t arg, uint32_t pos)
 {
-        struct cel *p = ps->p;
-        if (p->n_code >= CEL_MAX_CODE)
-                return fail_at(ps, pos, "the expression is too long (more than %d instructions)", CEL_MAX_CODE);
-        if (grow((void **)&p->code, p->n_code, &p->cap_code, sizeof *p->code))
-                return -ENOMEM;
-        p->code[p->n_code++] = (struct cel_ins){.op = (uint8_t)op, .arg = arg, .pos = pos};
-        return 0;
+        return cel_emit(ps->p, ps->err, op, arg, pos);
 }
 
 static int emit_const(struct parser *ps, struct cel_value v, uint32_t pos)
 {
-        struct cel *p = ps->p;
-        if (grow((void **)&p->consts, p->n_consts, &p->cap_consts, sizeof *p->consts))
-                return -ENOMEM;
-        p->consts[p->n_consts++] = v;
-        return emit(ps, CEL_OP_CONST, p->n_consts - 1, pos);
-}
-
-static int emit_name(struct parser *ps, enum cel_op op, struct str name, uint32_t pos)
-{
-        struct cel *p = ps->p;
-        uint32_t i = 0;
-        while (i < p->n_names && !str_eq(p->names[i], name))
-                i++;
-        if (i == CEL_MAX_NAMES)
-                return fail_at(ps, pos, "too many different names (more than %d)", CEL_MAX_NAMES);
-        if (i == p->n_names) {
-                if (grow((void **)&p->names, p->n_names, &p->cap_names, sizeof *p->names))
-                        return -ENOMEM;
-                p->names[p->n_names++] = name; /* borrows the program's text */
-        }
-        return emit(ps, op, i, pos);
+        return cel_emit_const(ps->p, ps->err, v, pos);
 }
 
 /* ---- frames ---- */
@@ -210,7 +146,7 @@ static int name(struct parser *ps, struct str s, uint32_t pos)
                 if (type != CEL_ERROR)
                         return emit_const(ps, cel_type_value(type), pos);
         }
-        return emit_name(ps, CEL_OP_VAR, s, pos);
+        return cel_emit_name(ps->p, ps->err, CEL_OP_VAR, s, pos);
 }
 
 /* ---- calls and macros ---- */
@@ -230,22 +166,6 @@ static int undeclared(struct parser *ps, struct str name, uint32_t pos)
         return fail_at(ps, pos, "undeclared reference to '%.*s' (in container '')", name.n > 100 ? 100 : (int)name.n, name.p);
 }
 
-/* A constant pattern is compiled once; one that is wrong fails when it is evaluated, as in the reference. */
-static int compile_pattern(struct parser *ps, struct cel_ins *call)
-{
-        struct cel *p = ps->p;
-        const struct cel_ins *arg = &p->code[p->n_code - 2];
-        const char *err;
-        if (call->fn != CEL_FN_MATCHES || call->n != 2 || arg->op != CEL_OP_CONST || p->consts[arg->arg].type != CEL_STRING)
-                return 0;
-        if (grow((void **)&p->regexes, p->n_regexes, &p->cap_regexes, sizeof *p->regexes))
-                return -ENOMEM;
-        int r = regex_compile(&p->regexes[p->n_regexes], p->consts[arg->arg].s, &p->arena, &err);
-        if (!r)
-                call->arg = ++p->n_regexes;
-        return r == -ENOMEM ? r : 0;
-}
-
 static int finish_call(struct parser *ps)
 {
         struct frame f = ps->frames[--ps->n];
@@ -256,16 +176,7 @@ static int finish_call(struct parser *ps)
                                                                                         : "argument must be a simple name");
         if (f.op == CEL_FN_UNKNOWN)
                 return undeclared(ps, f.name, f.pos);
-        if (n > 255)
-                return fail_at(ps, f.pos, "too many arguments");
-        int r = emit(ps, CEL_OP_CALL, 0, f.pos);
-        if (r)
-                return r;
-        struct cel_ins *in = &ps->p->code[ps->p->n_code - 1];
-        in->fn = f.op;
-        in->n = (uint8_t)n;
-        in->member = f.member;
-        return compile_pattern(ps, in);
+        return cel_emit_call(ps->p, ps->err, (enum cel_fn)f.op, n, f.member, f.pos);
 }
 
 static int finish_has(struct parser *ps)
@@ -454,7 +365,7 @@ static int dot(struct parser *ps)
         struct str s = ps->t.text;
         advance(ps);
         if (ps->t.type != CEL_TOK_LPAREN)
-                return emit_name(ps, CEL_OP_SELECT, s, pos);
+                return cel_emit_name(ps->p, ps->err, CEL_OP_SELECT, s, pos);
         pos = ps->t.pos;
         advance(ps);
         enum cel_macro m = find_macro(s);

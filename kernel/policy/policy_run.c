@@ -159,7 +159,7 @@ static enum policy_result run_retrying(struct policy *p, policy_op op, void *arg
                         return r;
                 if ((end = interrupted(fiber_deadline())) != POLICY_OK)
                         return end;
-                int64_t wait_ns = backoff_next(&b, clock->now(), clock->random());
+                int64_t wait_ns = backoff_next(&b, clock->now(), clock->random(&p->owner->random));
                 if (wait_ns == BACKOFF_STOP)
                         return r;
                 if (!said)

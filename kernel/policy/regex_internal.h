@@ -1,4 +1,5 @@
-/* Regular expressions, inside: regex_parse.c makes programs, with the classes of regex_class.c; regex.c runs them. */
+/* Regular expressions, inside: regex_parse.c reads patterns, regex_code.c makes programs, regex_class.c sets of characters; regex.c
+ * runs programs. */
 #ifndef KERNEL_POLICY_REGEX_INTERNAL_H
 #define KERNEL_POLICY_REGEX_INTERNAL_H
 
@@ -56,6 +57,20 @@ void regex_set_add_set(struct regex_set *s, const struct regex_set *from);
 bool regex_set_add_perl(struct regex_set *s, char letter);              /* d s w */
 bool regex_set_add_posix(struct regex_set *s, struct str name);         /* "alpha" */
 bool regex_set_add_unicode(struct regex_set *s, struct str name);       /* "Lu", "L", "Greek", "Any" */
+/* ---- regex_code.c: a program that grows; 0, -EINVAL (past a limit), -ENOMEM ---- */
+enum { REGEX_TO_INFINITY = -1 };
+struct regex_builder {
+        struct arena *a;
+        struct regex *re;
+        uint32_t cap_code, cap_classes;
+};
+int regex_emit(struct regex_builder *b, enum regex_op op, int32_t x, int32_t y);
+int regex_insert_split(struct regex_builder *b, uint32_t at, int32_t x, int32_t y);
+int regex_add_class(struct regex_builder *b, struct regex_set *set, int32_t *ret); /* normalizes and keeps the set */
+int regex_wrap(struct regex_builder *b, uint32_t at, char op);                     /* * + ? around the code from `at` to the end */
+/* {min,max} of it: min copies, then optional ones that all leave to the same end, or a loop over the last. */
+int regex_copies(struct regex_builder *b, uint32_t at, int min, int max);
+
 /* Reads the character at *at and moves *at behind it; an invalid byte is RUNE_ERROR. */
 uint32_t regex_rune(struct str s, size_t *at);
 

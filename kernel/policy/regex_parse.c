@@ -10,7 +10,7 @@
 #include "sdk/base/utf8.h"
 
 enum { FOLD_CASE = 1, DOT_ALL = 2, MULTI_LINE = 4, UNGREEDY = 8 };
-enum { NONE = -1, PREFIX_MAX = 64, TO_INFINITY = -1, NAME_MAX_BYTES = 60 };
+enum { NONE = -1, PREFIX_MAX = 64, NAME_MAX_BYTES = 60 };
 
 struct group {
         uint32_t flags;        /* to go back to behind it */
@@ -25,8 +25,7 @@ struct parser {
         struct str s;          /* the pattern */
         size_t at;
         uint32_t flags;
-        struct regex *re;
-        uint32_t cap_code, cap_classes;
+        struct regex_builder b;
         struct group *groups;
         uint32_t n_groups, cap_groups;
         const char *err;
@@ -51,79 +50,30 @@ static char peek(const struct parser *p, size_t ahead)
 
 /* ---- code ---- */
 
-static int reserve(struct parser *p, uint64_t n)
+/* What the builder says, with the text of an error. */
+static int built(struct parser *p, int r)
 {
-        struct regex *re = p->re;
-        if (re->n_code + n > REGEX_MAX_CODE)
-                return fail(p, "expression too large", 0, p->s.n);
-        if (re->n_code + n <= p->cap_code)
-                return 0;
-        uint32_t cap = p->cap_code * 2 + 16;
-        while (cap < re->n_code + n)
-                cap *= 2;
-        struct regex_ins *code = arena_grow(p->a, re->code, p->cap_code * sizeof *code, cap * sizeof *code);
-        if (!code)
-                return -ENOMEM;
-        re->code = code;
-        p->cap_code = cap;
-        return 0;
-}
-
-static int emit(struct parser *p, enum regex_op op, int32_t a, int32_t b)
-{
-        int r = reserve(p, 1);
-        if (!r)
-                p->re->code[p->re->n_code++] = (struct regex_ins){op, a, b};
-        return r;
-}
-
-static int insert_split(struct parser *p, uint32_t at, int32_t a, int32_t b)
-{
-        struct regex *re = p->re;
-        int r = reserve(p, 1);
-        if (r)
-                return r;
-        memmove(&re->code[at + 1], &re->code[at], (re->n_code - at) * sizeof *re->code);
-        re->code[at] = (struct regex_ins){RE_SPLIT, a, b};
-        re->n_code++;
-        return 0;
+        return r == -EINVAL ? fail(p, "expression too large", 0, p->s.n) : r;
 }
 
 /* Starts an atom where the code ends. */
 static void atom(struct parser *p)
 {
-        group(p)->atom = (int32_t)p->re->n_code;
+        group(p)->atom = (int32_t)p->b.re->n_code;
         group(p)->atom_repeat = 1;
 }
 
 static int emit_atom(struct parser *p, enum regex_op op, int32_t a)
 {
         atom(p);
-        return emit(p, op, a, 0);
+        return built(p, regex_emit(&p->b, op, a, 0));
 }
 
 static int emit_class(struct parser *p, struct regex_set *set)
 {
-        struct regex *re = p->re;
-        struct regex_class *c;
-        regex_set_normalize(set);
-        if (set->failed || re->n_ranges + set->n > REGEX_MAX_RANGES)
-                return fail(p, "expression too large", 0, p->s.n);
-        if (re->n_classes == p->cap_classes) {
-                uint32_t cap = p->cap_classes ? p->cap_classes * 2 : 4;
-                c = arena_grow(p->a, re->classes, p->cap_classes * sizeof *c, cap * sizeof *c);
-                if (!c)
-                        return -ENOMEM;
-                re->classes = c;
-                p->cap_classes = cap;
-        }
-        c = &re->classes[re->n_classes];
-        *c = (struct regex_class){.v = set->v, .n = (uint32_t)set->n};
-        for (uint32_t i = 0; i < c->n; i++)
-                for (uint32_t r = c->v[i].lo; r <= c->v[i].hi && r < 128; r++)
-                        c->ascii[r / 64] |= UINT64_C(1) << (r % 64);
-        re->n_ranges += set->n;
-        return emit_atom(p, RE_CLASS, (int32_t)re->n_classes++);
+        int32_t index;
+        int r = built(p, regex_add_class(&p->b, set, &index));
+        return r ? r : emit_atom(p, RE_CLASS, index);
 }
 
 static int literal(struct parser *p, uint32_t rune)
@@ -139,56 +89,6 @@ static int literal(struct parser *p, uint32_t rune)
 }
 
 /* ---- repetition ---- */
-
-static int wrap(struct parser *p, char op)
-{
-        uint32_t at = (uint32_t)group(p)->atom;
-        int32_t len = (int32_t)(p->re->n_code - at);
-        int r;
-        switch (op) {
-        case '+':
-                return emit(p, RE_SPLIT, -len, 1);
-        case '?':
-                return insert_split(p, at, 1, len + 1);
-        default:
-                r = insert_split(p, at, 1, len + 2);
-                return r ? r : emit(p, RE_JUMP, -(len + 1), 0);
-        }
-}
-
-/* {min,max} as copies: min of them, then optional ones that all leave to the same end, or a loop over the last. */
-static int copies(struct parser *p, int min, int max)
-{
-        struct regex *re = p->re;
-        uint32_t at = (uint32_t)group(p)->atom, len = re->n_code - at;
-        uint32_t optional = max == TO_INFINITY ? 0 : (uint32_t)(max - min);
-        int r = reserve(p, (uint64_t)len * (uint32_t)(min + 1) + (uint64_t)(len + 1) * optional + 2);
-        if (r)
-                return r;
-        if (max == 0) {
-                re->n_code = at;
-                return 0;
-        }
-        if (min == 0 && max == TO_INFINITY)
-                return wrap(p, '*');
-        if (min == 0) { /* the first copy is the atom itself */
-                r = insert_split(p, at, 1, (int32_t)((len + 1) * optional));
-                optional--;
-                at++;
-        }
-        for (int i = 1; i < min; i++) {
-                memcpy(&re->code[re->n_code], &re->code[at], len * sizeof *re->code);
-                re->n_code += len;
-        }
-        for (; !r && optional; optional--) {
-                r = emit(p, RE_SPLIT, 1, (int32_t)((len + 1) * optional));
-                memcpy(&re->code[re->n_code], &re->code[at], len * sizeof *re->code);
-                re->n_code += len;
-        }
-        if (!r && max == TO_INFINITY)
-                r = emit(p, RE_SPLIT, -(int32_t)len, 1);
-        return r;
-}
 
 /* Digits at *i; -1 = none, REGEX_MAX_REPEAT + 1 = too many. */
 static int count(struct parser *p, size_t *i)
@@ -211,7 +111,7 @@ static size_t counts(struct parser *p, int *min, int *max)
                 return 0;
         if (p->s.p[i] == ',') {
                 i++;
-                *max = i < p->s.n && p->s.p[i] == '}' ? TO_INFINITY : count(p, &i);
+                *max = i < p->s.n && p->s.p[i] == '}' ? REGEX_TO_INFINITY : count(p, &i);
                 if (i >= p->s.n || (*max < 0 && p->s.p[i] != '}') || (*max == -1 && p->s.p[i - 1] != ','))
                         return 0;
         }
@@ -236,8 +136,8 @@ static int repeat_counted(struct parser *p, size_t len, int min, int max, size_t
 {
         size_t from = p->at;
         struct group *g = group(p);
-        int most = max == TO_INFINITY ? min : max, r;
-        if (min > REGEX_MAX_REPEAT || max > REGEX_MAX_REPEAT || (max != TO_INFINITY && min > max))
+        int most = max == REGEX_TO_INFINITY ? min : max, r;
+        if (min > REGEX_MAX_REPEAT || max > REGEX_MAX_REPEAT || (max != REGEX_TO_INFINITY && min > max))
                 return fail(p, "invalid repeat count", from, from + len);
         if ((r = repetition(p, from, from + len, before)))
                 return r;
@@ -246,7 +146,7 @@ static int repeat_counted(struct parser *p, size_t len, int min, int max, size_t
                         return fail(p, "invalid repeat count", from, p->at);
                 g->atom_repeat *= (uint32_t)most;
         }
-        return copies(p, min, max);
+        return built(p, regex_copies(&p->b, (uint32_t)g->atom, min, max));
 }
 
 /* ---- escapes ---- */
@@ -474,7 +374,7 @@ static int open_group(struct parser *p, uint32_t flags_after)
                 p->cap_groups = cap;
         }
         p->groups[p->n_groups++] =
-                (struct group){.flags = flags_after, .start = p->re->n_code, .branch = p->re->n_code, .jumps = NONE, .atom = NONE, .repeat = 1, .atom_repeat = 1};
+                (struct group){.flags = flags_after, .start = p->b.re->n_code, .branch = p->b.re->n_code, .jumps = NONE, .atom = NONE, .repeat = 1, .atom_repeat = 1};
         return 0;
 }
 
@@ -490,8 +390,8 @@ static void end_branches(struct parser *p)
         struct group *g = group(p);
         note_repeat(g);
         for (int32_t i = g->jumps, next; i != NONE; i = next) {
-                next = p->re->code[i].a;
-                p->re->code[i].a = (int32_t)p->re->n_code - i;
+                next = p->b.re->code[i].a;
+                p->b.re->code[i].a = (int32_t)p->b.re->n_code - i;
         }
 }
 
@@ -513,13 +413,13 @@ static int close_group(struct parser *p)
 static int alternative(struct parser *p)
 {
         struct group *g = group(p);
-        int r = insert_split(p, g->branch, 1, (int32_t)(p->re->n_code - g->branch) + 2);
+        int r = regex_insert_split(&p->b, g->branch, 1, (int32_t)(p->b.re->n_code - g->branch) + 2);
         if (!r)
-                r = emit(p, RE_JUMP, g->jumps, 0);
+                r = regex_emit(&p->b, RE_JUMP, g->jumps, 0);
         if (r)
-                return r;
-        g->jumps = (int32_t)p->re->n_code - 1;
-        g->branch = p->re->n_code;
+                return built(p, r);
+        g->jumps = (int32_t)p->b.re->n_code - 1;
+        g->branch = p->b.re->n_code;
         note_repeat(g);
         g->atom = NONE;
         p->at++;
@@ -645,7 +545,7 @@ static int item(struct parser *p, size_t *before)
         char c = p->s.p[p->at];
         if (c == '*' || c == '+' || c == '?') {
                 r = repetition(p, from, from + 1, before);
-                return r ? r : wrap(p, c);
+                return r ? r : built(p, regex_wrap(&p->b, (uint32_t)group(p)->atom, c));
         }
         if (c == '{' && (len = counts(p, &min, &max)) > 0)
                 return repeat_counted(p, len, min, max, before);
@@ -678,7 +578,7 @@ static int item(struct parser *p, size_t *before)
 /* What every match starts with. */
 static int find_prefix(struct parser *p)
 {
-        struct regex *re = p->re;
+        struct regex *re = p->b.re;
         uint32_t i = 0;
         char *text = arena_alloc(p->a, PREFIX_MAX);
         if (!text)
@@ -692,9 +592,9 @@ static int find_prefix(struct parser *p)
 
 int regex_compile(struct regex **ret, struct str pattern, struct arena *a, const char **ret_err)
 {
-        struct parser p = {.a = a, .s = pattern, .re = arena_new(a, struct regex)};
+        struct parser p = {.a = a, .s = pattern, .b = {.a = a, .re = arena_new(a, struct regex)}};
         size_t before = SIZE_MAX;
-        int r = p.re ? 0 : -ENOMEM;
+        int r = p.b.re ? 0 : -ENOMEM;
         if (!r && pattern.n > REGEX_MAX_PATTERN_BYTES) {
                 p.err = "expression too large";
                 r = -EINVAL;
@@ -709,13 +609,13 @@ int regex_compile(struct regex **ret, struct str pattern, struct arena *a, const
                 r = fail(&p, "missing closing )", 0, p.s.n);
         if (!r) {
                 end_branches(&p);
-                r = emit(&p, RE_MATCH, 0, 0);
+                r = built(&p, regex_emit(&p.b, RE_MATCH, 0, 0));
         }
         if (!r)
                 r = find_prefix(&p);
         if (r == -EINVAL && a->exhausted)
                 r = -ENOMEM;
         *ret_err = r ? (p.err ? p.err : "out of memory") : NULL;
-        *ret = r ? NULL : p.re;
+        *ret = r ? NULL : p.b.re;
         return r;
 }

@@ -43,14 +43,14 @@ static const struct policy_retry builtins[POLICY_BUILTINS] = {
 
 /* ---- making ---- */
 
-static double random_fraction(void)
+/* xorshift: jitter needs no better */
+static double random_fraction(uint64_t *state)
 {
-        static uint64_t x;
-        if (!x)
-                x = (uint64_t)wall_ns() | 1;
+        uint64_t x = *state;
         x ^= x << 13;
         x ^= x >> 7;
         x ^= x << 17;
+        *state = x;
         return (double)(x >> 11) / 0x1p53;
 }
 
@@ -72,6 +72,7 @@ int resiliency_new(struct resiliency **ret, struct metrics *m, struct str app_id
         if (!r)
                 return -ENOMEM;
         r->clock = (struct resiliency_clock){loop_now_exact, fiber_sleep, random_fraction};
+        r->random = (uint64_t)wall_ns() | 1;
         r->app_id = arena_str(&r->arena, app_id);
         for (int i = 0; i < TARGET_KINDS; i++)
                 list_init(&r->lru[i]);
@@ -138,8 +139,6 @@ int resiliency_add(struct resiliency *r, const struct yaml_node *doc, const char
         r->name = arena_str(&r->arena, str_of(name));
         r->namespace_ = arena_str(&r->arena, str_of(namespace_));
         int e = r->name.p && r->namespace_.p ? resiliency_read(r, doc, &a, &parsed, &err) : -ENOMEM;
-        if (parsed)
-                log_info(RESILIENCY_SCOPE, "Loading Resiliency configuration: %s", name);
         if (e == -EINVAL && !parsed) {
                 log_error(RESILIENCY_SCOPE, "Could not parse resiliency file %s: %s", file, err);
                 r->name = old[0];
@@ -156,15 +155,29 @@ int resiliency_add(struct resiliency *r, const struct yaml_node *doc, const char
         return e == -ENOMEM ? e : 0;
 }
 
+static bool is_resiliency(const struct raw_resource *x)
+{
+        return !strcmp(x->kind, "Resiliency");
+}
+
+static size_t count_resources(const struct kernel *k)
+{
+        size_t n = 0;
+        for (size_t i = 0; i < k->resources.n_others; i++)
+                n += is_resiliency(k->resources.others[i]);
+        return n;
+}
+
 int resiliency_start(struct kernel *k)
 {
         struct resiliency *r;
         if (resiliency_new(&r, k->metrics, str_of(k->opts.app_id)))
                 return -ENOMEM;
         k->resiliency = r;
+        log_debug(RESILIENCY_SCOPE, "Found %zu resiliency configurations in resources path", count_resources(k));
         for (size_t i = 0; i < k->resources.n_others; i++) {
                 const struct raw_resource *x = k->resources.others[i];
-                if (strcmp(x->kind, "Resiliency") != 0)
+                if (!is_resiliency(x))
                         continue;
                 const char *slash = strrchr(x->file, '/');
                 if (resiliency_add(r, x->doc, slash ? slash + 1 : x->file, x->name, x->namespace_))
@@ -285,8 +298,11 @@ static struct policy_target *target_get(struct resiliency *r, enum target_kind k
         char text[KEY_BYTES];
         struct str key = name;
         if (kind == TARGET_COMPONENT) {
-                int n = snprintf(text, sizeof text, "%c%c%.*s", 'a' + (int)component, d == POLICY_OUTBOUND ? 'o' : 'i', STR_FMT(name));
-                key = str_n(text, (size_t)n < sizeof text ? (size_t)n : sizeof text - 1);
+                size_t n = name.n < sizeof text - 2 ? name.n : sizeof text - 2;
+                text[0] = (char)('a' + (int)component);
+                text[1] = d == POLICY_OUTBOUND ? 'o' : 'i';
+                memcpy(text + 2, name.p, n);
+                key = str_n(text, n + 2);
         }
         struct policy_target *t = map_get(&r->targets[kind], key);
         if (!t) {

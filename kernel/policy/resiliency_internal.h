@@ -69,7 +69,7 @@ struct policy_target {
 struct resiliency_clock { /* tests have their own */
         double (*now)(void);
         int (*sleep)(double seconds);
-        double (*random)(void);
+        double (*random)(uint64_t *state); /* 0 <= x < 1 */
 };
 
 struct resiliency {
@@ -83,6 +83,7 @@ struct resiliency {
         struct list lru[TARGET_KINDS];
         struct map component_breakers;     /* by component: struct breaker * */
         struct resiliency_clock clock;
+        uint64_t random;
         struct metric *loaded, *count, *activations, *cb_state;
 };
 

@@ -419,6 +419,7 @@ int resiliency_read(struct resiliency *r, const struct yaml_node *doc, struct ar
         *ret_parsed = !rd.status;
         if (!rd.status) {
                 rd.form = false;
+                log_info(RESILIENCY_SCOPE, "Loading Resiliency configuration: %.*s", STR_FMT(r->name));
                 read_spec(&rd, doc);
         }
         *ret_err = rd.err;

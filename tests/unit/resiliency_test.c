@@ -38,7 +38,7 @@ static int test_sleep(double s)
         now_s += s;
         return 0;
 }
-static double test_random(void)
+static double test_random(uint64_t *state)
 {
         return fraction;
 }
