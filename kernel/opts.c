@@ -107,6 +107,8 @@ static const struct flag_row rows[] = {
         {"log-level", FLAG_STRING, F(log_level), "info", "LEVEL", "debug, info, warn, error or fatal"},
         {"log-as-json", FLAG_BOOL, F(log_as_json), "false", NULL, "Write log lines as JSON"},
         {"log-file", FLAG_STRING, F(log_file), "", "FILE", "Append log lines to this file"},
+        {"enable-subtle-crypto", FLAG_BOOL, F(enable_subtle_crypto), "false", NULL,
+         "Serve the subtle crypto API: single operations with the keys of crypto components", FLAG_HIDDEN},
         {"enable-api-logging", FLAG_TRISTATE, F(enable_api_logging), NULL, NULL, "Log API calls; overrides the Configuration"},
         {"enable-metrics", FLAG_BOOL, F(enable_metrics), "true", NULL, "Serve Prometheus metrics"},
         {"metrics-port", FLAG_STRING, F(text.metrics_port), "9090", "PORT", "Port of the metrics server"},

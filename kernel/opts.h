@@ -49,6 +49,7 @@ struct daprd_opts {
         const char *allowed_origins;
         int profile_port, metrics_port;  /* (c) */
         const char *metrics_listen_address;
+        bool enable_subtle_crypto;
         int enable_api_logging;          /* -1 = unset */
         int64_t max_body_size;           /* (c) bytes; <= 0 = unlimited */
         int64_t read_buffer_size;        /* (c) bytes; headers must fit */

@@ -9,6 +9,7 @@
 
 #include "kernel/front/http.h"
 #include "kernel/observe/observe.h"
+#include "kernel/policy/resiliency.h"
 #include "sdk/base/loop.h"
 
 #define CONVERSE "/microdapr.plugin.v1.Conversation/Converse"
@@ -62,9 +63,11 @@ static int converse(struct call *c, struct component *comp, const char *name, co
 {
         struct rpc_status st = {0};
         double since = loop_now_exact();
-        int code = component_call(comp, c->arena, CONVERSE, &ask->base, &microdapr__plugin__v1__converse_response__descriptor, ret, &st);
+        const char *policy_error;
+        int code = resiliency_component_call(c->k, comp, c->arena, CONVERSE, &ask->base,
+                                             &microdapr__plugin__v1__converse_response__descriptor, ret, &st, &policy_error);
         observe_component(c->k->observe, OBSERVE_CONVERSATION, str_of(name), "", !code, (loop_now_exact() - since) * 1000);
-        return code ? call_fail(c, ERR_CONVERSATION_INVOKE, name, call_component_error(c, comp, &st)) : 0;
+        return code ? call_fail(c, ERR_CONVERSATION_INVOKE, name, policy_error ? policy_error : call_component_error(c, comp, &st)) : 0;
 }
 
 /* ---- alpha1 ---- */

@@ -46,12 +46,6 @@ static int no_configuration(struct call *c, struct str name, struct str arg)
                                                                 : call_fail(c, ERR_CONFIGURATION_STORE_NOT_CONFIGURED);
 }
 
-static int no_crypto(struct call *c, struct str name, struct str arg)
-{
-        return kernel_component_count(c->k, KIND_CRYPTO) ? unimplemented(c, name, arg)
-                                                         : call_fail(c, ERR_CRYPTO_PROVIDERS_NOT_CONFIGURED);
-}
-
 static int no_scheduler(struct call *c, enum error_id id)
 {
         call_fail(c, id, "scheduler clients are disabled");
@@ -163,21 +157,10 @@ static void answer_http(struct call *c)
              NULL, no_configuration),                                                                                                    \
         HTTP("GET", prefix, "configuration/{storeName}/{id}/unsubscribe", "configuration", version, "UnsubscribeConfiguration",          \
              "storeName", NULL, no_configuration)
-#define SUBTLE(verb, name)                                                                                                               \
-        HTTP("POST", "/v1.0-alpha1/", "subtlecrypto/{name}/" verb, "subtlecrypto", "v1alpha1", name, "name", NULL, unimplemented)
 
 static const struct http_row http_rows[] = {
         CONFIGURATION("/v1.0/", "v1"),
         CONFIGURATION("/v1.0-alpha1/", "v1alpha1"),
-        HTTP("PUT", "/v1.0-alpha1/", "crypto/{name}/encrypt", "crypto", "v1alpha1", "Encrypt", "name", NULL, no_crypto),
-        HTTP("PUT", "/v1.0-alpha1/", "crypto/{name}/decrypt", "crypto", "v1alpha1", "Decrypt", "name", NULL, no_crypto),
-        SUBTLE("getkey", "SubtleGetKey"),
-        SUBTLE("encrypt", "SubtleEncrypt"),
-        SUBTLE("decrypt", "SubtleDecrypt"),
-        SUBTLE("wrapkey", "SubtleWrapKey"),
-        SUBTLE("unwrapkey", "SubtleUnwrapKey"),
-        SUBTLE("sign", "SubtleSign"),
-        SUBTLE("verify", "SubtleVerify"),
         HTTP("POST,PUT", ACTOR, "state", "actors", "v1", "ExecuteActorStateTransaction", NULL, NULL, no_placement),
         HTTP("GET,POST,DELETE,PUT", ACTOR, "method/{method}", "actors", "v1", "InvokeActor", NULL, NULL, no_placement),
         HTTP("GET", ACTOR, "state/{key}", "actors", "v1", "GetActorState", NULL, NULL, no_placement),
@@ -244,21 +227,10 @@ static int configuration_subscribe(struct call *c)
         return no_configuration(c, STR(""), STR(""));
 }
 
-static int crypto_stream(struct call *c)
-{
-        /* EncryptRequest and DecryptRequest: field 1 is the options */
-        Dapr__Proto__Runtime__V1__EncryptRequest *m = NULL;
-
-        if (rpc_recv_pb(c->rpc, &dapr__proto__runtime__v1__encrypt_request__descriptor, &m) != 1 || !m || !m->options)
-                return call_fail(c, ERR_BAD_REQUEST, "first message does not contain the required options");
-        return no_crypto(c, STR(""), STR(""));
-}
-
 #define GRPC(method, group, name, arg, fn) {{method, group, NULL, NULL, answer_grpc, NULL}, name, arg, fn}
 #define GRPC_WORKFLOW(verb)                                                                              \
         GRPC(verb "WorkflowAlpha1", "workflows.v1alpha1", NULL, NULL, no_placement),                     \
         GRPC(verb "WorkflowBeta1", "workflows.v1beta1", NULL, NULL, no_placement)
-#define GRPC_SUBTLE(verb) GRPC("Subtle" verb "Alpha1", "subtlecrypto.v1alpha1", NULL, NULL, unimplemented)
 
 static const struct grpc_row grpc_rows[] = {
         GRPC("InvokeService", "invoke.v1", "id", NULL, no_service),
@@ -278,15 +250,6 @@ static const struct grpc_row grpc_rows[] = {
         {{"SubscribeConfigurationAlpha1", "configuration.v1alpha1", NULL, NULL, NULL, configuration_subscribe}, NULL, NULL, NULL},
         {{"UnsubscribeConfiguration", "configuration.v1", NULL, NULL, unsubscribe, NULL}, NULL, NULL, NULL},
         {{"UnsubscribeConfigurationAlpha1", "configuration.v1alpha1", NULL, NULL, unsubscribe, NULL}, NULL, NULL, NULL},
-        {{"EncryptAlpha1", "crypto.v1alpha1", NULL, NULL, NULL, crypto_stream}, NULL, NULL, NULL},
-        {{"DecryptAlpha1", "crypto.v1alpha1", NULL, NULL, NULL, crypto_stream}, NULL, NULL, NULL},
-        GRPC_SUBTLE("GetKey"),
-        GRPC_SUBTLE("Encrypt"),
-        GRPC_SUBTLE("Decrypt"),
-        GRPC_SUBTLE("WrapKey"),
-        GRPC_SUBTLE("UnwrapKey"),
-        GRPC_SUBTLE("Sign"),
-        GRPC_SUBTLE("Verify"),
         GRPC_WORKFLOW("Start"),
         GRPC_WORKFLOW("Get"),
         GRPC_WORKFLOW("Purge"),
