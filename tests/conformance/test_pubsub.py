@@ -1,11 +1,11 @@
 """Publish and subscribe through the sidecar: routes, answers of the app, dead letters, bulks, flow control, streams, the outbox, and
 what happens when the app, the plugin or the sidecar goes away with messages in hand."""
-import collections, http.server, json, os, queue, signal, threading, time
+import collections, http.server, json, os, pathlib, queue, shutil, signal, subprocess, sys, tempfile, threading, time
 
 import grpc
 import pytest
 
-from conftest import component, free_port, wait_until
+from conftest import ROOT, component, wait_until
 
 
 class App:
@@ -364,3 +364,63 @@ def test_the_outbox_publishes_what_was_committed(daprd, app):
     assert set(events) == {'"told"', '{"a": 1}'}
     assert events['"told"']["myattr"] == "y" and events['"told"']["id"].startswith("outbox-") and events['"told"']["topic"] == "orders"
     assert d.request("GET", "/v1.0/state/store/1").json() == "kept"
+
+
+@pytest.fixture
+def broker():
+    """Starts an existing pluggable broker: broker() -> its process; broker.env is for daprd."""
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="s-", dir="/tmp"))
+    protos, running = ROOT / "build/pyproto", []
+    protos.mkdir(parents=True, exist_ok=True)
+    files = [str(p.relative_to(ROOT / "proto")) for p in (ROOT / "proto/dapr/proto/components/v1").glob("*.proto")]
+    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT / 'proto'}", f"--python_out={protos}", f"--grpc_python_out={protos}",
+                    *files, "dapr/proto/common/v1/common.proto"], check=True)
+    for d in [protos / "dapr", *(protos / "dapr").rglob("*/")]:
+        (d / "__init__.py").touch()
+
+    def run():
+        p = subprocess.Popen([sys.executable, str(pathlib.Path(__file__).parent / "pluggable_broker.py"), str(folder / "pybroker.sock"), str(protos)],
+                             stdout=subprocess.PIPE, text=True)
+        running.append(p)
+        assert p.stdout.readline() == "ready\n"
+        return p
+    run.env = {"DAPR_COMPONENTS_SOCKETS_FOLDER": str(folder)}
+    yield run
+    for p in running:
+        p.kill()
+        p.wait()
+        p.stdout.close()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_an_existing_broker(daprd, app, broker):
+    tries = collections.Counter()
+
+    def second_time(e, h):
+        tries[e["data"]] += 1
+        return (500, b"") if tries[e["data"]] == 1 else (200, b"")
+    broker()
+    a = app([{"pubsubname": "pub", "topic": "t", "route": "/t"}], {"/t": second_time})
+    d = start(daprd, a, component("pub", "pubsub.pybroker"), env=broker.env)
+    publish(d, "t", "one", content_type="text/plain")
+    wait_until("refused once, taken the second time", lambda: a.data("/t") == ["one", "one"])
+    r = d.request("POST", "/v1.0/publish/pub/refused", "x")
+    assert (r.status, r.json()["message"]) == (
+        500, "error when publishing to topic refused in pubsub pub: rpc error: code = ResourceExhausted desc = too much")
+    assert d.request("POST", "/v1.0/publish/pub/metadata", "x").status == 204
+    wait_until("the consumer's default is the app", lambda: "app" in a.data("/t"))
+    assert d.metadata()["components"][0]["capabilities"] == ["MESSAGE_TTL"]
+
+
+def test_an_existing_broker_comes_late_and_again(daprd, app, broker):
+    a = app([{"pubsubname": "pub", "topic": "t", "route": "/t"}])
+    d = start(daprd, a, component("pub", "pubsub.pybroker", ignoreErrors=True), env=broker.env)
+    assert d.request("POST", "/v1.0/publish/pub/t", "x").status == 404
+    p = broker()
+    wait_until("it takes messages", lambda: d.request("POST", "/v1.0/publish/pub/t", "1", {"content-type": "application/json"}).status == 204)
+    wait_until("the app gets them", lambda: 1 in a.data("/t"))
+    p.kill()
+    p.wait()
+    broker()
+    wait_until("it takes messages again", lambda: d.request("POST", "/v1.0/publish/pub/t", "2", {"content-type": "application/json"}).status == 204)
+    wait_until("the app gets them again", lambda: 2 in a.data("/t"))

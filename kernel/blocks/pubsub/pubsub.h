@@ -28,7 +28,7 @@ enum {
         PUBSUB_BULK_AWAIT_MS = 1000,
         PUBSUB_BULK_PUBLISH_AT_ONCE = 100,
         PUBSUB_DRAIN_S = 30,                 /* a stopping subscription waits so long for the app */
-        PUBSUB_PAUSE_S = 5,
+        PUBSUB_PAUSE_S = 2,                  /* less than the grace of a stop */
         PUBSUB_TOPICS_MAX = 10000,
 };
 

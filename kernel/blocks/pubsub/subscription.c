@@ -458,7 +458,7 @@ static bool pause_plugin(struct subscription *s)
         double old;
         int r;
 
-        if (!b)
+        if (!b || !s->pull) /* a broker that is away hands out nothing */
                 return false;
         log_info(SCOPE, "pausing subscription on topic %.*s during graceful shutdown", STR_FMT(s->topic));
         old = fiber_set_deadline(loop_now_exact() + PUBSUB_PAUSE_S);
