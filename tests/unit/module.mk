@@ -144,3 +144,7 @@ UNIT_TESTS += resiliency_test
 resiliency_test_SRC := tests/unit/resiliency_test.c
 resiliency_test_LIBS := kernel net base proto llhttp
 resiliency_test_LD = $(FAULT_LD) $(KERNEL_LD)
+UNIT_TESTS += mqtt_packet_test
+mqtt_packet_test_SRC := tests/unit/mqtt_packet_test.c plugins/shared/mqtt/packet.c
+mqtt_packet_test_LIBS := base
+mqtt_packet_test_LD = $(BASE_LD)
