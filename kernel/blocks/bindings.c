@@ -16,6 +16,7 @@
 #include "kernel/blocks/state_json.h"
 #include "kernel/front/http.h"
 #include "kernel/observe/observe.h"
+#include "kernel/policy/resiliency.h"
 #include "sdk/base/log.h"
 #include "sdk/base/loop.h"
 
@@ -233,6 +234,33 @@ static int invoke_once(struct binding *x, struct arena *a, struct str request, s
         return 0;
 }
 
+struct invocation {
+        struct binding *x;
+        struct arena *a;
+        struct str request;
+        struct binding_result *out;
+};
+
+static int invoke_try(void *arg, struct policy_try *t)
+{
+        struct invocation *v = arg;
+
+        return invoke_once(v->x, v->a, v->request, v->out);
+}
+
+static int invoke_by_policy(struct kernel *k, struct binding *x, struct arena *a, struct str request, struct binding_result *out)
+{
+        struct invocation v = {x, a, request, out};
+        struct policy policy;
+        enum policy_result r;
+
+        resiliency_component(k, str_of(x->name), KIND_BINDING, POLICY_OUTBOUND, &policy);
+        r = policy_run(&policy, invoke_try, &v);
+        if (r != POLICY_OK && r != POLICY_FAILED)
+                *out = (struct binding_result){.error = policy_result_text(r)};
+        return r == POLICY_OK ? 0 : -1;
+}
+
 int bindings_invoke(struct kernel *k, struct arena *a, struct str name, struct str operation, struct str data,
                     const struct rpc_mdlist *md, struct binding_result *out)
 {
@@ -250,7 +278,7 @@ int bindings_invoke(struct kernel *k, struct arena *a, struct str name, struct s
         else if (pack_request(a, operation, data, md, &request))
                 out->error = "out of memory";
         else
-                return invoke_once(x, a, request, out);
+                return invoke_by_policy(k, x, a, request, out);
         out->error = out->error ? out->error : "out of memory";
         return -1;
 }

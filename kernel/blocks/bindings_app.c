@@ -15,6 +15,7 @@
 #include "kernel/blocks/state_json.h"
 #include "kernel/front/http.h"
 #include "kernel/observe/observe.h"
+#include "kernel/policy/resiliency.h"
 #include "sdk/base/log.h"
 #include "sdk/base/loop.h"
 
@@ -126,33 +127,60 @@ static void call_bindings(struct bindings *b, struct arena *a, const event_respo
 
 /* ---- gRPC ---- */
 
+struct grpc_try {
+        struct bindings *b;
+        struct arena *a;
+        const event_request *req;
+        event_response *resp;
+        struct rpc_status st;
+        int code;
+};
+
+static int send_grpc(void *arg, struct policy_try *t)
+{
+        struct grpc_try *x = arg;
+
+        return x->code = app_grpc(x->b->k->app, x->a, CALLBACK "OnBindingEvent", &x->req->base,
+                                  &dapr__proto__runtime__v1__binding_event_response__descriptor, &x->resp, NULL, 0, &x->st);
+}
+
 static int to_grpc(struct bindings *b, struct binding_event *e, struct str *ret_reply, const char **ret_err)
 {
         event_request req = DAPR__PROTO__RUNTIME__V1__BINDING_EVENT_REQUEST__INIT;
-        event_response *resp = NULL;
-        struct rpc_status st = {0};
+        struct grpc_try x = {.b = b, .a = e->arena, .req = &req};
+        struct policy policy;
+        enum policy_result r;
+        const event_response *resp;
         double began = loop_now_exact();
-        int code;
 
         req.name = e->binding->name;
         req.data = pb_bytes(e->data);
         req.metadata = arena_alloc(e->arena, e->md.n * sizeof *req.metadata);
         for (; req.metadata && req.n_metadata < e->md.n; req.n_metadata++) {
-                event_entry *x = arena_new(e->arena, event_entry);
-                if (!x)
+                event_entry *entry = arena_new(e->arena, event_entry);
+                if (!entry)
                         break;
-                dapr__proto__runtime__v1__binding_event_request__metadata_entry__init(x);
-                x->key = arena_strdup(e->arena, e->md.v[req.n_metadata].key);
-                x->value = arena_strdup(e->arena, e->md.v[req.n_metadata].value);
-                req.metadata[req.n_metadata] = x;
+                dapr__proto__runtime__v1__binding_event_request__metadata_entry__init(entry);
+                entry->key = arena_strdup(e->arena, e->md.v[req.n_metadata].key);
+                entry->value = arena_strdup(e->arena, e->md.v[req.n_metadata].value);
+                req.metadata[req.n_metadata] = entry;
         }
-        code = app_grpc(b->k->app, e->arena, CALLBACK "OnBindingEvent", &req.base,
-                        &dapr__proto__runtime__v1__binding_event_response__descriptor, &resp, NULL, 0, &st);
-        observe_grpc_server(b->k->observe, CALLBACK "OnBindingEvent", code, true, e->data.n, code ? 0 : resp->data.len,
+        resiliency_component(b->k, str_of(e->binding->name), KIND_BINDING, POLICY_INBOUND, &policy);
+        r = policy_run(&policy, send_grpc, &x);
+        resp = x.resp;
+        if (r == POLICY_TIMEOUT)
+                x.code = RPC_DEADLINE_EXCEEDED;
+        else if (r != POLICY_OK && r != POLICY_FAILED)
+                x.code = r == POLICY_CANCELED ? RPC_CANCELLED : RPC_UNKNOWN;
+        observe_grpc_server(b->k->observe, CALLBACK "OnBindingEvent", x.code, true, e->data.n, x.code ? 0 : resp->data.len,
                             (loop_now_exact() - began) * 1e3);
-        if (code) {
-                *ret_err = arena_printf(e->arena, "error invoking app: rpc error: code = %s desc = %.*s", rpc_code_name(code),
-                                        STR_FMT(st.message));
+        if (r == POLICY_FAILED) {
+                *ret_err = arena_printf(e->arena, "error invoking app: rpc error: code = %s desc = %.*s", rpc_code_name(x.code),
+                                        STR_FMT(x.st.message));
+                return -1;
+        }
+        if (r != POLICY_OK) {
+                *ret_err = arena_printf(e->arena, "error invoking app: %s", policy_result_text(r));
                 return -1;
         }
         if (resp->data.len)
@@ -218,27 +246,55 @@ static struct str path_of(struct arena *a, const char *route)
         return str_of(path ? path : "/");
 }
 
+struct http_try {
+        struct bindings *b;
+        struct arena *a;
+        const struct app_request *req;
+        struct app_response resp;
+        int r;
+};
+
+/* Any status but 200 is tried again where a policy says so, though 2xx takes the event at last. */
+static int send_http(void *arg, struct policy_try *t)
+{
+        struct http_try *x = arg;
+
+        x->r = app_http(x->b->k->app, x->a, x->req, &x->resp);
+        if (!x->r && x->resp.status != 200)
+                t->code = x->resp.status;
+        return x->r || t->code;
+}
+
 static int to_http(struct bindings *b, struct binding_event *e, struct str *ret_reply, const char **ret_err)
 {
         struct app_request req = {.method = STR("POST"),
                                   .path = path_of(e->arena, e->binding->route),
                                   .content_type = STR("application/json"),
                                   .body = e->data};
-        struct app_response resp = {0};
-        int r;
+        struct http_try x = {.b = b, .a = e->arena, .req = &req};
+        struct policy policy;
+        enum policy_result r;
+        bool has_retry;
 
         req.headers = headers_of(e, &req.n_headers);
-        r = req.headers ? app_http(b->k->app, e->arena, &req, &resp) : -ENOMEM;
-        if (r) {
-                *ret_err = arena_printf(e->arena, "error invoking app: %s", app_http_error(b->k->app, e->arena, &req, r));
+        if (!req.headers)
+                return -1;
+        resiliency_component(b->k, str_of(e->binding->name), KIND_BINDING, POLICY_INBOUND, &policy);
+        has_retry = policy.retry;
+        r = policy_run(&policy, send_http, &x);
+        if (r != POLICY_OK && (r != POLICY_FAILED || x.r || has_retry)) {
+                *ret_err = arena_printf(e->arena, "error invoking app: %s",
+                                        r != POLICY_FAILED ? policy_result_text(r)
+                                        : x.r              ? app_http_error(b->k->app, e->arena, &req, x.r)
+                                                           : "response object is nil");
                 return -1;
         }
-        if (resp.status < 200 || resp.status > 299) {
+        if (x.resp.status < 200 || x.resp.status > 299) {
                 *ret_err = arena_printf(e->arena, "fails to send binding event to http app channel, status code: %d body: %.*s",
-                                        resp.status, STR_FMT(resp.body));
+                                        x.resp.status, STR_FMT(x.resp.body));
                 return -1;
         }
-        *ret_reply = resp.body;
+        *ret_reply = x.resp.body;
         return 0;
 }
 
