@@ -1,6 +1,6 @@
 """Resiliency policies around state and secret stores, with a pluggable store that fails when it is told to. Times are the shortest
 that a policy can tell apart."""
-import json, pathlib, subprocess, sys, time
+import http.server, json, pathlib, subprocess, sys, threading, time
 
 import pytest
 
@@ -185,3 +185,42 @@ def test_metrics(flaky):
     d.get()
     assert value("cb_state", status="closed", **target) == 0
     assert value("cb_state", status="open", **target) == 1
+
+
+@pytest.fixture
+def app():
+    """An HTTP app that answers POST with the next of app.statuses (200 when there is none) and notes when."""
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def answer(self):
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            status = 200
+            if self.command == "POST":
+                status = self.server.statuses.pop(0) if self.server.statuses else 200
+                self.server.posts.append((time.monotonic(), status))
+            self.send_response(status if self.path != "/dapr/config" else 404)
+            self.send_header("content-length", "0")
+            self.end_headers()
+        do_GET = do_POST = do_OPTIONS = answer
+
+        def log_message(self, *a):
+            pass
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.statuses, server.posts = [], []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_events_of_an_input_binding_are_tried_again(daprd, app):
+    policies = {"retries": {"r": {**RETRY, "matching": {"httpStatusCodes": "500-502"}}}}
+    app.statuses = [500, 502, 200, 503, 200]
+    daprd([component("tick", "bindings.cron", [("schedule", "@every 1s"), ("direction", "input")]),
+           resiliency(policies, {"components": {"tick": {"inbound": {"retry": "r"}}}})],
+          args=[f"--app-port={app.server_port}", "--app-protocol=http"])
+    wait_until("three events have come", lambda: len(app.posts) >= 5)
+    times, statuses = zip(*app.posts)
+    assert statuses[:5] == (500, 502, 200, 503, 200)
+    gaps = [b - a for a, b in zip(times, times[1:])]
+    assert gaps[0] < 0.4 and gaps[1] < 0.4, "500 and 502 are tried again"
+    assert gaps[3] > 0.5, "503 is not"
