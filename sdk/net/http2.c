@@ -444,6 +444,7 @@ int h2_session_new(struct h2_conn *c)
                 nghttp2_option_set_no_auto_window_update(o, 1);
                 /* gRPC lets a value end with a space, and error texts of other implementations do */
                 nghttp2_option_set_no_rfc9113_leading_and_trailing_ws_validation(o, 1);
+                nghttp2_option_set_no_closed_streams(o, 1); /* it would keep as many as may be open, for priorities that nobody uses */
                 nghttp2_option_set_max_outbound_ack(o, H2_MAX_ACKS);
                 nghttp2_option_set_max_send_header_block_length(o, H2_MAX_SEND_HEADERS);
                 nghttp2_option_set_max_continuations(o, H2_MAX_CONTINUATIONS);
