@@ -20,7 +20,8 @@
 #include "kernel/resources/subscription.h"
 
 enum {
-        PUBSUB_IN_FLIGHT_MAX = 1000,         /* messages of one subscription in the kernel, unless its metadata says less */
+        PUBSUB_IN_FLIGHT_MAX = 1000,         /* messages of one subscription in the kernel, whatever its metadata says */
+        PUBSUB_CONCURRENCY = 100,            /* maxConcurrency where the subscription has none */
         PUBSUB_LANES_WINDOW = 8,             /* with an orderingKey so many times maxConcurrency are read ahead */
         PUBSUB_BYTES_IN_FLIGHT_MAX = 64 << 20,
         PUBSUB_MESSAGE_ARENA_MAX = 512 << 20,

@@ -350,7 +350,7 @@ static void read_limits(struct subscription *s)
         size_t bulk = s->spec->bulk_max_messages > 0 ? (size_t)s->spec->bulk_max_messages : PUBSUB_BULK_MESSAGES;
 
         /* a foreign broker gets its messages one by one, as from the reference, unless told otherwise */
-        s->max_concurrency = limit(s->spec, "maxConcurrency", s->foreign ? 1 : PUBSUB_IN_FLIGHT_MAX, PUBSUB_IN_FLIGHT_MAX);
+        s->max_concurrency = limit(s->spec, "maxConcurrency", s->foreign ? 1 : PUBSUB_CONCURRENCY, PUBSUB_IN_FLIGHT_MAX);
         s->max_bytes = limit(s->spec, "maxBytesInFlight", PUBSUB_BYTES_IN_FLIGHT_MAX, PUBSUB_BYTES_IN_FLIGHT_MAX);
         s->max_messages = s->max_concurrency;
         s->ordering_key = str_of(key ? key : "");
