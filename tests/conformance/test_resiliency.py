@@ -224,3 +224,13 @@ def test_events_of_an_input_binding_are_tried_again(daprd, app):
     gaps = [b - a for a, b in zip(times, times[1:])]
     assert gaps[0] < 0.4 and gaps[1] < 0.4, "500 and 502 are tried again"
     assert gaps[3] > 0.5, "503 is not"
+
+
+def test_only_the_failed_items_of_a_bulk_are_sent_again(daprd, redis):
+    d = daprd([component("s", "state.redis", [("redisHost", redis.addr)]), resiliency({"retries": {"r": RETRY}}, outbound(retry="r"))])
+    assert redis.cli("ACL", "SETUSER", "default", "resetkeys", "~app||good*") == "OK"
+    redis.cli("CONFIG", "RESETSTAT")
+    r = d.request("POST", "/v1.0/state/s", [{"key": k, "value": 1} for k in ("good1", "bad", "good2")])
+    assert r.status == 500 and b"NOPERM" in r.body
+    evals = next(x for x in redis.cli("INFO", "commandstats").splitlines() if x.startswith("cmdstat_eval:"))
+    assert "calls=2," in evals and "rejected_calls=4," in evals
