@@ -22,7 +22,7 @@
 #define READ "/dapr.proto.components.v1.InputBinding/Read"
 #define INPUT_SCOPE "dapr.runtime.processor.binding.input"
 
-enum { EVENTS_AT_ONCE = 1000, CLOSE_MS = 400, REOPEN_MIN_MS = 20, REOPEN_MAX_MS = 5000, STABLE_MS = 10000 };
+enum { EVENTS_AT_ONCE = 1000, CLOSE_MS = 400, LINGER_MS = 400, REOPEN_MIN_MS = 20, REOPEN_MAX_MS = 5000, STABLE_MS = 10000 };
 
 struct reader {
         struct bindings *b;
@@ -290,16 +290,27 @@ static void end_stream(struct reader *r)
         scope_join(&r->scope);
 }
 
+static void wait_in_flight(struct reader *r)
+{
+        while (r->in_flight)
+                cond_wait(&r->changed);
+}
+
 static void reader_stop(struct binding *x)
 {
         struct reader *r = x->reader;
+        bool busy;
 
         if (!r)
                 return;
         r->closed = true;
         fiber_shield_begin();
-        while (r->in_flight)
-                cond_wait(&r->changed);
+        busy = r->in_flight > 0;
+        wait_in_flight(r);
+        /* a component of the reference's contract may hand its last answers on by itself: it gets the reference's moment for that */
+        if (busy && component_is_foreign(x->component))
+                fiber_sleep(LINGER_MS / 1e3);
+        wait_in_flight(r);
         end_stream(r);
         scope_join(&r->events);
         fiber_shield_end();
