@@ -102,6 +102,7 @@ void pii_free(struct pii *p)
 struct span {
         size_t start, end;
         uint32_t kind;
+        bool cut;              /* its beginning belongs to the one before */
 };
 struct spans {
         struct span *v;
@@ -147,7 +148,7 @@ static int find_all(struct job *j)
                 size_t start, end = 0;
                 int r = regex_finder_init(&f, j->p->re[i], &j->scratch);
                 while (!r && regex_find(&f, j->text, end, &start, &end) && end > start)
-                        r = add(&j->scratch, to, (struct span){start, end, i});
+                        r = add(&j->scratch, to, (struct span){start, end, i, false});
                 if (r)
                         return r;
         }
@@ -165,6 +166,7 @@ static void join(struct spans *s)
                 struct span one = s->v[i];
                 if (one.end <= end)
                         continue;
+                one.cut = n && one.start <= end;
                 if (one.start < end)
                         one.start = end;
                 end = one.end;
@@ -173,14 +175,14 @@ static void join(struct spans *s)
         s->n = n;
 }
 
-/* Drops what touches one of the others. Both are sorted. */
+/* Drops what touches one of the others; a span that was cut begins a byte later for this, as in the reference. Both are sorted. */
 static void drop_touching(struct spans *s, const struct spans *others)
 {
         size_t n = 0, i = 0;
         for (size_t k = 0; i < s->n && k < others->n; k++) {
                 while (i < s->n && s->v[i].end < others->v[k].start)
                         s->v[n++] = s->v[i++];
-                while (i < s->n && s->v[i].start <= others->v[k].end)
+                while (i < s->n && s->v[i].start + s->v[i].cut <= others->v[k].end)
                         i++;
         }
         while (i < s->n)

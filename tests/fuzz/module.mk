@@ -54,3 +54,8 @@ FUZZERS += cloudevent_fuzz
 cloudevent_fuzz_SRC := tests/fuzz/cloudevent_fuzz.c kernel/blocks/pubsub/event.c kernel/blocks/json_fault.c
 cloudevent_fuzz_LIBS := net base proto llhttp
 cloudevent_fuzz_LD = $(NET_LD) $(BASE_LD)
+
+FUZZERS += crypto_enc_fuzz
+crypto_enc_fuzz_SRC := tests/fuzz/crypto_enc_fuzz.c
+crypto_enc_fuzz_LIBS := kernel net base proto llhttp
+crypto_enc_fuzz_LD = $(NET_LD) $(BASE_LD)

@@ -148,3 +148,9 @@ UNIT_TESTS += mqtt_packet_test
 mqtt_packet_test_SRC := tests/unit/mqtt_packet_test.c plugins/shared/mqtt/packet.c
 mqtt_packet_test_LIBS := base
 mqtt_packet_test_LD = $(BASE_LD)
+
+# kernel/blocks: crypto, conversation
+UNIT_TESTS += crypto_enc_test
+crypto_enc_test_SRC := tests/unit/crypto_enc_test.c
+crypto_enc_test_LIBS := kernel net base proto llhttp
+crypto_enc_test_LD = $(KERNEL_LD)
