@@ -307,6 +307,35 @@ static void start_one(struct pubsub_block *b, const struct subscription_spec *sp
         arena_fini(&a);
 }
 
+struct first {
+        struct pubsub_block *b;
+        const struct subscription_spec *spec;
+};
+
+static void start_fiber(void *arg)
+{
+        struct first *x = arg;
+
+        start_one(x->b, x->spec);
+}
+
+/* At once: one broker that takes its time does not hold up the others. */
+static void start_all(struct pubsub_block *b, const struct subscription_spec **v, size_t n, struct arena *a)
+{
+        struct scope scope = SCOPE_INIT(scope);
+        struct first *x = arena_alloc(a, (n + 1) * sizeof *x);
+
+        for (size_t i = 0; i < n && !b->closed; i++) {
+                if (v[i]->origin == SUBSCRIPTION_STREAMING)
+                        continue;
+                if (x)
+                        x[i] = (struct first){b, v[i]};
+                if (!x || fiber_go(&scope, "subscribe", start_fiber, &x[i]))
+                        start_one(b, v[i]);
+        }
+        scope_join(&scope);
+}
+
 struct stop {
         struct subscription *s;
         bool graceful;
@@ -367,9 +396,7 @@ void subscriber_start(struct pubsub_block *b)
         if (!b->active && !b->closed && ask_app(b) == 0) {
                 b->active = true;
                 if (subscriber_list(b, &a, &v, &n) == 0)
-                        for (size_t i = 0; i < n && !b->closed; i++)
-                                if (v[i]->origin != SUBSCRIPTION_STREAMING)
-                                        start_one(b, v[i]);
+                        start_all(b, v, n, &a);
         }
         arena_fini(&a);
         fmutex_unlock(&b->lock);
