@@ -95,6 +95,7 @@ void app_free(struct app *p)
                 http_client_free(p->http);
         if (p->grpc)
                 rpc_channel_close(p->grpc);
+        map_fini(&p->open);
         tls_context_unref(p->tls);
         arena_fini(&p->config_arena);
         free(p);

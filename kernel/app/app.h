@@ -37,7 +37,8 @@ struct app_response {
 };
 /* One whole exchange. 0 (any status), -EMSGSIZE (response too large), -ECONNREFUSED, -ECONNRESET, -ETIMEDOUT, -ECANCELED. Parks. */
 int app_http(struct app *p, struct arena *a, const struct app_request *in, struct app_response *out);
-/* The same streamed: the exchange is http_client's; app_http_close returns connection and slot. */
+/* The same streamed: the exchange is http_client's; app_http_close returns connection and slot. Strings of head, but its body, must
+ * live until then. */
 int app_http_open(struct app *p, struct arena *a, const struct app_request *head, int64_t length, struct http_exchange **ret);
 void app_http_close(struct app *p, struct http_exchange *x);
 

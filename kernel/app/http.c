@@ -63,25 +63,48 @@ static void completed(struct app *p, struct arena *a, const struct app_request *
                                       (loop_now_exact() - began) * 1e3);
 }
 
+/* What the metrics of a streamed exchange need when it ends. In its arena. */
+struct open_call {
+        struct arena *arena;
+        struct app_request head;
+        double began;
+};
+
+static struct str key_of(struct http_exchange *const *x)
+{
+        return str_n(x, sizeof *x);
+}
+
 int app_http_open(struct app *p, struct arena *a, const struct app_request *head, int64_t length, struct http_exchange **ret)
 {
         size_t n;
         struct http_header *h = all_headers(p, a, head, &n);
+        struct open_call *open = arena_new(a, struct open_call);
         int r;
 
-        if (!h)
+        if (!h || !open)
                 return -ENOMEM;
+        *open = (struct open_call){.arena = a, .head = *head};
         if ((r = app_slot_take(p)))
                 return r;
         started(p, a, head);
+        open->began = loop_now_exact();
         r = http_client_start(p->http, a, head->method, head->path, h, n, length, STR_NULL, ret);
-        if (r)
+        if (r) {
+                completed(p, a, head, NULL, r, open->began);
                 app_slot_give(p);
+        } else {
+                map_set(&p->open, key_of(ret), open); /* without memory for it the call is only not counted */
+        }
         return r;
 }
 
 void app_http_close(struct app *p, struct http_exchange *x)
 {
+        struct open_call *open = map_del(&p->open, key_of(&x));
+
+        if (open)
+                completed(p, open->arena, &open->head, x, x->status ? 0 : -ECONNRESET, open->began);
         http_exchange_close(x);
         app_slot_give(p);
 }

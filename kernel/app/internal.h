@@ -23,6 +23,7 @@ struct app {
         struct tls_context *tls;
         struct http_client *http;      /* HTTP apps */
         struct rpc_channel *grpc;      /* gRPC apps */
+        struct map open;               /* exchanges of app_http_open: struct open_call, by the exchange's address */
         bool limited;
         struct fsem slots;             /* with --app-max-concurrency */
 

@@ -1,13 +1,16 @@
 /*
- * Service invocation over HTTP (API.md 1.2), as far as one sidecar reaches: calls to the own app. Bodies are streamed both ways; a
- * request of known length keeps its length. Other sidecars, HTTPEndpoints and URLs answer that the service is not found.
+ * Service invocation over HTTP (API.md 1.2), as far as one sidecar reaches: calls to the own app; where gRPC is on a side, see
+ * invoke_own.c. Bodies are streamed both ways; a request of known length keeps its length. Other sidecars, HTTPEndpoints and URLs
+ * answer that the service is not found.
  * The app is asked by the method's path, its status, headers and body come back as they are. Hop-by-hop headers stay on their hop
  * (RFC 9110, 7.6.1). An app that is not healthy is not asked.
  */
 #include <errno.h>
 
+#include "dapr/proto/common/v1/common.pb-c.h"
+#include "dapr/proto/runtime/v1/dapr.pb-c.h"
 #include "kernel/app/app.h"
-#include "kernel/front/call.h"
+#include "kernel/blocks/invoke.h"
 #include "kernel/front/target.h"
 
 enum { COPY_BYTES = 16 * 1024 };
@@ -115,7 +118,7 @@ static void invoke_own_app(struct call *c, const struct invoke_target *t)
         bool has_body = c->http->content_length != 0 && !(c->http->content_length < 0 && (str_eqz(c->http->method, "GET") || str_eqz(c->http->method, "HEAD")));
 
         if (!app_is_healthy(app)) {
-                fail(c, t->id, "app is not in a healthy state");
+                fail(c, t->id, APP_UNHEALTHY);
                 return;
         }
         if (!buffer || !head.path.p || copy_headers(c, &c->http->headers, &headers)) {
@@ -138,7 +141,7 @@ static void invoke_own_app(struct call *c, const struct invoke_target *t)
                 fail(c, t->id, app_http_error(app, c->arena, &head, r));
 }
 
-static bool is_own(const struct call *c, struct str id)
+bool invoke_is_own(const struct call *c, struct str id)
 {
         struct str own = str_of(c->k->opts.app_id), ns = str_of(c->k->opts.namespace_);
         return str_eq(id, own) ||
@@ -153,15 +156,17 @@ static void invoke_http(struct call *c)
         if (!t.id.n) {
                 call_fail(c, ERR_DIRECT_INVOKE_NO_APP_ID);
                 reply_error(c);
-        } else if (!is_own(c, t.id))
+        } else if (!invoke_is_own(c, t.id))
                 fail(c, t.id, arena_printf(c->arena, "couldn't find service: %.*s", STR_FMT(t.id)));
         else if (!c->k->app)
                 fail(c, t.id, "cannot invoke local endpoint: app channel not initialized");
         else if (app_is_grpc(c->k->app))
-                fail(c, t.id, "calls over HTTP to an app that speaks gRPC are not supported by this version");
+                invoke_own_grpc_app(c, &t);
         else
                 invoke_own_app(c, &t);
 }
 
 static const struct http_route routes[] = {{"*", "/v1.0/invoke/{rest...}", "invoke", "v1", "InvokeService", invoke_http, .fallback = true}};
-const struct block invoke_block_def = {.name = "invoke", .http = routes, .n_http = 1};
+static const struct grpc_route rows[] = {{"InvokeService", "invoke.v1", &dapr__proto__runtime__v1__invoke_service_request__descriptor,
+                                          &dapr__proto__common__v1__invoke_response__descriptor, NULL, invoke_service}};
+const struct block invoke_block_def = {.name = "invoke", .http = routes, .n_http = 1, .grpc = rows, .n_grpc = 1};

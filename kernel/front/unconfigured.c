@@ -84,19 +84,6 @@ static int no_job_list(struct call *c, struct str name, struct str arg)
         return no_scheduler(c, ERR_JOB_LIST);
 }
 
-static int no_service(struct call *c, struct str id, struct str arg)
-{
-        const char *z = arena_strdup(c->arena, id), *why;
-
-        if (!id.n)
-                why = "app id is empty";
-        else if (str_eqz(id, c->k->opts.app_id))
-                why = "cannot invoke local endpoint: app channel not initialized";
-        else
-                why = arena_printf(c->arena, "couldn't find service: %s", z);
-        return call_fail(c, ERR_DIRECT_INVOKE, z, why);
-}
-
 /* ---- HTTP ---- */
 
 /* The first of the members of the JSON body, as text. False: answered. */
@@ -233,7 +220,6 @@ static int configuration_subscribe(struct call *c)
         GRPC(verb "WorkflowBeta1", "workflows.v1beta1", NULL, NULL, no_placement)
 
 static const struct grpc_row grpc_rows[] = {
-        GRPC("InvokeService", "invoke.v1", "id", NULL, no_service),
         GRPC("RegisterActorTimer", "actors.v1", NULL, NULL, no_placement),
         GRPC("UnregisterActorTimer", "actors.v1", NULL, NULL, no_placement),
         GRPC("RegisterActorReminder", "actors.v1", NULL, NULL, no_placement),
