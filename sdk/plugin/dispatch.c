@@ -184,6 +184,7 @@ static const struct {
         [SDK_CRYPTO] = {offsetof(struct dapr_component_type, crypto), &sdk_crypto_service},
         [SDK_CONVERSATION] = {offsetof(struct dapr_component_type, conversation), &sdk_conversation_service},
         [SDK_LOCK] = {offsetof(struct dapr_component_type, lock), &sdk_lock_service},
+        [SDK_CONFIGURATION] = {offsetof(struct dapr_component_type, configuration), &sdk_configuration_service},
 };
 
 #define BEGINS_AS_OPS(type) \
@@ -199,6 +200,7 @@ BEGINS_AS_OPS(dapr_binding_ops);
 BEGINS_AS_OPS(dapr_crypto_ops);
 BEGINS_AS_OPS(dapr_conversation_ops);
 BEGINS_AS_OPS(dapr_lock_ops);
+BEGINS_AS_OPS(dapr_configuration_ops);
 BEGINS_AS_OPS(dapr_pubsub_ops);
 
 const struct sdk_service *sdk_service_of(enum sdk_kind kind)

@@ -13,7 +13,7 @@
 
 enum { CONTRACT_VERSION = 1, PLUGIN_FD_LISTEN = 3, PLUGIN_FD_CONTROL = 4 };
 
-enum sdk_kind { SDK_STATE, SDK_SECRETS, SDK_BINDING, SDK_PUBSUB, SDK_CRYPTO, SDK_CONVERSATION, SDK_LOCK, SDK_KINDS };
+enum sdk_kind { SDK_STATE, SDK_SECRETS, SDK_BINDING, SDK_PUBSUB, SDK_CRYPTO, SDK_CONVERSATION, SDK_LOCK, SDK_CONFIGURATION, SDK_KINDS };
 
 /* How each table of operations begins. */
 struct sdk_ops {
@@ -84,7 +84,7 @@ struct sdk_service {
         size_t n;
 };
 extern const struct sdk_service sdk_state_service, sdk_secret_service, sdk_binding_service, sdk_pubsub_service;
-extern const struct sdk_service sdk_crypto_service, sdk_conversation_service, sdk_lock_service;
+extern const struct sdk_service sdk_configuration_service, sdk_crypto_service, sdk_conversation_service, sdk_lock_service;
 const struct sdk_service *sdk_service_of(enum sdk_kind kind);
 extern const struct rpc_method sdk_lifecycle_methods[], sdk_reflection_methods[];
 extern const size_t sdk_lifecycle_methods_n, sdk_reflection_methods_n;

@@ -223,6 +223,7 @@ struct dapr_secret_ops {
 };
 
 #include <dapr/binding.h>
+#include <dapr/configuration.h>
 #include <dapr/conversation.h>
 #include <dapr/crypto.h>
 #include <dapr/lock.h>
@@ -238,6 +239,7 @@ struct dapr_component_type {
         const struct dapr_crypto_ops *crypto;
         const struct dapr_conversation_ops *conversation;
         const struct dapr_lock_ops *lock;
+        const struct dapr_configuration_ops *configuration;
         const struct dapr_pubsub_ops *pubsub;
 };
 struct dapr_plugin {
