@@ -36,8 +36,19 @@ void link_fail(struct link *l, int err)
                 l->on_broken(l);
 }
 
+static bool is_message(const redisReply *m)
+{
+        const char *kind = m->type == REDIS_REPLY_ARRAY && m->elements >= 3 ? m->element[0]->str : NULL;
+        return kind && (strcmp(kind, "message") == 0 || strcmp(kind, "pmessage") == 0);
+}
+
 static void deliver(struct link *l, redisReply *reply)
 {
+        if (l->on_message && is_message(reply)) {
+                l->on_message(l, reply);
+                freeReplyObject(reply);
+                return;
+        }
         if (list_is_empty(&l->waiting)) {
                 freeReplyObject(reply);
                 return;

@@ -13,6 +13,8 @@ struct link {
         int broken;                        /* 0, or the errno that ended it */
         double read_timeout_s;
         void (*on_broken)(struct link *l); /* loop's stack or a fiber; must not free l */
+        /* Takes messages of subscribed channels (arrays "message" and "pmessage"), which answer no command. NULL = none expected. */
+        void (*on_message)(struct link *l, const redisReply *m);
         void *owner;
 };
 struct link_options {

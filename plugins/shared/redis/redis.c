@@ -37,6 +37,8 @@ struct redis {
         int users; /* fibers inside; close waits for them */
         struct scope scope;
         char modules[256];
+        void (*on_message)(void *arg, const redisReply *m);
+        void *on_message_arg;
 };
 
 static struct node *node_get(struct redis *r, struct str addr)
@@ -123,6 +125,23 @@ static int sentinel_master(struct redis *r, char *addr, size_t addr_n)
         return last;
 }
 
+static void message_came(struct link *l, const redisReply *m)
+{
+        struct redis *r = l->owner;
+        r->on_message(r->on_message_arg, m);
+}
+
+static void subscriptions_lost(struct link *l)
+{
+        message_came(l, NULL);
+}
+
+void redis_on_message(struct redis *r, void (*fn)(void *arg, const redisReply *m), void *arg)
+{
+        r->on_message = fn;
+        r->on_message_arg = arg;
+}
+
 static int node_dial(struct redis *r, struct node *n)
 {
         char master[256];
@@ -135,7 +154,13 @@ static int node_dial(struct redis *r, struct node *n)
         }
         struct link_options o = {.username = r->s.username, .password = r->s.password, .db = r->s.db, .tls = r->tls,
                                  .dial_timeout_s = r->s.dial_timeout_s, .read_timeout_s = r->s.read_timeout_s};
-        return link_open(&n->link, addr, &o);
+        int e = link_open(&n->link, addr, &o);
+        if (e || !r->on_message)
+                return e;
+        n->link->on_message = message_came;
+        n->link->on_broken = subscriptions_lost;
+        n->link->owner = r;
+        return 0;
 }
 
 /* The node's live link, dialled when needed. */

@@ -37,6 +37,9 @@ void redis_close(struct redis *r);
 /* A client with the same settings and connections of its own, for commands that wait at the server (BLOCK): they would hold up the
  * shared connection. Reports no state; read_timeout_s counts instead of the setting. Connects on first use. 0 or -ENOMEM. */
 int redis_clone(const struct redis *r, double read_timeout_s, struct redis **ret);
+/* Of a clone, before its first command: fn gets what comes on the channels that its commands SUBSCRIBE to; m == NULL: a connection is
+ * lost, and its subscriptions with it. Must not park. */
+void redis_on_message(struct redis *r, void (*fn)(void *arg, const redisReply *m), void *arg);
 /* Bytes of one command argument; redis_arg_z and redis_arg_i make them. */
 struct redis_arg {
         const void *p;
