@@ -30,10 +30,12 @@
 
 enum { ERROR_BYTES = 512 };
 
-static const struct block *const blocks[] = {&state_block_def, &secrets_block_def, &pubsub_block_def, &bindings_block_def, &lock_block_def, &conversation_block_def,
-                                             &crypto_block_def, &subtle_crypto_block_def,
-                                             &metadata_block_def, &health_block_def,
-                                             &shutdown_block_def, &invoke_block_def};
+static const struct block *const blocks[] = {
+        &state_block_def, &secrets_block_def, &pubsub_block_def, &bindings_block_def,
+        &configuration_block_def, &lock_block_def, &conversation_block_def, &crypto_block_def,
+        &subtle_crypto_block_def, &metadata_block_def, &health_block_def, &shutdown_block_def,
+        &invoke_block_def,
+};
 enum { N_BLOCKS = sizeof blocks / sizeof blocks[0] };
 
 struct runtime {

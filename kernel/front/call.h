@@ -129,7 +129,7 @@ struct block {
         void (*quiesce)(struct kernel *k);
         void (*fini)(struct kernel *k);
 };
-extern const struct block lock_block_def, conversation_block_def, crypto_block_def, subtle_crypto_block_def, invoke_block_def;
+extern const struct block configuration_block_def, lock_block_def, conversation_block_def, crypto_block_def, subtle_crypto_block_def, invoke_block_def;
 extern const struct block bindings_block_def, state_block_def, secrets_block_def, pubsub_block_def, metadata_block_def, health_block_def, shutdown_block_def;
 
 #endif

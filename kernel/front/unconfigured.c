@@ -40,12 +40,6 @@ static int no_placement(struct call *c, struct str name, struct str arg)
         return call_fail(c, ERR_ACTOR_NO_PLACEMENT);
 }
 
-static int no_configuration(struct call *c, struct str name, struct str arg)
-{
-        return kernel_component_count(c->k, KIND_CONFIGURATION) ? unimplemented(c, name, arg)
-                                                                : call_fail(c, ERR_CONFIGURATION_STORE_NOT_CONFIGURED);
-}
-
 static int no_scheduler(struct call *c, enum error_id id)
 {
         call_fail(c, id, "scheduler clients are disabled");
@@ -137,17 +131,7 @@ static void answer_http(struct call *c)
         HTTP("POST", prefix, "workflows/{component}/{id}/terminate", "workflows", version, "TerminateWorkflow", NULL, NULL,              \
              no_placement),                                                                                                              \
         HTTP("POST", prefix, "workflows/{component}/{id}/purge", "workflows", version, "PurgeWorkflow", NULL, NULL, no_placement)
-#define CONFIGURATION(prefix, version)                                                                                                   \
-        HTTP("GET", prefix, "configuration/{storeName}", "configuration", version, "GetConfiguration", "storeName", NULL,                \
-             no_configuration),                                                                                                          \
-        HTTP("GET", prefix, "configuration/{storeName}/subscribe", "configuration", version, "SubscribeConfiguration", "storeName",      \
-             NULL, no_configuration),                                                                                                    \
-        HTTP("GET", prefix, "configuration/{storeName}/{id}/unsubscribe", "configuration", version, "UnsubscribeConfiguration",          \
-             "storeName", NULL, no_configuration)
-
 static const struct http_row http_rows[] = {
-        CONFIGURATION("/v1.0/", "v1"),
-        CONFIGURATION("/v1.0-alpha1/", "v1alpha1"),
         HTTP("POST,PUT", ACTOR, "state", "actors", "v1", "ExecuteActorStateTransaction", NULL, NULL, no_placement),
         HTTP("GET,POST,DELETE,PUT", ACTOR, "method/{method}", "actors", "v1", "InvokeActor", NULL, NULL, no_placement),
         HTTP("GET", ACTOR, "state/{key}", "actors", "v1", "GetActorState", NULL, NULL, no_placement),
@@ -197,23 +181,6 @@ static int job_schedule(struct call *c, const ProtobufCMessage *in, ProtobufCMes
         return no_job_schedule(c, str_of(job->name), str_of(job->_schedule_case || job->_due_time_case ? "given" : ""));
 }
 
-static int unsubscribe(struct call *c, const ProtobufCMessage *in, ProtobufCMessage *out)
-{
-        const Dapr__Proto__Runtime__V1__UnsubscribeConfigurationRequest *req = (const void *)in;
-        Dapr__Proto__Runtime__V1__UnsubscribeConfigurationResponse *resp = (void *)out;
-        const char *text =
-                arena_printf(c->arena, "failed to unsubscribe to configuration request %s: subscription does not exist", req->id);
-
-        if (text)
-                resp->message = text;
-        return 0;
-}
-
-static int configuration_subscribe(struct call *c)
-{
-        return no_configuration(c, STR(""), STR(""));
-}
-
 #define GRPC(method, group, name, arg, fn) {{method, group, NULL, NULL, answer_grpc, NULL}, name, arg, fn}
 #define GRPC_WORKFLOW(verb)                                                                              \
         GRPC(verb "WorkflowAlpha1", "workflows.v1alpha1", NULL, NULL, no_placement),                     \
@@ -230,12 +197,6 @@ static const struct grpc_row grpc_rows[] = {
         GRPC("GetActorReminder", "actors.v1", NULL, NULL, no_placement),
         GRPC("ExecuteActorStateTransaction", "actors.v1", NULL, NULL, no_placement),
         GRPC("InvokeActor", "actors.v1", NULL, NULL, no_placement),
-        GRPC("GetConfiguration", "configuration.v1", "store_name", NULL, no_configuration),
-        GRPC("GetConfigurationAlpha1", "configuration.v1alpha1", "store_name", NULL, no_configuration),
-        {{"SubscribeConfiguration", "configuration.v1", NULL, NULL, NULL, configuration_subscribe}, NULL, NULL, NULL},
-        {{"SubscribeConfigurationAlpha1", "configuration.v1alpha1", NULL, NULL, NULL, configuration_subscribe}, NULL, NULL, NULL},
-        {{"UnsubscribeConfiguration", "configuration.v1", NULL, NULL, unsubscribe, NULL}, NULL, NULL, NULL},
-        {{"UnsubscribeConfigurationAlpha1", "configuration.v1alpha1", NULL, NULL, unsubscribe, NULL}, NULL, NULL, NULL},
         GRPC_WORKFLOW("Start"),
         GRPC_WORKFLOW("Get"),
         GRPC_WORKFLOW("Purge"),
