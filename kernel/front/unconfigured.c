@@ -1,7 +1,6 @@
 /*
- * Building blocks without an implementation here: one table an API. The answers are those of the reference with no component,
- * placement or scheduler configured; where a component of the kind is loaded, the honest answer is "not implemented". A block that
- * comes registers its own rows, and its rows here can go.
+ * Building blocks without an implementation here: one table an API. The answers are those of the reference with no placement or
+ * scheduler configured. A block that comes registers its own rows, and its rows here can go.
  */
 #include "kernel/front/unconfigured.h"
 
@@ -29,11 +28,6 @@ struct grpc_row {
 };
 
 /* ---- answers ---- */
-
-static int unimplemented(struct call *c, struct str name, struct str arg)
-{
-        return call_fail(c, ERR_API_UNIMPLEMENTED);
-}
 
 static int no_placement(struct call *c, struct str name, struct str arg)
 {
