@@ -59,3 +59,8 @@ FUZZERS += crypto_enc_fuzz
 crypto_enc_fuzz_SRC := tests/fuzz/crypto_enc_fuzz.c
 crypto_enc_fuzz_LIBS := kernel net base proto llhttp
 crypto_enc_fuzz_LD = $(NET_LD) $(BASE_LD)
+
+FUZZERS += cron_fuzz
+cron_fuzz_SRC := tests/fuzz/cron_fuzz.c
+cron_fuzz_LIBS := base
+cron_fuzz_LD = $(BASE_LD)

@@ -154,3 +154,9 @@ UNIT_TESTS += crypto_enc_test
 crypto_enc_test_SRC := tests/unit/crypto_enc_test.c
 crypto_enc_test_LIBS := kernel net base proto llhttp
 crypto_enc_test_LD = $(KERNEL_LD)
+
+# sdk/base: schedules
+UNIT_TESTS += cron_test
+cron_test_SRC := tests/unit/cron_test.c
+cron_test_LIBS := base
+cron_test_LD = $(BASE_LD)
