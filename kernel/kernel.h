@@ -16,6 +16,7 @@
 struct app;
 struct identity;
 struct bindings;
+struct configuration_block;
 struct front;
 struct observe;
 struct pubsub_block;
@@ -45,6 +46,7 @@ struct kernel {
         struct state_block *state;
         struct bindings *bindings;
         struct pubsub_block *pubsub;
+        struct configuration_block *watches; /* subscriptions to configuration changes */
 
         struct map extended; /* /v1.0/metadata/{key} PUT: heap strings */
         struct scope background; /* fibers that live as long as the process */

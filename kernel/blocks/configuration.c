@@ -32,8 +32,6 @@ _Static_assert(sizeof(Dapr__Proto__Common__V1__ConfigurationItem__MetadataEntry)
                        sizeof(Microdapr__Plugin__V1__ConfigurationEntry__MetadataEntry), "layout of map entries");
 _Static_assert(sizeof(get_entry) == sizeof(subscribe_entry), "layout of map entries");
 
-static struct configuration_block block;
-
 /* ---- parts ---- */
 
 static struct component *find_store(struct call *c, const char *name)
@@ -151,7 +149,7 @@ static struct config_watch *subscribe(struct call *c, const char *name, const st
 
         if (!store)
                 return NULL;
-        code = config_watch_start(c, &block, store, &ask->base, deliver, &s, &err);
+        code = config_watch_start(c, c->k->watches, store, &ask->base, deliver, &s, &err);
         observe(c, name, "subscribe", !code, since);
         if (!code)
                 return s;
@@ -224,7 +222,7 @@ static int unsubscribe(struct call *c, const ProtobufCMessage *req, ProtobufCMes
 {
         const Dapr__Proto__Runtime__V1__UnsubscribeConfigurationRequest *in = (const void *)req;
         Dapr__Proto__Runtime__V1__UnsubscribeConfigurationResponse *out = (void *)resp;
-        struct config_watch *s = config_watch_find(&block, in->id);
+        struct config_watch *s = config_watch_find(c->k->watches, in->id);
         const char *text;
 
         if (!s || !s->client) {
@@ -343,7 +341,7 @@ static void http_unsubscribe(struct call *c)
                 reply_error(c);
                 return;
         }
-        s = config_watch_find(&block, id);
+        s = config_watch_find(c->k->watches, id);
         if (s && strcmp(s->store, name) != 0)
                 s = NULL;
         if (s)
@@ -367,26 +365,38 @@ static void http_unsubscribe(struct call *c)
 
 static int init(struct kernel *k)
 {
-        block = (struct configuration_block){.k = k};
-        list_init(&block.watches);
+        k->watches = calloc(1, sizeof *k->watches);
+        if (!k->watches)
+                return -ENOMEM;
+        k->watches->k = k;
+        list_init(&k->watches->list);
         return 0;
+}
+
+static struct config_watch *next_open(struct configuration_block *b)
+{
+        list_for_each(at, &b->list) {
+                struct config_watch *s = list_entry(at, struct config_watch, node);
+                if (!s->ended)
+                        return s;
+        }
+        return NULL;
 }
 
 /* Streams end, which lets the APIs stop; apps are pushed to no more. */
 static void quiesce(struct kernel *k)
 {
-        block.closed = true;
-        for (;;) {
-                struct config_watch *next = NULL;
-                list_for_each(at, &block.watches) {
-                        struct config_watch *s = list_entry(at, struct config_watch, node);
-                        if (!s->ended)
-                                next = s;
-                }
-                if (!next)
-                        return;
-                config_watch_ask_end(next);
-        }
+        struct config_watch *s;
+
+        k->watches->closed = true;
+        while ((s = next_open(k->watches)))
+                config_watch_ask_end(s);
+}
+
+static void fini(struct kernel *k)
+{
+        free(k->watches);
+        k->watches = NULL;
 }
 
 #define HTTP(prefix, version)                                                                                                            \
@@ -411,4 +421,5 @@ const struct block configuration_block_def = {
         .n_grpc = sizeof grpc_routes / sizeof *grpc_routes,
         .init = init,
         .quiesce = quiesce,
+        .fini = fini,
 };

@@ -19,7 +19,7 @@ typedef Microdapr__Plugin__V1__ConfigurationEntry config_entry;
 
 struct configuration_block {
         struct kernel *k;
-        struct list watches;
+        struct list list;
         size_t count;
         bool closed;               /* stopping: no subscription is made any more */
 };

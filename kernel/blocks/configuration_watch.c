@@ -310,7 +310,7 @@ int config_watch_start(struct call *c, struct configuration_block *b, struct com
                 r = POLICY_CANCELED;
         }
         if (r == POLICY_OK) {
-                list_add_tail(&b->watches, &s->node);
+                list_add_tail(&b->list, &s->node);
                 *ret = s;
                 return 0;
         }
@@ -342,7 +342,7 @@ void config_watch_ask_end(struct config_watch *s)
 
 struct config_watch *config_watch_find(struct configuration_block *b, const char *id)
 {
-        list_for_each(at, &b->watches) {
+        list_for_each(at, &b->list) {
                 struct config_watch *s = list_entry(at, struct config_watch, node);
                 if (!s->ended && !strcmp(s->id, id))
                         return s;
