@@ -138,7 +138,7 @@ START_TEST(every_unconfigured_route_can_be_reached)
         ck_assert_int_eq(router_new(&r), 0);
         for (; (row = unconfigured_http(n)); n++)
                 ck_assert_int_eq(router_add(r, row), 0);
-        ck_assert_uint_gt(n, 40);
+        ck_assert_uint_gt(n, 0);
         for (size_t i = 0; i < n; i++) {
                 struct str method;
                 struct str methods = str_of((row = unconfigured_http(i))->methods);
