@@ -234,3 +234,51 @@ def etcd(folder):
     e = Etcd(folder)
     yield e
     e.close()
+
+
+class Postgres:
+    """A PostgreSQL server of Debian with trust on 127.0.0.1 and its own socket. initdb and the server refuse to run as root."""
+
+    def __init__(self, folder, *args):
+        self.bin = sorted(pathlib.Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parent.name))[-1]
+        self.port, self.args = free_port(), args
+        self.home = folder / "pg"
+        self.home.mkdir()
+        if os.getuid() == 0:
+            os.chmod(folder, 0o755)
+            shutil.chown(self.home, "postgres")
+        self.tool("initdb", "-D", self.data, "-U", "dapr", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "-N")
+        self.proc = None
+
+    data = property(lambda self: str(self.home / "data"))
+    dsn = property(lambda self: f"host=127.0.0.1 port={self.port} user=dapr dbname=postgres")
+
+    def command(self, name, *args):
+        words = [str(self.bin / name), *args]
+        return ["runuser", "-u", "postgres", "--", *words] if os.getuid() == 0 else words
+
+    def tool(self, name, *args):
+        return subprocess.run(self.command(name, *args), check=True, capture_output=True, text=True, timeout=60, cwd=self.home).stdout
+
+    def start(self):
+        self.tool("pg_ctl", "-D", self.data, "-s", "-w", "-l", str(self.home / "log"), "-o",
+                  f"-p {self.port} -k {self.home} -c listen_addresses=127.0.0.1 -c fsync=off {' '.join(self.args)}", "start")
+        self.proc = True
+        return self
+
+    def stop(self, mode="fast"):
+        if self.proc:
+            self.proc = None
+            self.tool("pg_ctl", "-D", self.data, "-s", "-w", "-m", mode, "stop")
+
+    def sql(self, text):
+        """Rows as psql -At prints them."""
+        return subprocess.run([str(self.bin / "psql"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "dapr", "-d", "postgres", "-X", "-q", "-At",
+                               "-v", "ON_ERROR_STOP=1", "-c", text], check=True, capture_output=True, text=True, timeout=30).stdout.strip()
+
+
+@pytest.fixture
+def postgres(folder):
+    p = Postgres(folder)
+    yield p.start()
+    p.stop("immediate")
