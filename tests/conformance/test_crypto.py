@@ -2,7 +2,7 @@
 
 REFERENCE_DAPRD=/path/to/daprd also exchanges documents with that sidecar, both ways.
 """
-import base64, hashlib, hmac, json, os, pathlib, threading
+import base64, hashlib, hmac, http.server, json, os, pathlib, threading
 
 import grpc
 import pytest
@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from dapr.proto.common.v1 import common_pb2
 from dapr.proto.runtime.v1 import crypto_pb2, dapr_pb2_grpc
 
-from conftest import Daprd, component
+from conftest import Daprd, component, wait_until
 
 SEGMENT, TAG = 64 * 1024, 16
 REFERENCE = os.environ.get("REFERENCE_DAPRD")
@@ -376,3 +376,61 @@ def test_failures_as_the_reference(daprd, reference, vault):
     both(lambda d: encrypt(d, b"x", wrap="nope"))
     both(lambda d: encrypt(d, b"x", dapr_data_encryption_cipher="nope"))
     both(lambda d: d.request("PUT", "/v1.0-alpha1/crypto/nope/decrypt", b"x"))
+
+
+# ---- crypto.dapr.jwks ----
+
+def b64url(data):
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def jwks(*keys):
+    return json.dumps({"keys": [{"kty": "oct", "kid": kid, "k": b64url(k), **more} for kid, k, more in keys]})
+
+
+def test_jwks_as_text_and_file(daprd, folder, keys):
+    text = jwks(("a", bytes(range(32)), {}), ("wrapping", bytes(32), {"key_ops": ["wrapKey", "unwrapKey"]}), ("other", bytes(32), {"alg": "A256GCM"}))
+    (folder / "set.json").write_text(text)
+    for value in (text, base64.b64encode(text.encode()).decode(), str(folder / "set.json")):
+        d = daprd([component("vault", "crypto.dapr.jwks", [("jwks", value)])])
+        doc = encrypt(d, b"hello", "a").body
+        assert open_document(doc, bytes(range(32)))[1] == b"hello" and decrypt(d, doc).body == b"hello"
+        assert decrypt(d, encrypt(d, b"x", "wrapping").body).body == b"x"
+        for key, why in (("none", "failed to retrieve the key encryption key: key not found"), ("other", "key cannot be used with algorithm 'A256KW'")):
+            assert encrypt(d, b"x", key).json()["message"] == "failed to perform operation: failed to wrap the file key: " + why
+    (folder / "new").write_text(jwks(("b", bytes(range(32)), {})))
+    os.replace(folder / "new", folder / "set.json")
+    assert encrypt(d, b"x", "a").status == 500 and encrypt(d, b"x", "b").status == 200
+    (folder / "set.json").write_text("{ garbage")
+    assert encrypt(d, b"x", "b").status == 200
+
+
+def test_jwks_by_url(daprd):
+    state = {"text": jwks(("a", bytes(32), {})), "status": 200, "n": 0}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            state["n"] += 1
+            self.send_response(state["status"])
+            self.end_headers()
+            self.wfile.write(state["text"].encode())
+
+        def log_message(self, *a):
+            pass
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}/keys?x=1"
+    d = daprd([component("vault", "crypto.dapr.jwks", [("jwks", url), ("minRefreshInterval", "1s")])])
+    assert decrypt(d, encrypt(d, b"x", "a").body).body == b"x" and state["n"] == 1
+    state["text"] = jwks(("b", bytes(32), {}))
+    wait_until("the new key is there", lambda: encrypt(d, b"x", "b").status == 200)
+    state["status"], n = 500, state["n"]
+    wait_until("the URL is asked again", lambda: encrypt(d, b"x", "b").status == 200 and state["n"] > n)
+    assert encrypt(d, b"x", "b").status == 200 and "Error while refreshing JWKS cache" in d.log()
+    server.shutdown()
+    server.server_close()
+
+
+def test_jwks_that_is_wrong(daprd):
+    d = daprd([component("vault", "crypto.dapr.jwks", [("jwks", "nothing of the kind")], ignoreErrors=True)])
+    assert "not a URL, path to local file, or JSON value" in d.log()
