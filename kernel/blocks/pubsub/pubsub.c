@@ -169,6 +169,7 @@ static int block_get(struct kernel *k)
         b->k = k;
         list_init(&b->running);
         list_init(&b->streams);
+        list_init(&b->opening);
         fmutex_init(&b->lock);
         scope_init(&b->scope);
         return 0;

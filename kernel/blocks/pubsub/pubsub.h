@@ -59,6 +59,7 @@ struct pubsub_block {
         struct subscription_spec **declared, **programmatic;
         size_t n_declared, n_programmatic;
         struct list running, streams; /* struct subscription.node */
+        struct list opening;         /* streams without their first request: struct stream_opening.node */
         bool asked_app, active, closed;
         struct fmutex lock;          /* starts and stops, one after the other */
         struct scope scope;          /* retries of starts */

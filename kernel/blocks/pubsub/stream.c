@@ -160,6 +160,37 @@ static int read_initial(struct call *c, struct subscription_spec *spec)
         return 0;
 }
 
+/* A stream that waits for its first request would hold up a stop: it is known by then. */
+struct stream_opening {
+        struct list node; /* in pubsub_block.opening */
+        struct fiber *fiber;
+        bool ended;
+};
+
+void stream_end_opening(struct pubsub_block *b)
+{
+        list_for_each(n, &b->opening) {
+                struct stream_opening *o = list_entry(n, struct stream_opening, node);
+                o->ended = true;
+                fiber_cancel(o->fiber);
+        }
+}
+
+static int open_stream(struct call *c, struct pubsub_block *b, struct subscription_spec *spec)
+{
+        struct stream_opening o = {.fiber = fiber_self()};
+        int r;
+
+        if (!b)
+                return read_initial(c, spec);
+        if (b->closed)
+                return call_fail(c, ERR_UNTYPED, "stream closed");
+        list_add_tail(&b->opening, &o.node);
+        r = read_initial(c, spec);
+        list_del(&o.node);
+        return o.ended ? call_fail(c, ERR_UNTYPED, "stream closed") : r;
+}
+
 static int send_initial(struct call *c)
 {
         Dapr__Proto__Runtime__V1__SubscribeTopicEventsResponseInitialAlpha1 initial =
@@ -242,7 +273,7 @@ int stream_subscribe(struct call *c)
         list_init(&s.waiters);
         cond_init(&s.ended);
         fmutex_init(&s.sending);
-        if ((r = read_initial(c, &spec)))
+        if ((r = open_stream(c, b, &spec)))
                 return r;
         if (!b || !pubsub_broker(c->k, str_of(spec.pubsub)))
                 return call_fail(c, ERR_PUBSUB_NOT_FOUND, spec.pubsub);

@@ -467,6 +467,7 @@ void subscriber_quiesce(struct pubsub_block *b)
         if (b->closed)
                 return;
         b->closed = true;
+        stream_end_opening(b);
         fiber_shield_begin();
         fmutex_lock(&b->lock);
         b->active = false;

@@ -113,6 +113,7 @@ enum delivery deliver_stream(const struct outgoing *o, struct delivered *d);
 /* From stream_leave() on the subscription is the caller's, who must call stream_quiesce(): drains it, ends its stream. */
 void stream_leave(struct subscription *s);
 void stream_quiesce(struct subscription *s);
+void stream_end_opening(struct pubsub_block *b); /* streams that wait for their first request */
 /* The TopicEventRequest of an event; NULL with d filled when it cannot be made. */
 typedef struct Dapr__Proto__Runtime__V1__TopicEventRequest topic_event;
 topic_event *event_message(const struct outgoing *o, struct delivered *d);
