@@ -67,7 +67,7 @@ static struct str event_body(struct arena *a, const struct config_watch *s, cons
 struct push {
         struct config_watch *s;
         struct arena *a;
-        const char *path; /* without the slash */
+        const char *path;
         struct str body;
         const char *error;
 };
@@ -79,8 +79,8 @@ static int push_http(struct push *p, struct policy_try *t)
         struct app_response out = {0};
         int r;
 
-        in.path = str_of(arena_printf(p->a, "/%s", p->path));
-        r = in.path.p ? app_http(app, p->a, &in, &out) : -ENOMEM;
+        in.path = str_of(p->path);
+        r = app_http(app, p->a, &in, &out);
         if (r) {
                 p->error = app_http_error(app, p->a, &in, r);
                 return r;
@@ -92,7 +92,7 @@ static int push_http(struct push *p, struct policy_try *t)
         return -EIO;
 }
 
-/* A gRPC app sees an invocation of that name, as from the reference. */
+/* A gRPC app sees an invocation of the path, with its slash, as from the reference. */
 static int push_grpc(struct push *p, struct policy_try *t)
 {
         Dapr__Proto__Common__V1__InvokeRequest req = DAPR__PROTO__COMMON__V1__INVOKE_REQUEST__INIT;
@@ -130,7 +130,7 @@ static void push_item(struct config_watch *s, const config_update *u, const char
 
         arena_init(&a, 0);
         segment = app_is_grpc(s->b->k->app) ? str_of(key) : url_escape(&a, str_of(key));
-        p.path = segment.p ? arena_printf(&a, "configuration/%s/%.*s", s->store, STR_FMT(segment)) : NULL;
+        p.path = segment.p ? arena_printf(&a, "/configuration/%s/%.*s", s->store, STR_FMT(segment)) : NULL;
         p.body = event_body(&a, s, u);
         p.error = "out of memory";
         if (p.path && p.body.p) {

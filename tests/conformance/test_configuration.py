@@ -332,3 +332,36 @@ def test_settings_of_others_stay(daprd, redis):
     Watch(d, ["a"])
     flags = redis.cli("CONFIG", "GET", "notify-keyspace-events").split("\n")[-1]
     assert set("KEhg$xe") <= set(flags)
+
+
+def test_changes_reach_a_grpc_app_as_invocations(daprd, redis):
+    from concurrent import futures
+    from dapr.proto import appcallback_service_v1, common_v1
+    from google.protobuf import empty_pb2
+    from dapr.proto.runtime.v1 import appcallback_pb2
+    got = []
+
+    class Servicer(appcallback_service_v1.AppCallbackServicer):
+        def OnInvoke(self, request, context):
+            got.append((request.method, request.content_type, json.loads(request.data.value)))
+            return common_v1.InvokeResponse()
+
+        def ListTopicSubscriptions(self, request, context):
+            return appcallback_pb2.ListTopicSubscriptionsResponse()
+
+        def ListInputBindings(self, request, context):
+            return appcallback_pb2.ListInputBindingsResponse()
+
+    server = grpc.server(futures.ThreadPoolExecutor(2))
+    appcallback_service_v1.add_AppCallbackServicer_to_server(Servicer(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        d = daprd([config_store(redis)], args=[f"--app-port={port}", "--app-protocol=grpc"])
+        id = d.request("GET", f"{STORE}/subscribe?key=a%20b").json()["id"]
+        listening(redis, "a b")
+        redis.cli("SET", "a b", "1||v")
+        wait_until("the invocation", lambda: got)
+        assert got == [("/configuration/cfg/a b", "application/json", {"id": id, "items": {"a b": {"value": "1", "version": "v"}}})]
+    finally:
+        server.stop(None)
