@@ -29,7 +29,7 @@ struct reader {
         struct binding *x;
         struct scope scope;        /* the loop */
         struct scope events;
-        struct fsem slots;         /* EVENTS_AT_ONCE */
+        struct fsem slots;         /* for events in flight */
         struct cond changed;       /* an event has ended, or the loop has */
         size_t in_flight;
         bool closed, loop_ended;
@@ -246,6 +246,14 @@ static void loop_fiber(void *arg)
 
 /* ---- readers ---- */
 
+/* More than the app takes at once would only wait, here instead of in the component, and hold up a stop. */
+static int events_at_once(const struct kernel *k)
+{
+        int n = k->opts.app_max_concurrency;
+
+        return n > 0 && n < EVENTS_AT_ONCE ? n : EVENTS_AT_ONCE;
+}
+
 static int reader_start(struct bindings *b, struct binding *x)
 {
         struct reader *r = calloc(1, sizeof *r);
@@ -258,7 +266,7 @@ static int reader_start(struct bindings *b, struct binding *x)
         scope_init(&r->scope);
         scope_init(&r->events);
         cond_init(&r->changed);
-        fsem_init(&r->slots, EVENTS_AT_ONCE);
+        fsem_init(&r->slots, events_at_once(b->k));
         e = fiber_go(&r->scope, "binding-read", loop_fiber, r);
         if (e) {
                 free(r);
