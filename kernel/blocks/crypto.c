@@ -6,6 +6,7 @@
 #include "kernel/blocks/crypto.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 #include "dapr/proto/runtime/v1/crypto.pb-c.h"
 #include "kernel/front/errors.h"
@@ -18,7 +19,7 @@ typedef Dapr__Proto__Runtime__V1__EncryptRequest encrypt_request;
 typedef Dapr__Proto__Runtime__V1__DecryptRequest decrypt_request;
 typedef Dapr__Proto__Common__V1__StreamPayload payload_t;
 
-enum { HOLD_BYTES = 4 * 1024 * 1024 + 128 * 1024, FIRST_MESSAGE_S = 5 };
+enum { HOLD_BYTES = 4 * 1024 * 1024 + 128 * 1024, CHUNK_BYTES = 66 * 1024, FIRST_MESSAGE_S = 5 };
 
 struct component *crypto_find(struct call *c, const char *name)
 {
@@ -56,13 +57,57 @@ static const char *upper(struct call *c, struct str s)
 
 /* ---- HTTP ---- */
 
+struct chunk {
+        struct chunk *next;
+        size_t n;
+        char data[CHUNK_BYTES];
+};
 struct http_doc {
         struct crypto_source from;
         struct crypto_sink to;
         struct call *c;
-        struct buf held;
+        struct chunk *first, *last; /* held back */
+        size_t held;
         bool begun;
 };
+
+static int hold(struct http_doc *d, struct str data)
+{
+        while (data.n) {
+                if (!d->last || d->last->n == CHUNK_BYTES) {
+                        struct chunk *more = malloc(sizeof *more);
+                        if (!more)
+                                return -ENOMEM;
+                        more->next = NULL;
+                        more->n = 0;
+                        *(d->last ? &d->last->next : &d->first) = more;
+                        d->last = more;
+                }
+                size_t n = CHUNK_BYTES - d->last->n < data.n ? CHUNK_BYTES - d->last->n : data.n;
+                memcpy(d->last->data + d->last->n, data.p, n);
+                d->last->n += n;
+                d->held += n;
+                data = str_skip(data, n);
+        }
+        return 0;
+}
+
+/* Sends what is held back (send = false: only frees it), a chunk at a time. */
+static int let_go(struct http_doc *d, bool send)
+{
+        int r = 0;
+        while (d->first) {
+                struct chunk *c = d->first;
+                d->first = c->next;
+                if (send && !r)
+                        r = http_resp_write(d->c->http, str_n(c->data, c->n));
+                sodium_memzero(c->data, c->n);
+                free(c);
+        }
+        d->last = NULL;
+        d->held = 0;
+        return r;
+}
 
 static ssize_t http_read(struct crypto_source *s, void *to, size_t n)
 {
@@ -78,13 +123,12 @@ static int http_write(struct crypto_sink *s, struct str data)
         struct http_doc *d = container_of(s, struct http_doc, to);
         if (d->begun)
                 return http_resp_write(d->c->http, data);
-        if (d->c->http->version < 20 || buf_len(&d->held) + data.n <= HOLD_BYTES)
-                return buf_adds(&d->held, data);
+        if (d->c->http->version < 20 || d->held + data.n <= HOLD_BYTES)
+                return hold(d, data);
         int r = reply_begin(d->c, 200, "application/octet-stream", -1);
         d->begun = true;
         if (!r)
-                r = http_resp_write(d->c->http, buf_str(&d->held));
-        buf_fini(&d->held);
+                r = let_go(d, true);
         return r ? r : http_resp_write(d->c->http, data);
 }
 
@@ -96,20 +140,23 @@ static struct http_doc http_doc_of(struct call *c)
 static void http_end(struct http_doc *d, int r, const char *const *error)
 {
         struct call *c = d->c;
-        if (!r && d->begun)
+        if (!r && d->begun) {
                 http_resp_end(c->http, NULL, 0);
-        else if (!r)
-                reply_bytes(c, 200, "application/octet-stream", buf_str(&d->held), NULL, 0);
-        else if (d->begun)
+        } else if (!r && (!d->first || d->first == d->last)) {
+                reply_bytes(c, 200, "application/octet-stream", d->first ? str_n(d->first->data, d->first->n) : STR(""), NULL, 0);
+        } else if (!r) {
+                if (!reply_begin(c, 200, "application/octet-stream", (int64_t)d->held) && !let_go(d, true))
+                        http_resp_end(c->http, NULL, 0);
+        } else if (d->begun) {
                 http_resp_abort(c->http);
-        else if (r == CRYPTO_START_FAILED)
+        } else if (r == CRYPTO_START_FAILED) {
                 call_fail(c, ERR_CRYPTO, *error);
-        else
+        } else {
                 call_fail(c, ERR_UNTYPED, r == -EIO ? *error : body_error(r));
+        }
         if (c->failed)
                 reply_error(c);
-        sodium_memzero(d->held.p, d->held.p ? d->held.cap : 0);
-        buf_fini(&d->held);
+        let_go(d, false);
 }
 
 static const char *header(struct call *c, const char *name)
