@@ -11,6 +11,8 @@
 #include "kernel/super/plugin.h"
 #include "plugin/v1/lifecycle.pb-c.h"
 
+enum { TYPE_BYTES = 128 };
+
 #define LIFECYCLE "/microdapr.plugin.v1.Lifecycle/"
 
 typedef Microdapr__Plugin__V1__HelloResponse hello_t;
@@ -76,19 +78,34 @@ static const char *judge(struct plugin *p, const hello_t *h, struct arena *a, co
         return NULL;
 }
 
+#define FEATURES_KNOWN ((uintptr_t)1 << 31) /* a type without features is known too */
+
+static struct str type_key(const char *type, char *to, size_t n)
+{
+        size_t i = 0;
+        for (; type[i] && i < n; i++)
+                to[i] = (char)(type[i] >= 'A' && type[i] <= 'Z' ? type[i] + 32 : type[i]);
+        return str_n(to, i);
+}
+
+/* What Hello said about the component's type; components that join a shared process come after it. */
+static void take_features(struct component *c)
+{
+        char key[TYPE_BYTES];
+        c->features = (unsigned)((uintptr_t)map_get(&c->plugin->features, type_key(c->spec->type, key, sizeof key)) & ~FEATURES_KNOWN);
+        if (c->kind == KIND_BINDING)
+                c->features &= component_directions(c->spec);
+}
+
 static void note_features(struct plugin *p, const hello_t *h)
 {
-        list_for_each(pos, &p->components) {
-                struct component *c = list_entry(pos, struct component, in_plugin);
-                for (size_t i = 0; i < h->n_component_types; i++) {
-                        if (strcasecmp(h->component_types[i]->type, c->spec->type) != 0)
-                                continue;
-                        c->features = 0;
-                        for (size_t k = 0; k < h->component_types[i]->n_features; k++)
-                                c->features |= component_feature_bit(str_of(h->component_types[i]->features[k]));
-                        if (c->kind == KIND_BINDING)
-                                c->features &= component_directions(c->spec);
-                }
+        char key[TYPE_BYTES];
+        map_fini(&p->features);
+        for (size_t i = 0; i < h->n_component_types; i++) {
+                uintptr_t bits = FEATURES_KNOWN;
+                for (size_t k = 0; k < h->component_types[i]->n_features; k++)
+                        bits |= component_feature_bit(str_of(h->component_types[i]->features[k]));
+                map_set(&p->features, type_key(h->component_types[i]->type, key, sizeof key), (void *)bits);
         }
 }
 
@@ -268,6 +285,8 @@ static int init_once(struct component *c, struct life *l, struct arena *a, struc
         struct rpc_opts o = {.md = md, .n_md = c->plugin->manifest ? 3 : 1, .timeout_s = (double)ns / 1e9};
         struct str resp;
         int r = RPC_UNIMPLEMENTED;
+        if (c->plugin->manifest)
+                take_features(c);
         for (size_t i = 0; kind_service(c->kind, i); i++) {
                 const char *service = kind_service(c->kind, i);
                 if (!component_serves(c, service))

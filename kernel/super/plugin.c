@@ -44,6 +44,7 @@ void plugin_free(struct plugin *p)
                 unlink(p->path);
         }
         map_fini(&p->idempotent);
+        map_fini(&p->features);
         map_fini(&p->services);
         log_ring_fini(&p->ring);
         manifest_free(p->manifest);

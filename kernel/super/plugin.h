@@ -116,6 +116,7 @@ struct plugin {
         unsigned ping_round;
         char *reported_name, *reported_version; /* from Hello */
         struct map idempotent;     /* method -> any non-NULL */
+        struct map features;       /* component type, lower case -> its bits of Hello, FEATURES_KNOWN with them */
         struct map services;       /* foreign: from reflection */
         struct log_ring ring;
 };
