@@ -8,7 +8,7 @@ from dapr.proto import api_service_v1, api_v1, appcallback_service_v1
 from dapr.proto.runtime.v1 import appcallback_pb2
 from google.protobuf import empty_pb2
 
-from conftest import ROOT, component, free_port, wait_until
+from conftest import BUILD, ROOT, component, free_port, wait_until
 
 HERE = pathlib.Path(__file__).parent
 Call = collections.namedtuple("Call", "method path headers body at")
@@ -75,11 +75,15 @@ class App:
 
 
 class GrpcApp(appcallback_service_v1.AppCallbackServicer):
-    def __init__(self, bindings=(), reply=None, healthy=None):
+    def __init__(self, bindings=(), reply=None, tls=None):
         self.bindings, self.reply, self.events, self.md = list(bindings), reply, [], []
         self.server = grpc.server(concurrent.futures.ThreadPoolExecutor(32))
         appcallback_service_v1.add_AppCallbackServicer_to_server(self, self.server)
-        self.port = self.server.add_insecure_port("127.0.0.1:0")
+        if tls:
+            cert, key = (p.read_bytes() for p in tls)
+            self.port = self.server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, cert)]))
+        else:
+            self.port = self.server.add_insecure_port("127.0.0.1:0")
         self.server.start()
 
     def ListInputBindings(self, req, ctx):
@@ -109,6 +113,16 @@ def app():
         a.close()
 
 
+@pytest.fixture
+def h2c_port():
+    """Of an app that speaks HTTP/2 by prior knowledge and echoes at /echo."""
+    port = free_port()
+    p = subprocess.Popen([str(BUILD / "bin/httpd_bench"), f"127.0.0.1:{port}"], stdout=subprocess.DEVNULL)
+    yield port
+    p.kill()
+    p.wait()
+
+
 def start(daprd, a, *resources, args=(), **kw):
     return daprd(resources=resources, args=[f"--app-port={a.port}", *args], **kw)
 
@@ -136,6 +150,11 @@ def test_an_https_app_needs_no_known_certificate(daprd, app, folder):
     d = start(daprd, a, cron(), args=["--app-protocol=https"])
     wait_until("the app was called", lambda: len(a.of("/tick")) > 2)
     assert d.metadata()["appConnectionProperties"]["protocol"] == "https"
+
+
+def test_an_h2c_app(daprd, h2c_port):
+    d = daprd(resources=[cron("echo", "@every 20ms", ("direction", "input"))], args=[f"--app-port={h2c_port}", "--app-protocol=h2c"])
+    wait_until("the app was called", lambda: re.search(r'http_client_completed_count\{app_id="app",method="POST",path="/echo",status="200"\} [1-9]', d.metric_text()))
 
 
 def test_token_and_app_id_reach_the_app(daprd, app):
@@ -261,9 +280,10 @@ def test_events_in_the_apps_hands_are_finished_at_the_end(daprd, app):
     assert len(ended) == len(a.of("/tick")) and a.running == 0
 
 
-def test_grpc_apps_say_which_bindings_they_want(daprd, app):
-    a = app(["tick"], grpc_app=True)
-    d = start(daprd, a, cron(), cron("other"), args=["--app-protocol=grpc"], env={"APP_API_TOKEN": "secret"})
+@pytest.mark.parametrize("protocol", ["grpc", "grpcs"])
+def test_grpc_apps_say_which_bindings_they_want(daprd, app, folder, protocol):
+    a = app(["tick"], grpc_app=True, tls=certificate(folder) if protocol == "grpcs" else None)
+    d = start(daprd, a, cron(), cron("other"), args=[f"--app-protocol={protocol}"], env={"APP_API_TOKEN": "secret"})
     wait_until("events came", lambda: len(a.events) > 3)
     assert {e.name for e in a.events} == {"tick"} and a.events[0].metadata["timeZone"] == "Local"
     assert a.md[0]["dapr-api-token"] == "secret"
