@@ -85,8 +85,13 @@ static int connect_steps(struct step *st, struct pg_error *e)
         return -ECONNREFUSED;
 }
 
-static void ignore_notice(void *arg, const PGresult *res)
+/* Notices are not for anybody; but what an idle connection hears last ("terminating connection…") comes as one. */
+static void take_notice(void *arg, const PGresult *res)
 {
+        struct pg_conn *c = arg;
+        const char *severity = PQresultErrorField(res, PG_DIAG_SEVERITY_NONLOCALIZED);
+        if (severity && (!strcmp(severity, "FATAL") || !strcmp(severity, "PANIC")))
+                c->broken = true;
 }
 
 int session_open(const struct pg_settings *s, struct pg_conn **ret, struct pg_error *e)
@@ -110,7 +115,7 @@ int session_open(const struct pg_settings *s, struct pg_conn **ret, struct pg_er
                 free(c);
                 return r;
         }
-        PQsetNoticeReceiver(st.h, ignore_notice, NULL);
+        PQsetNoticeReceiver(st.h, take_notice, c);
         c->h = st.h;
         c->born = c->used = loop_now();
         *ret = c;
@@ -127,7 +132,8 @@ void session_free(struct pg_conn *c)
 
 bool session_is_alive(struct pg_conn *c)
 {
-        return !c->broken && PQconsumeInput(c->h) == 1 && PQstatus(c->h) == CONNECTION_OK;
+        /* PQisBusy() takes in what was read. Never busy: nothing was asked. */
+        return !c->broken && PQconsumeInput(c->h) == 1 && !PQisBusy(c->h) && !c->broken && PQstatus(c->h) == CONNECTION_OK;
 }
 
 /* ---- statements ---- */
