@@ -106,11 +106,6 @@ bool app_is_grpc(const struct app *p)
         return p->is_grpc;
 }
 
-struct rpc_channel *app_channel(struct app *p)
-{
-        return p->grpc;
-}
-
 /* ---- the port ---- */
 
 static int try_port(struct app *p)

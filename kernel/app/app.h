@@ -49,7 +49,16 @@ const char *app_http_error(struct app *p, struct arena *a, const struct app_requ
 /* One unary call to the app's gRPC server ("/dapr.proto.runtime.v1.AppCallback/OnTopicEvent"). As rpc_unary_pb. Parks. */
 int app_grpc(struct app *p, struct arena *a, const char *method, const ProtobufCMessage *req, const ProtobufCMessageDescriptor *resp_d,
              void *resp, const struct rpc_md *md, size_t n_md, struct rpc_status *st);
-struct rpc_channel *app_channel(struct app *p); /* for proxying; app_slot_take/give around its use */
+/* The same with the metadata of the app's answer, whatever its status. */
+struct app_grpc_md {
+        struct rpc_mdlist headers, trailers;
+};
+int app_grpc_md(struct app *p, struct arena *a, const char *method, const ProtobufCMessage *req, const ProtobufCMessageDescriptor *resp_d,
+                void *resp, const struct rpc_md *md, size_t n_md, struct app_grpc_md *ret_md, struct rpc_status *st);
+/* Any kind of call, for proxying: the app's token is added and nothing else, no slot is taken (a stream may last for ever). As
+ * rpc_open. */
+int app_grpc_open(struct app *p, struct arena *a, const char *method, const struct rpc_md *md, size_t n_md, struct rpc_call **ret,
+                  struct rpc_status *st);
 int app_slot_take(struct app *p);               /* parks; 0, -ECANCELED, -ETIMEDOUT */
 void app_slot_give(struct app *p);
 

@@ -124,6 +124,8 @@ struct block {
          * INIT_COMPONENT_FAILURE, -ENOENT = its CREATE_COMPONENT_FAILURE. May be NULL. */
         int (*component)(struct kernel *k, struct component *c, struct arena *a, const char **ret_err);
         int (*init)(struct kernel *k);   /* after components were loaded; may be NULL */
+        /* gRPC methods that no row has; one block at most. As an rpc_handler. May be NULL. */
+        int (*unknown)(struct kernel *k, struct rpc_call *rpc);
         /* The stop has begun: takes no more events from outside, for ever, and parks until those in the app's hands have been
          * answered. The APIs still serve. May be NULL. */
         void (*quiesce)(struct kernel *k);

@@ -123,6 +123,8 @@ int grpc_door_init(struct grpc_door *d, const struct block *const *blocks, size_
         for (size_t i = 0; i < pb_methods_n; i++)
                 count += str_has_prefix(str_of(pb_methods[i].path), STR(SERVICE)) ||
                          str_has_prefix(str_of(pb_methods[i].path), STR(TASK_HUB));
+        for (size_t b = 0; b < n; b++)
+                d->unknown = blocks[b]->unknown ? blocks[b]->unknown : d->unknown;
         d->entries = calloc(count, sizeof *d->entries);
         d->methods = calloc(count, sizeof *d->methods);
         if (!d->entries || !d->methods)
@@ -227,21 +229,19 @@ int grpc_door_intercept(struct rpc_call *rpc, rpc_handler next, void *next_arg, 
         return r;
 }
 
-/* Proxying comes with service invocation. Until then: the reference's answers without a target, and for one it cannot find. */
+/* With tracing the reference looks for the target before its proxy does, and words it otherwise. */
 int grpc_door_unknown(struct rpc_call *rpc, void *arg)
 {
         const struct grpc_door *d = arg;
         const char *rate = d->k->config.tracing_sampling_rate;
         bool traced = !rate || strcmp(rate, "0") != 0;
-        struct str id = rpc_md_get(&rpc->md_in, "dapr-callee-app-id");
+        bool has_target = rpc_md_get(&rpc->md_in, "dapr-callee-app-id").p || rpc_md_get(&rpc->md_in, "dapr-app-id").p;
 
-        if (!id.n)
-                id = rpc_md_get(&rpc->md_in, "dapr-app-id");
-        if (id.n)
-                return rpc_fail(rpc, RPC_UNKNOWN, "couldn't find service: %.*s", STR_FMT(id));
-        if (str_has_prefix(rpc->method, STR("/dapr.proto.internals.v1.ServiceInvocation/")))
+        if (!has_target && str_has_prefix(rpc->method, STR("/dapr.proto.internals.v1.ServiceInvocation/")))
                 return rpc_fail(rpc, RPC_UNIMPLEMENTED, "service invocation is not served by this version");
-        if (traced && !str_has_prefix(rpc->method, STR("/dapr.proto.")) && !str_has_prefix(rpc->method, STR(TASK_HUB)))
+        if (!has_target && traced && !str_has_prefix(rpc->method, STR("/dapr.proto.")) && !str_has_prefix(rpc->method, STR(TASK_HUB)))
                 return rpc_fail(rpc, RPC_UNKNOWN, "cannot proxy request: missing dapr-callee-app-id or dapr-app-id metadata");
-        return rpc_fail(rpc, RPC_UNKNOWN, "failed to proxy request: required metadata dapr-callee-app-id or dapr-app-id not found");
+        if (!d->unknown)
+                return rpc_fail(rpc, RPC_UNKNOWN, "failed to proxy request: proxy not initialized; daprd startup may be incomplete");
+        return d->unknown(d->k, rpc);
 }

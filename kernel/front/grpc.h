@@ -14,6 +14,7 @@ struct grpc_door {
         struct grpc_entry *entries; /* one a method */
         struct rpc_method *methods;
         size_t n;
+        int (*unknown)(struct kernel *k, struct rpc_call *rpc); /* the block's that proxies */
 };
 
 /* Table of all methods: those of blocks, then the unconfigured ones; a method in neither answers "not implemented". 0 or -ENOMEM. */
