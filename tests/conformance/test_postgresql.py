@@ -1,5 +1,5 @@
 """state.postgresql on a real server: the layout of its rows, ETags, TTL, queries, keys, a server that goes and comes back."""
-import base64, json, threading, uuid
+import base64, os, pathlib, shutil, subprocess, threading, uuid
 
 import pytest
 
@@ -321,3 +321,27 @@ def test_a_component_that_cannot_start_says_why(daprd, metadata, why):
     d = daprd([component("s", "state.postgresql", metadata)], healthy=False)
     assert d.wait_exit(30) == 1
     assert why in d.log()
+
+
+def test_tls_and_passwords(daprd, postgres, folder):
+    postgres.sql("CREATE ROLE ann SUPERUSER LOGIN PASSWORD 'secret'")
+    postgres.stop()
+    data = pathlib.Path(postgres.data)
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost", "-addext",
+                    "subjectAltName=IP:127.0.0.1", "-keyout", str(data / "server.key"), "-out", str(data / "server.crt")],
+                   check=True, capture_output=True)
+    (data / "pg_hba.conf").write_text("host all dapr 127.0.0.1/32 trust\nhostssl all ann 127.0.0.1/32 scram-sha-256\n")
+    shutil.copy(data / "server.crt", folder / "ca.crt")
+    for name in ("server.key", "server.crt"):
+        os.chown(data / name, data.stat().st_uid, data.stat().st_gid)
+    os.chmod(data / "server.key", 0o600)
+    postgres.args = ("-c ssl=on",)
+    postgres.start()
+    base = f"host=127.0.0.1 port={postgres.port} user=ann dbname=postgres"
+    d = daprd([component("s", "state.postgresql", [("connectionString", f"{base} password=secret sslmode=verify-full"),
+                                                   ("sslRootCert", str(folder / "ca.crt"))], version="v2")])
+    big = "x" * 3_000_000
+    assert save(d, {"key": "k", "value": big}).status == 204 and get(d, "k").json() == big
+    assert postgres.sql("SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'ann'") == "t"
+    bad = daprd([component("s", "state.postgresql", [("connectionString", f"{base} password=wrong")])], healthy=False)
+    assert bad.wait_exit(30) == 1 and "password authentication failed" in bad.log() and "wrong" not in bad.log()
