@@ -182,9 +182,10 @@ static int finish_call(struct parser *ps)
 static int finish_has(struct parser *ps)
 {
         struct frame f = ps->frames[--ps->n];
-        struct cel_ins *last = &ps->p->code[ps->p->n_code - 1];
-        if (f.n != 1)
+        struct cel_ins *last;
+        if (f.n != 1 || ps->p->n_code == 0)
                 return undeclared(ps, STR("has"), f.pos);
+        last = &ps->p->code[ps->p->n_code - 1];
         if (last->op != CEL_OP_SELECT)
                 return fail_at(ps, f.first, "invalid argument to has() macro");
         last->op = CEL_OP_HAS;

@@ -365,7 +365,7 @@ static bool read_field(struct decoder *d, struct level *levels)
 static void *decode(struct arena *a, const ProtobufCMessageDescriptor *desc, struct str bytes, bool borrow)
 {
         struct level levels[PB_MAX_DEPTH];
-        struct decoder d = {.a = a, .p = (const uint8_t *)bytes.p, .borrow = borrow};
+        struct decoder d = {.a = a, .p = (const uint8_t *)(bytes.n ? bytes.p : ""), .borrow = borrow};
         d.end = d.p + bytes.n;
         levels[0] = (struct level){pb_new(a, desc), d.end};
         if (!levels[0].m)
