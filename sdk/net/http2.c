@@ -68,13 +68,16 @@ static struct stream *stream_of(struct h2_conn *c, int32_t id)
         return nghttp2_session_get_stream_user_data(c->ng, id);
 }
 
-/* Stream ids that the peer has skipped are used up; nghttp2 would take HEADERS on one for a late frame of a closed stream. */
+/* nghttp2 ignores HEADERS on closed streams (DATA: http2_frames.c). Stream ids that the peer has skipped are used up: HEADERS on one
+ * are no late frame. */
 static int on_begin_frame(nghttp2_session *ng, const nghttp2_frame_hd *f, void *user)
 {
         struct h2_conn *c = user;
-        if (f->type == NGHTTP2_HEADERS && f->stream_id > c->skipped_from && f->stream_id < c->skipped_to)
+        if (f->type != NGHTTP2_HEADERS || f->stream_id > c->last_id || stream_of(c, f->stream_id))
+                return 0;
+        if (f->stream_id > c->skipped_from && f->stream_id < c->skipped_to)
                 return nghttp2_session_terminate_session(ng, NGHTTP2_PROTOCOL_ERROR);
-        return 0;
+        return h2_frames_was_ended(c, f->stream_id) ? nghttp2_session_terminate_session(ng, NGHTTP2_STREAM_CLOSED) : 0;
 }
 
 static int on_begin_headers(nghttp2_session *ng, const nghttp2_frame *f, void *user)
@@ -238,6 +241,9 @@ static int on_frame(nghttp2_session *ng, const nghttp2_frame *f, void *user)
                         headers_came(c, s, end);
                 return 0;
         case NGHTTP2_RST_STREAM:
+                s = stream_of(c, f->hd.stream_id);
+                if (s)
+                        s->peer_reset = true;
                 if (!bucket_take(&c->resets, H2_RESET_BURST, H2_RESET_PER_S))
                         return calm_down(c, "too_many_resets");
                 return 0;
@@ -286,6 +292,8 @@ static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void 
                 return 0;
         s->open = false;
         c->n_open--;
+        if (c->conf.server && (s->s.remote_ended || s->peer_reset))
+                h2_frames_ended(c, id);
         if (c->was_full)
                 defer_run(&c->pump);
         if (s->detached) {
@@ -394,7 +402,7 @@ static int on_frame_sent(nghttp2_session *ng, const nghttp2_frame *f, void *user
         if (f->hd.flags & NGHTTP2_FLAG_END_STREAM) {
                 s->end_sent = true;
                 if (s->detached && !s->s.remote_ended)
-                        nghttp2_submit_rst_stream(ng, NGHTTP2_FLAG_NONE, s->s.id, NGHTTP2_NO_ERROR);
+                        h2_stream_lingers(s);
         }
         return 0;
 }
@@ -482,11 +490,23 @@ void h2_session_free(struct h2_conn *c)
 int h2_session_recv(struct h2_conn *c)
 {
         struct buf *in = &c->io->in;
-        ssize_t n = nghttp2_session_mem_recv(c->ng, (const uint8_t *)in->p + in->off, buf_len(in));
-        if (n < 0)
-                return n == NGHTTP2_ERR_NOMEM ? -ENOMEM : -EPROTO;
-        buf_consume(in, (size_t)n);
+        while (buf_len(in)) {
+                uint32_t code = 0;
+                const uint8_t *p = (const uint8_t *)in->p + in->off;
+                size_t part = c->conf.server ? h2_frames_look(c, p, buf_len(in), &code) : buf_len(in);
+                ssize_t n = part ? nghttp2_session_mem_recv(c->ng, p, part) : 0;
+                if (n < 0)
+                        return n == NGHTTP2_ERR_NOMEM ? -ENOMEM : -EPROTO;
+                if (code)
+                        nghttp2_session_terminate_session(c->ng, code);
+                buf_consume(in, code ? buf_len(in) : (size_t)n);
+        }
         return 0;
+}
+
+bool h2_session_knows(const struct h2_conn *c, int32_t id)
+{
+        return nghttp2_session_get_stream_user_data(c->ng, id);
 }
 
 int h2_session_send(struct h2_conn *c)

@@ -23,8 +23,10 @@ enum {
         H2_PING_STRIKES = 2,              /* pings too early that are forgiven (min_ping_interval_s) */
         H2_PREFACE_TIMEOUT_S = 20,        /* for the peer's first SETTINGS */
         H2_MAX_SEND_HEADERS = 1024 * 1024,/* of one header block that we send */
+        H2_CLOSED_REMEMBERED = 64,        /* streams whose end by the peer is remembered: HEADERS and DATA on them = STREAM_CLOSED */
+        H2_LINGER_MS = 250,               /* an answer was sent before the request's end: so long the rest may come, then RST_STREAM */
 };
-enum { H2_NO_ERROR, H2_PROTOCOL_ERROR, H2_INTERNAL_ERROR, H2_REFUSED_STREAM = 7, H2_CANCEL = 8, H2_ENHANCE_YOUR_CALM = 11 };
+enum { H2_NO_ERROR, H2_PROTOCOL_ERROR, H2_INTERNAL_ERROR, H2_STREAM_CLOSED = 5, H2_REFUSED_STREAM = 7, H2_CANCEL = 8, H2_ENHANCE_YOUR_CALM = 11 };
 
 struct h2_conn;
 struct h2_stream;

@@ -49,6 +49,7 @@ static void conn_dies(struct h2_conn *c, int err)
                 s->open = false;
                 list_del(&s->link);
                 list_del(&s->event);
+                list_del(&s->linger);
                 s->s.conn = NULL;
                 c->n_streams--;
                 if (s->detached || fresh) {
@@ -218,7 +219,21 @@ static double next_tick(const struct h2_conn *c)
         }
         if (c->drain_at > 0 && !c->final_goaway && c->drain_at < at)
                 at = c->drain_at;
+        if (!list_is_empty(&c->lingering) && (t = list_entry(c->lingering.next, struct stream, linger)->linger_until) < at)
+                at = t;
         return at;
+}
+
+/* The peer has had its time to end requests that were answered early: it is told to stop. */
+static void end_lingering(struct h2_conn *c, double now)
+{
+        while (!list_is_empty(&c->lingering)) {
+                struct stream *s = list_entry(c->lingering.next, struct stream, linger);
+                if (s->linger_until > now)
+                        return;
+                list_del(&s->linger);
+                h2_session_reset(s, H2_NO_ERROR);
+        }
 }
 
 static void tick_start(struct h2_conn *c)
@@ -231,6 +246,7 @@ static void tick_start(struct h2_conn *c)
 static int tick(struct h2_conn *c)
 {
         double now = loop_now();
+        end_lingering(c, now);
         if (!c->seen_settings && now >= c->opened_at + H2_PREFACE_TIMEOUT_S)
                 return -ETIMEDOUT;
         if (c->pinging && c->last_recv > c->ping_at)
@@ -259,6 +275,12 @@ static void tick_cb(struct timer *t)
         tick_start(c);
 }
 
+void h2_conn_tick_at(struct h2_conn *c, double at)
+{
+        if (!c->dead && next_tick(c) >= at)
+                tick_start(c);
+}
+
 /* ---- new connections ---- */
 
 static void conf_defaults(struct h2_conf *f)
@@ -282,6 +304,8 @@ static struct h2_conn *conn_make(struct conn *io, const struct h2_conf *conf)
         conf_defaults(&c->conf);
         list_init(&c->streams);
         list_init(&c->events);
+        list_init(&c->lingering);
+        c->payload_left = conf->server ? H2_PREFACE_BYTES : 0;
         c->pump.cb = pump_cb;
         timer_init(&c->tick, tick_cb);
         c->opened_at = c->last_recv = c->idle_since = loop_now();

@@ -5,6 +5,7 @@
 #include "sdk/net/http2.h"
 
 struct nghttp2_session;
+enum { H2_PREFACE_BYTES = 24 }; /* of the client: no frame */
 
 /* Tokens that come back with time. */
 struct bucket {
@@ -30,15 +31,23 @@ struct h2_conn {
         double last_ping_in;
         int strikes;
         int32_t last_id, skipped_from, skipped_to; /* server: ids between the last two were never used */
+        int32_t ended[H2_CLOSED_REMEMBERED];       /* server: the last closed streams that the peer itself ended or reset */
+        unsigned n_ended;                          /* ever; the ring's next place */
         struct bucket resets, controls;
+        struct list lingering;       /* server: answered streams whose request has not ended, oldest first */
+        unsigned char head[13];      /* of the frame that is coming in: its head, and what is looked at of its payload */
+        unsigned n_head;
+        uint32_t payload_left;
 };
 
 struct stream {
         struct h2_stream s;          /* first: handed out */
-        struct list link, event;
+        struct list link, event, linger;
+        double linger_until;
         struct buf out;
         bool queued, is_new, detached;
         bool open;                   /* known to nghttp2 */
+        bool peer_reset;             /* by RST_STREAM */
         bool head_sent, end_sent, parked; /* parked: nghttp2 asked for body and there was none */
         bool over_limit, above_high, responded, informational;
         size_t header_bytes;
@@ -58,6 +67,16 @@ struct stream *h2_stream_new(struct h2_conn *c);
 void h2_stream_free(struct stream *s);
 void h2_stream_changed(struct stream *s);        /* to the event list */
 void h2_stream_fails(struct stream *s, int err); /* closed, if it was not */
+void h2_stream_lingers(struct stream *s);        /* the whole answer is out: the rest of the request is dropped, for a while */
+
+/* ---- http2_conn.c ---- */
+void h2_conn_tick_at(struct h2_conn *c, double at); /* the timer runs then at the latest */
+
+/* ---- http2_frames.c ---- */
+/* How many of the n bytes may be fed to nghttp2 at once; *ret_code: 0, or the error that ends the connection before them. */
+size_t h2_frames_look(struct h2_conn *c, const unsigned char *p, size_t n, uint32_t *ret_code);
+void h2_frames_ended(struct h2_conn *c, int32_t id); /* a stream that the peer has ended or reset is closed */
+bool h2_frames_was_ended(const struct h2_conn *c, int32_t id);
 int h2_stream_add_header(struct stream *s, struct http_headers *l, struct str name, struct str value);
 
 /* ---- http2.c: what nghttp2 does for us; none of these runs owners' code ---- */
@@ -86,5 +105,6 @@ int h2_session_inform(struct stream *s, const struct h2_head *head);            
 void h2_session_resume(struct stream *s);        /* there is more to send */
 void h2_session_reset(struct stream *s, uint32_t code);
 void h2_session_consume(struct stream *s, size_t n);
+bool h2_session_knows(const struct h2_conn *c, int32_t id); /* is the stream open? */
 
 #endif

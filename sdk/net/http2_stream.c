@@ -49,6 +49,7 @@ struct stream *h2_stream_new(struct h2_conn *c)
         s->s.conn = c;
         cond_init(&s->s.changed);
         list_init(&s->event);
+        list_init(&s->linger);
         list_add_tail(&c->streams, &s->link);
         c->n_streams++;
         return s;
@@ -68,6 +69,7 @@ void h2_stream_free(struct stream *s)
         struct h2_conn *c = s->s.conn;
         list_del(&s->link);
         list_del(&s->event);
+        list_del(&s->linger);
         if (c && --c->n_streams == 0) {
                 c->idle_since = loop_now();
                 defer_run(&c->pump); /* a draining connection ends with its last stream */
@@ -118,6 +120,16 @@ void h2_stream_fails(struct stream *s, int err)
         s->s.error = err;
         buf_clear(&s->out);
         h2_stream_changed(s);
+}
+
+void h2_stream_lingers(struct stream *s)
+{
+        struct h2_conn *c = s->s.conn;
+        if (s->linger_until)
+                return;
+        s->linger_until = loop_now() + H2_LINGER_MS / 1000.0;
+        list_add_tail(&c->lingering, &s->linger);
+        h2_conn_tick_at(c, s->linger_until);
 }
 
 int h2_stream_add_header(struct stream *s, struct http_headers *l, struct str name, struct str value)
@@ -328,5 +340,5 @@ void h2_release(struct h2_stream *hs)
         if (!flush)
                 h2_reset(hs, H2_CANCEL);
         else if (s->end_sent && !hs->remote_ended)
-                h2_session_reset(s, H2_NO_ERROR);
+                h2_stream_lingers(s);
 }

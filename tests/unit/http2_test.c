@@ -16,14 +16,14 @@ enum { SMALL_WINDOW = 65535 };
 
 static struct {
         struct h2_conn *conn;        /* the side under test */
-        struct h2_stream *s[64];     /* streams that on_stream gave */
+        struct h2_stream *s[128];    /* streams that on_stream gave */
         int streams, closes, close_err, rooms;
         void (*then)(struct h2_stream *s);
 } T;
 
 static void on_stream(struct h2_conn *c, struct h2_stream *s)
 {
-        if (T.streams < 64)
+        if (T.streams < 128)
                 T.s[T.streams] = s;
         T.streams++;
         if (T.then)
@@ -292,6 +292,136 @@ ON_LOOP_TEST(sender_beyond_its_window_is_an_error)
         ck_assert_uint_eq(get32(f.p), 3);
         WAIT_FOR(T.streams == 1 && T.s[0]->closed);
         h2_release(T.s[0]);
+        finish(io);
+}
+
+static const struct http_header ok200[] = {{{":status", 7}, {"200", 3}}};
+
+static void put_update(struct conn *io, uint32_t id, uint8_t add)
+{
+        const char p[4] = {0, 0, 0, (char)add};
+        put_frame(io, WINDOW_UPDATE, 0, id, p, 4);
+}
+
+/* A request that was answered: stream 1 is closed. */
+static struct conn *begin_with_closed_stream(void)
+{
+        struct conn *io = begin((struct h2_conf){.server = true});
+        struct frame f;
+        skip_frame = 0;
+        put_preface(io);
+        put_request(io, 1, "/", END_STREAM);
+        WAIT_FOR(T.streams == 1);
+        ck_assert_int_eq(h2_respond_nocopy(T.s[0], ok200, 1, true), 0);
+        h2_release(T.s[0]);
+        ck_assert(wait_frame(io, HEADERS, &f));
+        buf_consume(&io->in, skip_frame);
+        return io;
+}
+
+ON_LOOP_TEST(data_on_a_stream_that_the_peer_has_ended_is_stream_closed)
+{
+        struct conn *io = begin_with_closed_stream();
+        put_frame(io, DATA, END_STREAM, 1, "x", 1);
+        expect_goaway(io, H2_STREAM_CLOSED, NULL);
+        finish(io);
+}
+
+ON_LOOP_TEST(headers_on_a_stream_that_the_peer_has_ended_are_stream_closed)
+{
+        struct conn *io = begin_with_closed_stream();
+        put_request(io, 1, "/again", END_STREAM);
+        expect_goaway(io, H2_STREAM_CLOSED, NULL);
+        finish(io);
+}
+
+ON_LOOP_TEST(data_behind_the_peers_own_reset_is_stream_closed)
+{
+        struct conn *io = begin((struct h2_conf){.server = true});
+        put_preface(io);
+        put_request(io, 1, "/", 0);
+        put_frame(io, RST_STREAM, 0, 1, "\0\0\0\x08", 4);
+        put_frame(io, DATA, 0, 1, "late", 4); /* in one piece with the reset */
+        expect_goaway(io, H2_STREAM_CLOSED, NULL);
+        finish(io);
+}
+
+ON_LOOP_TEST(heads_of_frames_are_known_however_they_are_cut)
+{
+        static const char late[] = "\0\0\4\0\0\0\0\0\1late";
+        struct conn *io = begin_with_closed_stream();
+        for (size_t i = 0; i < sizeof(late) - 1 && !T.closes; i++) {
+                conn_write(io, late + i, 1);
+                fiber_sleep(0.001);
+        }
+        expect_goaway(io, H2_STREAM_CLOSED, NULL);
+        finish(io);
+}
+
+ON_LOOP_TEST(an_empty_window_update_on_a_closed_stream_is_a_protocol_error)
+{
+        struct conn *io = begin_with_closed_stream();
+        put_update(io, 1, 1);
+        put_update(io, 1, 0);
+        expect_goaway(io, H2_PROTOCOL_ERROR, NULL);
+        finish(io);
+}
+
+ON_LOOP_TEST(late_frames_of_a_stream_that_was_reset_here_are_no_fault)
+{
+        struct conn *io = begin((struct h2_conf){.server = true});
+        struct frame f;
+        skip_frame = 0;
+        put_preface(io);
+        put_request(io, 1, "/", 0);
+        WAIT_FOR(T.streams == 1);
+        h2_reset(T.s[0], H2_CANCEL);
+        h2_release(T.s[0]);
+        ck_assert(wait_frame(io, RST_STREAM, &f));
+        put_frame(io, DATA, END_STREAM, 1, "late", 4);
+        put_request(io, 3, "/next", END_STREAM);
+        WAIT_FOR(T.streams == 2);
+        h2_release(T.s[1]);
+        finish(io);
+}
+
+ON_LOOP_TEST(no_more_than_the_last_closed_streams_are_remembered)
+{
+        struct conn *io = begin_with_closed_stream();
+        for (uint32_t i = 0; i < H2_CLOSED_REMEMBERED; i++) {
+                int before = T.streams;
+                put_request(io, 3 + 2 * i, "/", END_STREAM);
+                WAIT_FOR(T.streams == before + 1);
+                h2_respond_nocopy(T.s[before], ok200, 1, true);
+                h2_release(T.s[before]);
+        }
+        put_frame(io, DATA, 0, 1, "forgotten", 9);
+        put_frame(io, PING, 0, 0, "12345678", 8);
+        struct frame f;
+        skip_frame = 0;
+        ck_assert(wait_frame(io, PING, &f));
+        finish(io);
+}
+
+ON_LOOP_TEST(an_early_answer_lets_the_request_end)
+{
+        struct conn *io = begin((struct h2_conf){.server = true});
+        struct frame f;
+        skip_frame = 0;
+        put_preface(io);
+        put_request(io, 1, "/", 0);
+        put_request(io, 3, "/", 0);
+        WAIT_FOR(T.streams == 2);
+        for (int i = 0; i < 2; i++) {
+                h2_respond_nocopy(T.s[i], ok200, 1, true);
+                h2_release(T.s[i]);
+        }
+        ck_assert(wait_frame(io, HEADERS, &f));
+        put_frame(io, DATA, END_STREAM, 1, "rest", 4);
+        WAIT_FOR(h2_conn_streams(T.conn) == 1);
+        ck_assert(wait_frame(io, RST_STREAM, &f)); /* of the one whose rest does not come */
+        ck_assert_uint_eq(f.id, 3);
+        ck_assert_uint_eq(get32(f.p), H2_NO_ERROR);
         finish(io);
 }
 
@@ -849,6 +979,14 @@ static void add_all(TCase *t)
         tcase_add_test(t, credit_comes_back_when_bytes_are_read);
         tcase_add_test(t, bytes_of_a_released_stream_give_back_the_connections_credit);
         tcase_add_test(t, sender_beyond_its_window_is_an_error);
+        tcase_add_test(t, data_on_a_stream_that_the_peer_has_ended_is_stream_closed);
+        tcase_add_test(t, headers_on_a_stream_that_the_peer_has_ended_are_stream_closed);
+        tcase_add_test(t, data_behind_the_peers_own_reset_is_stream_closed);
+        tcase_add_test(t, heads_of_frames_are_known_however_they_are_cut);
+        tcase_add_test(t, an_empty_window_update_on_a_closed_stream_is_a_protocol_error);
+        tcase_add_test(t, late_frames_of_a_stream_that_was_reset_here_are_no_fault);
+        tcase_add_test(t, no_more_than_the_last_closed_streams_are_remembered);
+        tcase_add_test(t, an_early_answer_lets_the_request_end);
         tcase_add_test(t, header_list_over_the_limit_is_431);
         tcase_add_test(t, pings_too_often_end_the_connection);
         tcase_add_test(t, control_frames_in_masses_end_the_connection);
