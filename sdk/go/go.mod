@@ -1,0 +1,3 @@
+module microdapr.io/plugin
+
+go 1.24
