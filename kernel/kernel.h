@@ -15,6 +15,7 @@
 
 struct app;
 struct identity;
+struct names;
 struct bindings;
 struct configuration_block;
 struct front;
@@ -34,6 +35,7 @@ struct kernel {
         struct super *super;
         struct front *front;
         struct identity *identity; /* kernel/mesh/identity.h; NULL without mTLS */
+        struct names *names;       /* of other apps (kernel/mesh/names.h); NULL before the internal server listens */
         struct resiliency *resiliency; /* policies; NULL before the resources were read */
         struct app *app;         /* the app channel (kernel/app/app.h); NULL without --app-port */
 

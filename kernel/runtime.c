@@ -3,7 +3,7 @@
  * that does not listen yet); the stop is bounded by dapr-graceful-shutdown-seconds, after which the process ends with code 1.
  *
  *   configuration, metrics, resources -> tables -> metrics server -> pluggable components -> components -> gRPC API -> HTTP API ->
- *   internal gRPC -> outbound ready -> app port -> app's configuration, subscriptions, bindings -> ready
+ *   internal gRPC -> name resolver (in the background) -> outbound ready -> app port -> app's configuration, subscriptions, bindings -> ready
  *   stop: no more events -> (block) -> APIs -> app -> components -> metrics server
  */
 #include "kernel/runtime.h"
@@ -18,6 +18,7 @@
 #include "kernel/app/app.h"
 #include "kernel/front/front.h"
 #include "kernel/mesh/identity.h"
+#include "kernel/mesh/names.h"
 #include "kernel/host.h"
 #include "kernel/observe/observe.h"
 #include "kernel/plugin_metrics.h"
@@ -289,7 +290,7 @@ static int start(struct runtime *rt)
                 rt->fatal = arena_printf(&rt->arena, "%s", err);
                 return r;
         }
-        if ((r = start_components(rt)) || (r = start_servers(rt)))
+        if ((r = start_components(rt)) || (r = start_servers(rt)) || (r = names_start(k)))
                 return r;
         health_set(&k->health, rt->h_outbound, true);
         if (k->app && (r = app_wait_port(k->app)))
@@ -385,6 +386,7 @@ static void stop(struct runtime *rt)
                 if (blocks[i]->fini)
                         blocks[i]->fini(k);
         app_stop(k->app);
+        names_stop(k);
         runtime_stop_components(k, grace_s > 0 ? grace_s : 10);
         log_info(SCOPE, "Dapr runtime stopped");
         if (k->front)
@@ -403,6 +405,7 @@ static void release(struct runtime *rt)
         app_free(k->app);
         resiliency_stop(k);
         super_free(k->super);
+        names_free(k);
         observe_free(k->observe);
         plugin_metrics_free(rt->plugin_metrics);
         metrics_free(k->metrics);

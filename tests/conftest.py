@@ -116,8 +116,8 @@ class Daprd:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics}/", timeout=10) as f:
             return f.read().decode()
 
-    def children(self):
-        """pid -> program of the plugin processes."""
+    def children(self, resolver=False):
+        """pid -> program of the plugin processes; the name resolver's, which every sidecar has, only when asked for."""
         out = {}
         for d in os.listdir("/proc"):
             if not d.isdigit():
@@ -128,7 +128,7 @@ class Daprd:
                     out[int(d)] = os.path.basename(os.readlink(f"/proc/{d}/exe"))
             except OSError:
                 pass
-        return out
+        return {pid: exe for pid, exe in out.items() if resolver or not exe.startswith("nameresolution.")}
 
     def wait_exit(self, limit=20):
         return self.proc.wait(limit)
@@ -137,7 +137,7 @@ class Daprd:
         if not self.proc:
             return
         if self.proc.poll() is None:
-            kids = self.children()
+            kids = self.children(resolver=True)
             self.proc.send_signal(signal.SIGINT)
             try:
                 code = self.proc.wait(20)

@@ -34,6 +34,7 @@ struct component_spec {
         const char *file;         /* where it was read */
         int line;
         bool namespace_scoped;    /* a value held {namespace} */
+        struct str init_more;     /* packed fields that follow the metadata in Init; of name resolvers, kernel/mesh/names.c */
 };
 /* "name (type/version)" as the reference logs it, e.g. "mystore (state.in-memory/v1)". In the spec's arena. */
 const char *component_log_name(struct component_spec *c);

@@ -120,12 +120,14 @@ static int pack_init(struct component *c, struct arena *a)
         md.properties = list;
         md.n_properties = (size_t)(end - all);
         req.metadata = &md; /* InitRequest of every kind looks like this one */
-        size_t n = protobuf_c_message_get_packed_size(&req.base);
-        char *bytes = malloc(n ? n : 1);
+        size_t n = protobuf_c_message_get_packed_size(&req.base), more = spec->init_more.n;
+        char *bytes = malloc(n + more + 1);
         if (!bytes)
                 return -ENOMEM;
         protobuf_c_message_pack(&req.base, (uint8_t *)bytes);
-        c->init_request = str_n(bytes, n);
+        if (more)
+                memcpy(bytes + n, spec->init_more.p, more);
+        c->init_request = str_n(bytes, n + more);
         return 0;
 }
 

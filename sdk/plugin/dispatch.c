@@ -185,6 +185,7 @@ static const struct {
         [SDK_CONVERSATION] = {offsetof(struct dapr_component_type, conversation), &sdk_conversation_service},
         [SDK_LOCK] = {offsetof(struct dapr_component_type, lock), &sdk_lock_service},
         [SDK_CONFIGURATION] = {offsetof(struct dapr_component_type, configuration), &sdk_configuration_service},
+        [SDK_NAMES] = {offsetof(struct dapr_component_type, names), &sdk_name_service},
 };
 
 #define BEGINS_AS_OPS(type) \
@@ -202,6 +203,7 @@ BEGINS_AS_OPS(dapr_conversation_ops);
 BEGINS_AS_OPS(dapr_lock_ops);
 BEGINS_AS_OPS(dapr_configuration_ops);
 BEGINS_AS_OPS(dapr_pubsub_ops);
+BEGINS_AS_OPS(dapr_name_ops);
 
 const struct sdk_service *sdk_service_of(enum sdk_kind kind)
 {

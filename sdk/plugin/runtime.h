@@ -13,7 +13,7 @@
 
 enum { CONTRACT_VERSION = 1, PLUGIN_FD_LISTEN = 3, PLUGIN_FD_CONTROL = 4 };
 
-enum sdk_kind { SDK_STATE, SDK_SECRETS, SDK_BINDING, SDK_PUBSUB, SDK_CRYPTO, SDK_CONVERSATION, SDK_LOCK, SDK_CONFIGURATION, SDK_KINDS };
+enum sdk_kind { SDK_STATE, SDK_SECRETS, SDK_BINDING, SDK_PUBSUB, SDK_CRYPTO, SDK_CONVERSATION, SDK_LOCK, SDK_CONFIGURATION, SDK_NAMES, SDK_KINDS };
 
 /* How each table of operations begins. */
 struct sdk_ops {
@@ -66,6 +66,7 @@ struct dapr_call {
         double deadline;      /* loop time */
         const char *message;  /* from dapr_fail */
         bool on_worker;
+        const struct dapr_sidecar *sidecar; /* during init of a name resolver */
         atomic_bool gone;     /* nobody waits for the outcome any more: what an operation on a worker can see of it */
 };
 
@@ -85,6 +86,7 @@ struct sdk_service {
 };
 extern const struct sdk_service sdk_state_service, sdk_secret_service, sdk_binding_service, sdk_pubsub_service;
 extern const struct sdk_service sdk_configuration_service, sdk_crypto_service, sdk_conversation_service, sdk_lock_service;
+extern const struct sdk_service sdk_name_service;
 const struct sdk_service *sdk_service_of(enum sdk_kind kind);
 extern const struct rpc_method sdk_lifecycle_methods[], sdk_reflection_methods[];
 extern const size_t sdk_lifecycle_methods_n, sdk_reflection_methods_n;

@@ -227,6 +227,7 @@ struct dapr_secret_ops {
 #include <dapr/conversation.h>
 #include <dapr/crypto.h>
 #include <dapr/lock.h>
+#include <dapr/nameresolution.h>
 #include <dapr/pubsub.h>
 
 /* ---- the table of a plugin ---- */
@@ -241,6 +242,7 @@ struct dapr_component_type {
         const struct dapr_lock_ops *lock;
         const struct dapr_configuration_ops *configuration;
         const struct dapr_pubsub_ops *pubsub;
+        const struct dapr_name_ops *names;
 };
 struct dapr_plugin {
         const char *name, *version;

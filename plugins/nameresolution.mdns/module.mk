@@ -1,0 +1,2 @@
+PLUGINS += nameresolution.mdns
+nameresolution.mdns_SRC := $(wildcard plugins/nameresolution.mdns/*.c)
