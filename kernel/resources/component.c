@@ -201,6 +201,7 @@ static void read_document(struct decode *d, const struct yaml_node *doc)
         const struct yaml_node *meta = map_of(d, doc, "metadata", "metadata");
         const struct yaml_node *spec = map_of(d, doc, "spec", "spec");
         const struct yaml_node *auth = map_of(d, doc, "auth", "auth");
+        const struct yaml_node *notes = map_of(d, meta, "annotations", "metadata.annotations");
 
         c->line = doc->line;
         c->file = copy(d, str_of(doc->file));
@@ -208,6 +209,7 @@ static void read_document(struct decode *d, const struct yaml_node *doc)
         c->namespace_ = text_of(d, yaml_get_fold(meta, "namespace"), "metadata.namespace", "");
         c->type = text_of(d, yaml_get_fold(spec, "type"), "spec.type", "");
         c->version = text_of(d, yaml_get_fold(spec, "version"), "spec.version", "");
+        c->plugin_version = text_of(d, yaml_get(notes, "microdapr.io/version"), "metadata.annotations[microdapr.io/version]", "");
         c->ignore_errors = bool_of(d, yaml_get_fold(spec, "ignoreErrors"), "spec.ignoreErrors");
         c->init_timeout_ns = read_timeout(d, yaml_get_fold(spec, "initTimeout"));
         c->secret_store = text_of(d, yaml_get_fold(auth, "secretStore"), "auth.secretStore", "");
@@ -264,7 +266,7 @@ static bool same(const char *a, const char *b)
 bool component_spec_equal(const struct component_spec *a, const struct component_spec *b)
 {
         if (!same(a->name, b->name) || !same(a->namespace_, b->namespace_) || !same(a->type, b->type) ||
-            !same(a->version, b->version) || !same(a->secret_store, b->secret_store) || a->ignore_errors != b->ignore_errors ||
+            !same(a->version, b->version) || !same(a->plugin_version, b->plugin_version) || !same(a->secret_store, b->secret_store) || a->ignore_errors != b->ignore_errors ||
             a->init_timeout_ns != b->init_timeout_ns || a->n_metadata != b->n_metadata || a->n_scopes != b->n_scopes)
                 return false;
         for (size_t i = 0; i < a->n_metadata; i++) {

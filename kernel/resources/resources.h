@@ -27,6 +27,7 @@ struct component_spec {
         bool ignore_errors;
         int64_t init_timeout_ns;  /* default 5 s */
         const char *secret_store; /* auth.secretStore, "" if none */
+        const char *plugin_version; /* annotation microdapr.io/version: a constraint on the plugin, "" if absent */
         struct metadata_item *metadata;
         size_t n_metadata;
         const char **scopes;

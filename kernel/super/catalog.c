@@ -1,4 +1,7 @@
-/* Looks first where the folder has the type's name, then into every manifest: one plugin may serve several types. */
+/*
+ * Looks first where the folder has the type's name, then into every manifest: one plugin may serve several types. In one folder the
+ * highest version that the component's constraint allows is taken; a folder that stands earlier in the order goes before.
+ */
 #include "kernel/super/catalog.h"
 
 #include <dirent.h>
@@ -10,6 +13,7 @@
 #include "kernel/opts.h"
 #include "kernel/super/super.h"
 #include "sdk/base/buf.h"
+#include "sdk/base/semver.h"
 
 enum { FOLDERS_MAX = 64, NEAR_MAX = 5 };
 
@@ -41,20 +45,42 @@ const char **catalog_folders(const struct super_conf *conf, struct arena *a, siz
 
 /* ---- every manifest ---- */
 
-static void each_in(const char *folder, struct arena *a, void (*fn)(void *, const char *, const struct manifest *, const char *), void *arg)
+typedef void (*each_fn)(void *arg, const char *folder, const struct manifest *m, const char *err);
+
+static bool give(const char *folder, const char *path, struct arena *a, each_fn fn, void *arg)
+{
+        struct manifest *m = NULL;
+        const char *err = NULL;
+        if (!path || access(path, F_OK))
+                return false;
+        manifest_read(path, &m, a, &err);
+        fn(arg, folder, m, err);
+        manifest_free(m);
+        return true;
+}
+
+/* The plugin of one folder: its own plugin.yaml, and those of versions that stand side by side in it. */
+static void each_of(const char *folder, const char *name, struct arena *a, each_fn fn, void *arg)
+{
+        give(folder, arena_printf(a, "%s/%s/plugin.yaml", folder, name), a, fn, arg);
+        const char *path = arena_printf(a, "%s/%s", folder, name);
+        DIR *dir = path ? opendir(path) : NULL;
+        if (!dir)
+                return;
+        for (struct dirent *e; (e = readdir(dir));)
+                if (semver_is_valid(str_of(e->d_name)))
+                        give(folder, arena_printf(a, "%s/%s/plugin.yaml", path, e->d_name), a, fn, arg);
+        closedir(dir);
+}
+
+static void each_in(const char *folder, struct arena *a, each_fn fn, void *arg)
 {
         DIR *dir = opendir(folder);
         if (!dir)
                 return;
-        for (struct dirent *e; (e = readdir(dir));) {
-                struct manifest *m = NULL;
-                const char *err = NULL, *path = arena_printf(a, "%s/%s/plugin.yaml", folder, e->d_name);
-                if (e->d_name[0] == '.' || !path || access(path, F_OK))
-                        continue;
-                manifest_read(path, &m, a, &err);
-                fn(arg, folder, m, err);
-                manifest_free(m);
-        }
+        for (struct dirent *e; (e = readdir(dir));)
+                if (e->d_name[0] != '.')
+                        each_of(folder, e->d_name, a, fn, arg);
         closedir(dir);
 }
 
@@ -70,9 +96,11 @@ void catalog_each(const struct super_conf *conf, struct arena *a, void (*fn)(voi
 /* ---- one type ---- */
 
 struct search {
-        const char *type, *version;
+        const char *type, *version, *constraint;
         struct arena *a;
-        const char *file;       /* of a manifest that serves type and version */
+        const char *folder;     /* where the best manifest so far was found */
+        const char *file, *best; /* that serves type and version within the constraint, and the version of its plugin */
+        struct buf excluded;    /* versions of plugins that serve it, outside the constraint */
         const char *broken;     /* text of the first manifest that cannot be read */
         struct buf versions;    /* others of this type that there are */
         const char *near[NEAR_MAX];
@@ -100,6 +128,19 @@ static void note_near(struct search *s, const char *type)
                 s->near[s->n_near++] = arena_strdup(s->a, have);
 }
 
+static void consider_version(struct search *s, const char *folder, const struct manifest *m)
+{
+        if (s->constraint && !semver_matches(str_of(m->version), str_of(s->constraint))) {
+                buf_printf(&s->excluded, "%s%s", s->excluded.len ? ", " : "", m->version);
+                return;
+        }
+        if (s->file && (strcmp(folder, s->folder) != 0 || semver_compare(str_of(m->version), str_of(s->best)) <= 0))
+                return;
+        s->folder = folder;
+        s->file = arena_strdup(s->a, str_of(m->file));
+        s->best = arena_strdup(s->a, str_of(m->version));
+}
+
 static void consider(void *arg, const char *folder, const struct manifest *m, const char *err)
 {
         struct search *s = arg;
@@ -108,8 +149,8 @@ static void consider(void *arg, const char *folder, const struct manifest *m, co
                         s->broken = err;
                 return;
         }
-        if (!s->file && manifest_serves(m, s->type, s->version))
-                s->file = arena_strdup(s->a, str_of(m->file));
+        if (manifest_serves(m, s->type, s->version))
+                consider_version(s, folder, m);
         for (size_t i = 0; i < m->n_types; i++) {
                 if (strcasecmp(m->types[i].type, s->type) != 0)
                         note_near(s, m->types[i].type);
@@ -125,14 +166,21 @@ static const char *not_found(const struct search *s, const struct super_conf *co
         size_t n;
         const char **folders = catalog_folders(conf, a, &n);
         buf_printf(&b, "couldn't find %s %s/%s", noun, s->type, s->version);
-        if (s->versions.len) {
+        if (s->excluded.len) {
+                buf_printf(&b, ": installed are %.*s, but its annotation microdapr.io/version asks for %s; to install that: "
+                               "dapr plugin install '%s@%s'", STR_FMT(buf_str(&s->excluded)), s->constraint, s->type, s->constraint);
+        } else if (s->versions.len) {
                 buf_printf(&b, ": its plugin is installed but serves only version %.*s; correct spec.version or install a newer plugin",
                            STR_FMT(buf_str(&s->versions)));
         } else {
                 buf_addz(&b, ": no plugin and no socket of a pluggable component serves this type");
                 for (size_t i = 0; i < s->n_near; i++)
                         buf_printf(&b, "%s%s%s", i ? ", " : "; did you mean ", s->near[i], i + 1 == s->n_near ? "?" : "");
-                buf_printf(&b, "; to install it, put the folder %s with its plugin.yaml into one of", s->type);
+                if (s->constraint)
+                        buf_printf(&b, "; to install it: dapr plugin install '%s@%s'", s->type, s->constraint);
+                else
+                        buf_printf(&b, "; to install it: dapr plugin install %s", s->type);
+                buf_addz(&b, "; looked into");
                 for (size_t i = 0; folders && i < n; i++)
                         buf_printf(&b, "%s %s", i ? "," : "", folders[i]);
         }
@@ -143,37 +191,41 @@ static const char *not_found(const struct search *s, const struct super_conf *co
         return text ? text : "";
 }
 
-static int find_by_name(const struct super_conf *conf, const char *type, const char *version, struct manifest **ret, struct arena *a,
-                        const char **ret_err)
+/* Where the folder has the type's name. */
+static int find_by_name(struct search *s, const struct super_conf *conf, struct manifest **ret, const char **ret_err)
 {
         size_t n;
-        const char **folders = catalog_folders(conf, a, &n);
-        for (size_t i = 0; folders && i < n; i++) {
-                const char *path = arena_printf(a, "%s/%s/plugin.yaml", folders[i], type);
-                if (!path || strchr(type, '/') || access(path, F_OK))
-                        continue;
-                int r = manifest_read(path, ret, a, ret_err);
-                if (r)
-                        return r;
-                if (manifest_serves(*ret, type, version))
-                        return 0;
-                manifest_free(*ret);
-        }
-        return -ENOENT;
+        const char **folders = catalog_folders(conf, s->a, &n);
+        for (size_t i = 0; folders && i < n && !s->file && !s->broken && !strchr(s->type, '/'); i++)
+                each_of(folders[i], s->type, s->a, consider, s);
+        if (s->file)
+                return manifest_read(s->file, ret, s->a, ret_err);
+        if (!s->broken)
+                return -ENOENT;
+        *ret_err = s->broken;
+        return -EINVAL;
 }
 
-int catalog_find(const struct super_conf *conf, const char *noun, const char *type, const char *version, struct manifest **ret,
-                 struct arena *a, const char **ret_err)
+int catalog_find(const struct super_conf *conf, const char *noun, const char *type, const char *version, const char *constraint,
+                 struct manifest **ret, struct arena *a, const char **ret_err)
 {
-        int r = find_by_name(conf, type, version, ret, a, ret_err);
-        if (r != -ENOENT)
-                return r;
-        struct search s = {.type = type, .version = version, .a = a};
-        catalog_each(conf, a, consider, &s);
-        if (s.file)
-                r = manifest_read(s.file, ret, a, ret_err);
-        else
-                *ret_err = not_found(&s, conf, noun, a);
+        struct search s = {.type = type, .version = version, .constraint = constraint && *constraint ? constraint : NULL, .a = a};
+        if (s.constraint && !semver_is_range(str_of(s.constraint))) {
+                *ret_err = arena_printf(a, "the annotation microdapr.io/version \"%s\" is no version constraint: write one such as 1.2.3, "
+                                           "^1.2 or '>=1.0 <2'", s.constraint);
+                return -EINVAL;
+        }
+        int r = find_by_name(&s, conf, ret, ret_err);
+        if (r == -ENOENT) {
+                buf_clear(&s.versions);
+                buf_clear(&s.excluded);
+                catalog_each(conf, a, consider, &s);
+                if (s.file)
+                        r = manifest_read(s.file, ret, a, ret_err);
+                else
+                        *ret_err = not_found(&s, conf, noun, a);
+        }
         buf_fini(&s.versions);
+        buf_fini(&s.excluded);
         return r;
 }

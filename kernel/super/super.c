@@ -199,7 +199,8 @@ static int find_plugin(struct super *s, const struct component_spec *spec, enum 
         *ret = foreign_find(s, spec->type);
         if (*ret)
                 return 0;
-        int r = catalog_find(&s->conf, kind_noun(kind), spec->type, spec->version ? spec->version : "", &m, a, ret_err);
+        int r = catalog_find(&s->conf, kind_noun(kind), spec->type, spec->version ? spec->version : "",
+                             spec->plugin_version, &m, a, ret_err);
         if (r == 0 && manifest_check(m, spec, a, ret_err)) {
                 manifest_free(m);
                 return -EINVAL;

@@ -104,7 +104,7 @@ ON_LOOP_TEST(unknown_types_name_what_is_near)
         ck_assert_int_eq(fault_refused(&f, fault_spec(&f, "store", "state.in-memry", NULL, 0), "couldn't find state store state.in-memry/v1"), -ENOENT);
         fault_refused(&f, fault_spec(&f, "store", "state.in-memry", NULL, 0), "did you mean state.in-memory?");
         fault_refused(&f, fault_spec(&f, "store", "state.faultyy", NULL, 0), "state.faulty");
-        fault_refused(&f, fault_spec(&f, "store", "pubsub.nothing-like-it", NULL, 0), "to install it, put the folder pubsub.nothing-like-it");
+        fault_refused(&f, fault_spec(&f, "store", "pubsub.nothing-like-it", NULL, 0), "to install it: dapr plugin install pubsub.nothing-like-it");
         fault_refused(&f, fault_spec(&f, "store", "nothing.at.all", NULL, 0), "incorrect type nothing.at.all");
         fault_refused(&f, fault_spec(&f, "store", "state.../../etc", NULL, 0), "couldn't find");
         s = fault_spec(&f, "store", "state.faulty", NULL, 0);

@@ -160,3 +160,8 @@ UNIT_TESTS += cron_test
 cron_test_SRC := tests/unit/cron_test.c
 cron_test_LIBS := base
 cron_test_LD = $(BASE_LD)
+
+UNIT_TESTS += semver_test
+semver_test_SRC := tests/unit/semver_test.c
+semver_test_LIBS := base
+semver_test_LD = $(BASE_LD)
