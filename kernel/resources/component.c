@@ -217,6 +217,27 @@ static void read_document(struct decode *d, const struct yaml_node *doc)
         read_scopes(d, list_of(d, doc, "scopes", "scopes"));
 }
 
+/* Everything that makes one document another, each text with its length. */
+static struct str origin_of(struct component_spec *c)
+{
+        struct buf b = {0};
+        const char *head[] = {c->name, c->namespace_, c->type, c->version, c->secret_store, c->ignore_errors ? "1" : "0"};
+        for (size_t i = 0; i < sizeof head / sizeof *head; i++)
+                buf_printf(&b, "%zu:%s", strlen(head[i]), head[i]);
+        buf_printf(&b, "%lld/%zu/%zu", (long long)c->init_timeout_ns, c->n_metadata, c->n_scopes);
+        for (size_t i = 0; i < c->n_metadata; i++) {
+                const struct metadata_item *m = &c->metadata[i];
+                const char *v[] = {m->name, m->value, m->secret_name, m->secret_key, m->env_ref};
+                for (size_t k = 0; k < sizeof v / sizeof *v; k++)
+                        buf_printf(&b, v[k] ? "%zu:%s" : "-", v[k] ? strlen(v[k]) : 0, v[k]);
+        }
+        for (size_t i = 0; i < c->n_scopes; i++)
+                buf_printf(&b, "%zu:%s", strlen(c->scopes[i]), c->scopes[i]);
+        struct str ret = b.failed ? STR_NULL : arena_str(&c->arena, buf_str(&b));
+        buf_fini(&b);
+        return ret;
+}
+
 int component_read(const struct yaml_node *doc, struct component_spec **ret, struct arena *errors, const char **ret_err)
 {
         struct decode d = {.c = calloc(1, sizeof *d.c), .errors = errors};
@@ -232,14 +253,25 @@ int component_read(const struct yaml_node *doc, struct component_spec **ret, str
                 *ret_err = d.error;
                 return d.no_memory ? -ENOMEM : -EINVAL;
         }
+        d.c->origin = origin_of(d.c);
         *ret = d.c;
         return 0;
+}
+
+struct component_spec *component_spec_ref(struct component_spec *c)
+{
+        c->refs++;
+        return c;
 }
 
 void component_spec_free(struct component_spec *c)
 {
         if (!c)
                 return;
+        if (c->refs) {
+                c->refs--;
+                return;
+        }
         arena_fini(&c->arena);
         free(c);
 }
@@ -277,6 +309,19 @@ bool component_spec_equal(const struct component_spec *a, const struct component
         }
         for (size_t i = 0; i < a->n_scopes; i++)
                 if (!same(a->scopes[i], b->scopes[i]))
+                        return false;
+        return true;
+}
+
+bool component_spec_same(const struct component_spec *a, const struct component_spec *b)
+{
+        return a->origin.p && b->origin.p && str_eq(a->origin, b->origin);
+}
+
+bool component_secrets_same(const struct component_spec *a, const struct component_spec *b)
+{
+        for (size_t i = 0; i < a->n_metadata && i < b->n_metadata; i++)
+                if (a->metadata[i].secret_name && !same(a->metadata[i].value, b->metadata[i].value))
                         return false;
         return true;
 }

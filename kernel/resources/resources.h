@@ -36,6 +36,8 @@ struct component_spec {
         int line;
         bool namespace_scoped;    /* a value held {namespace} */
         struct str init_more;     /* packed fields that follow the metadata in Init; of name resolvers, kernel/mesh/names.c */
+        unsigned refs;            /* holders beside the first */
+        struct str origin;        /* what of the document counts, before it was resolved: component_spec_same() */
 };
 /* "name (type/version)" as the reference logs it, e.g. "mystore (state.in-memory/v1)". In the spec's arena. */
 const char *component_log_name(struct component_spec *c);
@@ -43,7 +45,13 @@ const char *component_log_name(struct component_spec *c);
 const char *component_metadata(const struct component_spec *c, const char *name);
 /* One Component document to a new spec. 0; -EINVAL or -ENOMEM with a text in the arena `errors`. */
 int component_read(const struct yaml_node *doc, struct component_spec **ret, struct arena *errors, const char **ret_err);
+/* One more holder; each ends with component_spec_free(). */
+struct component_spec *component_spec_ref(struct component_spec *c);
 void component_spec_free(struct component_spec *c);
+/* The same document, as far as it counts? Resolved or not. */
+bool component_spec_same(const struct component_spec *a, const struct component_spec *b);
+/* Two specs that are the same and resolved: have all secrets the same values? */
+bool component_secrets_same(const struct component_spec *a, const struct component_spec *b);
 /* Same type, version, metadata and so on: nothing to reload. Only for specs that are not resolved yet. */
 bool component_spec_equal(const struct component_spec *a, const struct component_spec *b);
 

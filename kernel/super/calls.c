@@ -1,13 +1,15 @@
 /*
- * Calls to components. A call takes the plugin's present life and goes out on its connection; when that breaks, the call is sent
- * again to the next life if the other side certainly has not seen it or the plugin said that the method may be repeated, else it
- * fails. A call that finds no usable life waits for one: not longer than its own deadline or PLUGIN_WAIT_MAX_S, and only
- * tuning.calls_waiting_max at a time; where nothing is to be expected (FAILED, STOPPED) it fails at once.
+ * Calls to components. A call takes the component's present instance and its plugin's present life and goes out on that connection;
+ * when it breaks, the call is sent again, to what is present then, if the other side certainly has not seen it or the plugin said
+ * that the method may be repeated, else it fails. A call that finds no usable life waits for one: not longer than its own deadline or
+ * PLUGIN_WAIT_MAX_S, and only tuning.calls_waiting_max at a time; where nothing is to be expected (FAILED, STOPPED, removed) it fails
+ * at once. An instance that was exchanged under a running call stays until the call is over.
  */
 #include <errno.h>
 #include <stdio.h>
 
 #include "kernel/super/plugin.h"
+#include "kernel/super/swap.h"
 
 enum { RESENDS_MAX = 3 };
 
@@ -22,92 +24,122 @@ static int fail(struct rpc_status *st, struct arena *a, int code, const char *fm
         return code;
 }
 
-static bool is_usable(const struct component *c)
+static int give_up_waiting(const struct instance *i, struct arena *a, struct rpc_status *st, int r)
 {
-        const struct plugin *p = c->plugin;
-        return plugin_is_callable(p) && c->init_life == p->life->number;
-}
-
-static int give_up_waiting(struct component *c, struct arena *a, struct rpc_status *st, int r)
-{
-        const struct plugin *p = c->plugin;
-        const char *why = c->init_error[0] ? c->init_error : p->last_error;
+        const struct plugin *p = i->plugin;
+        const char *why = i->init_error[0] ? i->init_error : p->last_error;
         if (r == -ECANCELED)
                 return fail(st, a, RPC_CANCELLED, "the call was cancelled");
         return fail(st, a, fiber_deadline() <= loop_now() ? RPC_DEADLINE_EXCEEDED : RPC_UNAVAILABLE,
-                    "component %s is not ready (%s)%s%s", c->name, plugin_state_name(p->state), why[0] ? ": " : "", why);
+                    "component %s is not ready (%s)%s%s", i->spec->name, plugin_state_name(p->state), why[0] ? ": " : "", why);
+}
+
+/* Waits in i until something changes. 0: look again; or a gRPC code with st. */
+static int wait_once(struct component *c, struct instance *i, double deadline, struct arena *a, struct rpc_status *st)
+{
+        struct plugin *p = i->plugin;
+        if (c->disabled)
+                return fail(st, a, RPC_UNAVAILABLE, "component %s is disabled by the operator; daprctl plugin enable %s", c->name, c->name);
+        if (p->state == PLUGIN_FAILED)
+                return fail(st, a, RPC_UNAVAILABLE, "component %s has failed: its plugin %s %s", c->name, p->name, p->last_error);
+        if (i->stopping || p->state == PLUGIN_STOPPED || p->state == PLUGIN_DRAINING || p->state == PLUGIN_ABSENT)
+                return fail(st, a, RPC_UNAVAILABLE, "component %s is stopped", c->name);
+        instance_hold(i);
+        int r = cond_wait_until(&p->changed, deadline);
+        if (r && c->now == i && !instance_is_usable(i))
+                r = give_up_waiting(i, a, st, r);
+        else
+                r = 0;
+        instance_release(i);
+        return r;
 }
 
 /* Parks until the component can be called. 0, or a gRPC code with st. */
 static int wait_usable(struct component *c, struct arena *a, struct rpc_status *st)
 {
-        struct plugin *p = c->plugin;
         struct super *s = c->super;
         double deadline = loop_now() + PLUGIN_WAIT_MAX_S;
+        int r = 0;
         if (s->waiting >= s->tuning.calls_waiting_max)
                 return fail(st, a, RPC_RESOURCE_EXHAUSTED, "component %s is being started again and too many calls wait for it", c->name);
         s->waiting++;
-        int r = 0;
-        while (r == 0 && !is_usable(c)) {
-                if (p->state == PLUGIN_FAILED) {
-                        r = fail(st, a, RPC_UNAVAILABLE, "component %s has failed: its plugin %s %s", c->name, p->name, p->last_error);
-                } else if (c->stopping || p->state == PLUGIN_STOPPED || p->state == PLUGIN_DRAINING || p->state == PLUGIN_ABSENT) {
-                        r = fail(st, a, RPC_UNAVAILABLE, "component %s is stopped", c->name);
-                } else {
-                        int w = cond_wait_until(&p->changed, deadline);
-                        if (w && !is_usable(c))
-                                r = give_up_waiting(c, a, st, w);
-                }
-        }
+        while (r == 0 && c->now && (c->disabled || !instance_is_usable(c->now)))
+                r = wait_once(c, c->now, deadline, a, st);
         s->waiting--;
+        if (r == 0 && !c->now)
+                r = fail(st, a, RPC_UNAVAILABLE, "component %s has been removed", c->name);
         return r;
 }
 
-/* The connection broke under a call. The process's end, which says more, is known a moment later. */
-static int broken(struct component *c, struct arena *a, const char *method, struct life *l, struct rpc_status *st)
+static bool is_usable(const struct component *c)
 {
-        struct plugin *p = c->plugin;
+        return c->now && !c->disabled && instance_is_usable(c->now);
+}
+
+/* The connection broke under a call. The process's end, which says more, is known a moment later. */
+static int broken(struct instance *i, struct arena *a, const char *method, struct life *l, struct rpc_status *st)
+{
+        struct plugin *p = i->plugin;
         const char *name = strrchr(method, '/');
         double deadline = loop_now() + 0.05;
         while (!l->ended && cond_wait_until(&p->changed, deadline) == 0)
                 ;
         return fail(st, a, RPC_UNAVAILABLE, "%s of component %s was in flight when its plugin %s %s; it may or may not have been done",
-                    name ? name + 1 : method, c->name, p->name, l->ended && p->last_error[0] ? p->last_error : "closed the connection");
+                    name ? name + 1 : method, i->spec->name, p->name, l->ended && p->last_error[0] ? p->last_error : "closed the connection");
+}
+
+/* One sending to a usable instance. *ret_again: the call may be sent once more. */
+static int send_once(struct instance *i, struct arena *a, const char *method, struct str req, struct str *resp, struct rpc_status *st,
+                     bool may_again, bool *ret_again)
+{
+        struct rpc_opts o = {.md = &i->md, .n_md = 1};
+        struct life *l = i->plugin->life;
+        life_ref(l);
+        int r = rpc_unary(l->ch, a, method, req, resp, &o, st);
+        if (r == 0)
+                l->good_calls++;
+        bool lost = r && st->transport && (l->ended || !rpc_channel_is_connected(l->ch));
+        if (lost && l == i->plugin->life)
+                l->usable = false; /* the event may come after this fiber */
+        *ret_again = r && st->transport && may_again && (st->unprocessed || (lost && map_get(&i->plugin->idempotent, str_of(method))));
+        if (lost && !*ret_again)
+                r = broken(i, a, method, l, st);
+        life_unref(l);
+        return r;
+}
+
+int instance_call(struct instance *i, struct arena *a, const char *method, struct str req, struct str *resp, struct rpc_status *st)
+{
+        bool again;
+        if (!instance_is_usable(i))
+                return fail(st, a, RPC_UNAVAILABLE, "component %s is not ready (%s)", i->spec->name, plugin_state_name(i->plugin->state));
+        instance_hold(i);
+        int r = send_once(i, a, method, req, resp, st, false, &again);
+        instance_release(i);
+        return r;
 }
 
 int component_call_bytes(struct component *c, struct arena *a, const char *method, struct str req, struct str *resp,
                          struct rpc_status *st)
 {
-        struct rpc_opts o = {.md = &c->md, .n_md = 1};
+        bool again = true;
         int r = 0;
         c->calls++;
-        c->inflight++;
-        for (int sent = 0;; sent++) {
+        for (int sent = 0; again; sent++) {
                 if (!is_usable(c)) {
                         r = wait_usable(c, a, st);
                         if (r)
                                 break;
                 }
-                struct life *l = c->plugin->life;
-                life_ref(l);
-                r = rpc_unary(l->ch, a, method, req, resp, &o, st);
-                if (r == 0)
-                        l->good_calls++;
-                bool lost = r && st->transport && (l->ended || !rpc_channel_is_connected(l->ch));
-                if (lost && l == c->plugin->life)
-                        l->usable = false; /* the event may come after this fiber */
-                bool again = r && st->transport && sent < RESENDS_MAX &&
-                             (st->unprocessed || (lost && map_get(&c->plugin->idempotent, str_of(method))));
-                if (lost && !again)
-                        r = broken(c, a, method, l, st);
-                life_unref(l);
-                if (!again)
-                        break;
+                struct instance *i = c->now;
+                instance_hold(i);
+                r = send_once(i, a, method, req, resp, st, sent < RESENDS_MAX, &again);
+                instance_release(i);
         }
         if (r)
                 c->errors++;
-        if (--c->inflight == 0 && c->stopping)
-                cond_broadcast(&c->plugin->changed);
+        if (c->shadow)
+                shadow_call(c, method, req, r, r ? STR_NULL : *resp);
         return r;
 }
 
@@ -131,12 +163,12 @@ int component_call(struct component *c, struct arena *a, const char *method, con
 
 int component_open(struct component *c, struct arena *a, const char *method, struct rpc_call **ret, struct rpc_status *st)
 {
-        struct rpc_opts o = {.md = &c->md, .n_md = 1};
         int r = is_usable(c) ? 0 : wait_usable(c, a, st);
         if (r)
                 return r;
+        struct rpc_opts o = {.md = &c->now->md, .n_md = 1};
         c->calls++;
-        r = rpc_open(c->plugin->life->ch, a, method, &o, ret, st);
+        r = rpc_open(c->now->plugin->life->ch, a, method, &o, ret, st);
         if (r)
                 c->errors++;
         return r;

@@ -87,10 +87,11 @@ static void row_begin(struct json_writer *w, const struct component *c, struct a
         component_status_get(c, a, &st);
         json_object_begin(w);
         kv(w, "component", c->name);
-        kv(w, "type", c->spec->type);
-        kv(w, "version", c->spec->version);
+        kv(w, "type", c->now ? c->now->spec->type : "");
+        kv(w, "version", c->now ? c->now->spec->version : "");
+        flag(w, "disabled", c->disabled);
         write_state(w, &st);
-        write_features(w, c->features);
+        write_features(w, component_features(c));
 }
 
 static void write_failed(struct json_writer *w, const struct failed_start *f)
@@ -107,9 +108,11 @@ static void write_metadata(struct json_writer *w, const struct component *c)
 {
         json_key(w, STR("metadata"));
         json_object_begin(w);
-        for (size_t i = 0; i < c->spec->n_metadata; i++) {
-                const struct metadata_item *m = &c->spec->metadata[i];
-                const struct manifest_field *f = c->plugin->manifest && m->name ? manifest_field(c->plugin->manifest, m->name) : NULL;
+        const struct instance *now = c->now;
+        const struct manifest *manifest = now->plugin->manifest;
+        for (size_t i = 0; i < now->spec->n_metadata; i++) {
+                const struct metadata_item *m = &now->spec->metadata[i];
+                const struct manifest_field *f = manifest && m->name ? manifest_field(manifest, m->name) : NULL;
                 bool known = f && !f->sensitive && !m->secret_name; /* what no manifest vouches for may be a secret */
                 kv(w, m->name, known ? m->value : "***");
         }
@@ -185,7 +188,7 @@ static struct component *find(struct super *s, struct str name)
 {
         list_for_each(pos, &s->components) {
                 struct component *c = list_entry(pos, struct component, in_super);
-                if (str_eqz(name, c->name) && !c->stopping)
+                if (str_eqz(name, c->name) && c->now)
                         return c;
         }
         return NULL;
@@ -198,7 +201,7 @@ static void show(struct control *k, struct http_req *r, const struct component *
         json_write_init(&w, &b);
         row_begin(&w, c, r->arena);
         write_metadata(&w, c);
-        write_lines(&w, "log", &c->plugin->ring);
+        write_lines(&w, "log", &c->now->plugin->ring);
         json_object_end(&w);
         reply(r, 200, &b);
         buf_fini(&b);
@@ -210,7 +213,7 @@ static void show_lines(struct http_req *r, const struct component *c)
         struct json_writer w;
         json_write_init(&w, &b);
         json_object_begin(&w);
-        write_lines(&w, "lines", &c->plugin->ring);
+        write_lines(&w, "lines", &c->now->plugin->ring);
         json_object_end(&w);
         reply(r, 200, &b);
         buf_fini(&b);
@@ -219,10 +222,7 @@ static void show_lines(struct http_req *r, const struct component *c)
 static void restart(struct control *k, struct http_req *r, struct component *c)
 {
         const char *err = NULL;
-        c->inflight++; /* holds it */
         int e = super_component_restart(k->super, c, r->arena, &err);
-        if (--c->inflight == 0 && c->stopping)
-                cond_broadcast(&c->plugin->changed);
         if (e)
                 refuse(r, 500, err ? err : "the restart failed");
         else

@@ -188,32 +188,32 @@ bool foreign_add(struct super *s, const char *path, bool tell_kernel)
 
 /* ---- health ---- */
 
-static int ping(struct component *c, struct life *l, struct rpc_status *st)
+static int ping(struct instance *c, struct life *l, struct rpc_status *st)
 {
         Dapr__Proto__Components__V1__PingRequest req = DAPR__PROTO__COMPONENTS__V1__PING_REQUEST__INIT;
         void *resp;
-        struct rpc_opts o = {.md = &c->md, .n_md = 1, .timeout_s = c->super->tuning.ping_interval_s};
+        struct rpc_opts o = {.md = &c->md, .n_md = 1, .timeout_s = c->plugin->super->tuning.ping_interval_s};
         struct arena a;
         char method[128];
         int r = 0;
-        for (size_t i = 0; r == 0 && kind_service(c->kind, i); i++) {
-                if (!component_serves(c, kind_service(c->kind, i)))
+        for (size_t i = 0; r == 0 && kind_service(c->component->kind, i); i++) {
+                if (!instance_serves(c, kind_service(c->component->kind, i)))
                         continue;
                 arena_init(&a, 256 * 1024);
-                snprintf(method, sizeof method, "/%s/Ping", kind_service(c->kind, i));
+                snprintf(method, sizeof method, "/%s/Ping", kind_service(c->component->kind, i));
                 r = rpc_unary_pb(l->ch, &a, method, &req.base, &dapr__proto__components__v1__ping_response__descriptor, &resp, &o, st);
                 if (r)
-                        snprintf(c->plugin->backend_error, ERROR_BYTES, "Ping of component %s: %s (%.*s)", c->name, rpc_code_name(r),
+                        snprintf(c->plugin->backend_error, ERROR_BYTES, "Ping of component %s: %s (%.*s)", c->spec->name, rpc_code_name(r),
                                  STR_FMT(st->message));
                 arena_fini(&a);
         }
         return r == RPC_UNIMPLEMENTED ? 0 : r;
 }
 
-static struct component *next_to_ping(struct plugin *p, const struct life *l)
+static struct instance *next_to_ping(struct plugin *p, const struct life *l)
 {
-        list_for_each(pos, &p->components) {
-                struct component *c = list_entry(pos, struct component, in_plugin);
+        list_for_each(pos, &p->instances) {
+                struct instance *c = list_entry(pos, struct instance, in_plugin);
                 if (c->init_life == l->number && c->ping_round != p->ping_round && !c->stopping)
                         return c;
         }
@@ -222,16 +222,15 @@ static struct component *next_to_ping(struct plugin *p, const struct life *l)
 
 static void ping_all(struct plugin *p, struct life *l)
 {
-        struct component *c;
+        struct instance *c;
         bool up = true, any = false;
         p->ping_round++;
         while (!l->ended && (c = next_to_ping(p, l))) {
                 struct rpc_status st = {0};
                 c->ping_round = p->ping_round;
-                c->inflight++; /* holds it */
+                instance_hold(c);
                 int r = ping(c, l, &st);
-                if (--c->inflight == 0 && c->stopping)
-                        cond_broadcast(&p->changed);
+                instance_release(c);
                 if (r && st.transport)
                         return; /* the loss of the connection is an event of its own */
                 any = true;

@@ -68,8 +68,8 @@ static const char *judge(struct plugin *p, const hello_t *h, struct arena *a, co
                                                      : "install a newer version of the plugin";
                 return why;
         }
-        list_for_each(pos, &p->components) {
-                const struct component *c = list_entry(pos, struct component, in_plugin);
+        list_for_each(pos, &p->instances) {
+                const struct instance *c = list_entry(pos, struct instance, in_plugin);
                 if (says_type(h, c->spec->type))
                         continue;
                 *ret_fix = "its plugin.yaml and its program do not belong together: install the plugin again";
@@ -89,11 +89,11 @@ static struct str type_key(const char *type, char *to, size_t n)
 }
 
 /* What Hello said about the component's type; components that join a shared process come after it. */
-static void take_features(struct component *c)
+static void take_features(struct instance *c)
 {
         char key[TYPE_BYTES];
         c->features = (unsigned)((uintptr_t)map_get(&c->plugin->features, type_key(c->spec->type, key, sizeof key)) & ~FEATURES_KNOWN);
-        if (c->kind == KIND_BINDING)
+        if (c->component->kind == KIND_BINDING)
                 c->features &= component_directions(c->spec);
 }
 
@@ -129,9 +129,9 @@ static int say_hello(struct life *l, struct arena *a, const struct rpc_opts *o, 
         req.kernel_version = DAPR_VERSION;
         req.contract_versions = versions;
         req.n_contract_versions = 1;
-        if (!list_is_empty(&p->components)) {
-                const struct component *c = list_entry(p->components.next, struct component, in_plugin);
-                req.instance_name = p->manifest->share ? "" : c->name;
+        if (!list_is_empty(&p->instances)) {
+                const struct instance *c = list_entry(p->instances.next, struct instance, in_plugin);
+                req.instance_name = p->manifest->share ? "" : c->spec->name;
                 req.component_type = c->spec->type;
                 req.component_version = c->spec->version ? c->spec->version : "";
         }
@@ -172,10 +172,10 @@ static int health_start(struct life *l);
 static void start_components(struct plugin *p)
 {
         struct life *l = p->life;
-        list_for_each(pos, &p->components)
-                if (component_init_start(list_entry(pos, struct component, in_plugin)))
+        list_for_each(pos, &p->instances)
+                if (instance_init_start(list_entry(pos, struct instance, in_plugin)))
                         break;
-        if (list_is_empty(&p->components) && p->life == l)
+        if (list_is_empty(&p->instances) && p->life == l)
                 plugin_event(p, EV_READY);
 }
 
@@ -262,11 +262,11 @@ int life_hello_start(struct life *l)
 /* ---- Init ---- */
 
 struct init_arg {
-        struct component *c;
+        struct instance *i;
         struct life *l;
 };
 
-static const char *own_text(struct component *c, struct arena *a, const struct rpc_status *st)
+static const char *own_text(struct instance *c, struct arena *a, const struct rpc_status *st)
 {
         const char *text = arena_strdup(a, st->message);
         if (c->plugin->manifest || st->transport)
@@ -276,7 +276,7 @@ static const char *own_text(struct component *c, struct arena *a, const struct r
 }
 
 /* Init and Features. 0 or the gRPC code. */
-static int init_once(struct component *c, struct life *l, struct arena *a, struct rpc_status *st)
+static int init_once(struct instance *c, struct life *l, struct arena *a, struct rpc_status *st)
 {
         struct rpc_md md[] = {c->md,
                               {STR("x-component-type"), str_of(c->spec->type)},
@@ -287,29 +287,29 @@ static int init_once(struct component *c, struct life *l, struct arena *a, struc
         int r = RPC_UNIMPLEMENTED;
         if (c->plugin->manifest)
                 take_features(c);
-        for (size_t i = 0; kind_service(c->kind, i); i++) {
-                const char *service = kind_service(c->kind, i);
-                if (!component_serves(c, service))
+        for (size_t i = 0; kind_service(c->component->kind, i); i++) {
+                const char *service = kind_service(c->component->kind, i);
+                if (!instance_serves(c, service))
                         continue;
                 r = rpc_unary(l->ch, a, arena_printf(a, "/%s/Init", service), c->init_request, &resp, &o, st);
                 if (r || l->ended)
                         return r ? r : RPC_UNAVAILABLE;
                 /* What Hello tells are the features of the type; an instance may have fewer. */
                 if (!c->plugin->manifest || c->features)
-                        r = component_ask_features(c, l, a, service, st);
+                        r = instance_ask_features(c, l, a, service, st);
                 if (r)
                         return r;
-                if (c->kind == KIND_BINDING && c->plugin->manifest) /* one instance for both directions */
+                if (c->component->kind == KIND_BINDING && c->plugin->manifest) /* one instance for both directions */
                         break;
         }
-        if (r == RPC_UNIMPLEMENTED && c->kind == KIND_BINDING)
+        if (r == RPC_UNIMPLEMENTED && c->component->kind == KIND_BINDING)
                 return 0; /* its direction leaves nothing of what the plugin serves */
         if (r == RPC_UNIMPLEMENTED && st->code == RPC_OK)
                 *st = (struct rpc_status){.code = r, .message = STR("the plugin serves no component of this kind")};
         return r;
 }
 
-static void first_init_failed(struct component *c, struct arena *a, const struct rpc_status *st)
+static void first_init_failed(struct instance *c, struct arena *a, const struct rpc_status *st)
 {
         snprintf(c->init_error, sizeof c->init_error, "%s", own_text(c, a, st));
         c->init_code = st->code;
@@ -317,7 +317,7 @@ static void first_init_failed(struct component *c, struct arena *a, const struct
         cond_broadcast(&c->plugin->changed);
 }
 
-static void init_done(struct component *c, struct life *l)
+static void init_done(struct instance *c, struct life *l)
 {
         struct plugin *p = c->plugin;
         c->init_life = l->number;
@@ -328,7 +328,7 @@ static void init_done(struct component *c, struct life *l)
 }
 
 /* False: no further attempt in this life. */
-static bool init_attempt(struct component *c, struct life *l, struct arena *a, unsigned nth)
+static bool init_attempt(struct instance *c, struct life *l, struct arena *a, unsigned nth)
 {
         struct plugin *p = c->plugin;
         struct rpc_status st = {0};
@@ -358,9 +358,9 @@ static bool init_attempt(struct component *c, struct life *l, struct arena *a, u
 static void init_fiber(void *arg)
 {
         struct init_arg *i = arg;
-        struct component *c = i->c;
+        struct instance *c = i->i;
         struct life *l = i->l;
-        const struct super_tuning *t = &c->super->tuning;
+        const struct super_tuning *t = &c->plugin->super->tuning;
         free(i);
         for (unsigned nth = 0;; nth++) {
                 struct arena a;
@@ -376,7 +376,7 @@ static void init_fiber(void *arg)
         life_unref(l);
 }
 
-int component_init_start(struct component *c)
+int instance_init_start(struct instance *c)
 {
         struct life *l = c->plugin->life;
         struct init_arg *i = malloc(sizeof *i);

@@ -131,7 +131,7 @@ unsigned component_explicit_directions(const struct component_spec *spec)
         return directions_of(spec, 0);
 }
 
-static bool binding_serves(const struct component *c, const char *service)
+static bool binding_serves(const struct instance *c, const char *service)
 {
         for (size_t i = 0; i < 2; i++)
                 if (strcmp(directions[i].service, service) == 0 && (component_directions(c->spec) & directions[i].bit))
@@ -140,14 +140,14 @@ static bool binding_serves(const struct component *c, const char *service)
         return false;
 }
 
-bool component_serves(const struct component *c, const char *service)
+bool instance_serves(const struct instance *c, const char *service)
 {
-        if (c->kind == KIND_BINDING)
+        if (c->component->kind == KIND_BINDING)
                 return binding_serves(c, service);
         if (!c->plugin->manifest)
                 return map_get(&c->plugin->services, str_of(service)) != NULL;
-        for (size_t i = 0; kind_service(c->kind, i); i++)
-                if (strcmp(kind_service(c->kind, i), service) == 0)
+        for (size_t i = 0; kind_service(c->component->kind, i); i++)
+                if (strcmp(kind_service(c->component->kind, i), service) == 0)
                         return true;
         for (size_t i = 0; i < sizeof optional_services / sizeof *optional_services; i++)
                 if (strcmp(optional_services[i].service, service) == 0)
@@ -155,12 +155,12 @@ bool component_serves(const struct component *c, const char *service)
         return false;
 }
 
-int component_ask_features(struct component *c, struct life *l, struct arena *a, const char *service, struct rpc_status *st)
+int instance_ask_features(struct instance *c, struct life *l, struct arena *a, const char *service, struct rpc_status *st)
 {
         Dapr__Proto__Components__V1__FeaturesRequest req = DAPR__PROTO__COMPONENTS__V1__FEATURES_REQUEST__INIT;
         const Dapr__Proto__Components__V1__FeaturesResponse *resp;
-        struct rpc_opts o = {.md = &c->md, .n_md = 1, .timeout_s = c->super->tuning.hello_timeout_s};
-        if (c->kind == KIND_BINDING) { /* has no Features: its services say it */
+        struct rpc_opts o = {.md = &c->md, .n_md = 1, .timeout_s = c->plugin->super->tuning.hello_timeout_s};
+        if (c->component->kind == KIND_BINDING) { /* has no Features: its services say it */
                 for (size_t i = 0; i < 2; i++)
                         if (binding_serves(c, directions[i].service))
                                 c->features |= directions[i].bit;
@@ -174,4 +174,9 @@ int component_ask_features(struct component *c, struct life *l, struct arena *a,
         for (size_t i = 0; i < resp->n_features; i++)
                 c->features |= component_feature_bit(str_of(resp->features[i]));
         return 0;
+}
+
+bool component_serves(const struct component *c, const char *service)
+{
+        return c->now && instance_serves(c->now, service);
 }

@@ -170,9 +170,9 @@ static char **make_environment(const struct manifest *m, struct arena *a)
 
 static const char *only_component(const struct plugin *p)
 {
-        if (list_is_empty(&p->components) || p->components.next->next != &p->components)
+        if (list_is_empty(&p->instances) || p->instances.next->next != &p->instances)
                 return NULL;
-        return list_entry(p->components.next, struct component, in_plugin)->name;
+        return list_entry(p->instances.next, struct instance, in_plugin)->spec->name;
 }
 
 static int spawn(struct life *l)

@@ -1,5 +1,5 @@
 /* A plugin's storage, and who is told when it changes. */
-#include "kernel/super/plugin.h"
+#include "kernel/super/swap.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +25,7 @@ struct plugin *plugin_new(struct super *s, struct manifest *m, const char *name)
         p->listen_fd = -1;
         p->first = m != NULL;
         p->state_since = loop_now();
-        list_init(&p->components);
+        list_init(&p->instances);
         cond_init(&p->changed);
         timer_init(&p->backoff, on_backoff);
         list_add_tail(&s->plugins, &p->in_super);
@@ -36,7 +36,7 @@ void plugin_free(struct plugin *p)
 {
         if (!p)
                 return;
-        must(!p->life && list_is_empty(&p->components));
+        must(!p->life && list_is_empty(&p->instances));
         timer_stop(&p->backoff);
         list_del(&p->in_super);
         if (p->listen_fd >= 0) {
@@ -66,15 +66,22 @@ void plugin_set_error(struct plugin *p, const char *fmt, ...)
         memcpy(p->last_error, text, sizeof text);
 }
 
+const char *plugin_version(const struct plugin *p)
+{
+        return p->reported_version ? p->reported_version : p->manifest && p->manifest->version ? p->manifest->version : "";
+}
+
 void plugin_notify(struct plugin *p)
 {
         struct super *s = p->super;
         cond_broadcast(&p->changed);
+        if (p->state == PLUGIN_BACKOFF || p->state == PLUGIN_FAILED || p->state == PLUGIN_STARTING)
+                swap_plugin_lost(p);
         if (!s->conf.on_change)
                 return;
-        list_for_each(pos, &p->components) {
-                struct component *c = list_entry(pos, struct component, in_plugin);
-                if (c->started)
-                        s->conf.on_change(s->conf.arg, c);
+        list_for_each(pos, &p->instances) {
+                struct instance *i = list_entry(pos, struct instance, in_plugin);
+                if (i->started && i->component->now == i)
+                        s->conf.on_change(s->conf.arg, i->component);
         }
 }

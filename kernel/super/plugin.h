@@ -1,10 +1,11 @@
 /*
- * Inside the supervisor. Three nouns:
+ * Inside the supervisor. Four nouns:
  *   plugin     what serves components: a process of ours that is started again when it dies, or a foreign socket that is
  *              dialled again when it is lost. Its states and events are the table in table.c.
  *   life       one run of that process, from spawn to the reaped pid, or one connection to a foreign socket. Calls hold a
  *              life while they are in flight; a dead life is cleaned up in the background while the next one starts.
- *   component  one initialised instance inside a plugin.
+ *   instance   one initialised component inside a plugin.
+ *   component  the handle that everybody holds: its present instance may be exchanged for another under running calls.
  * Everything runs on the loop thread.
  */
 #ifndef KERNEL_SUPER_PLUGIN_H
@@ -67,26 +68,42 @@ struct life {
         enum death_class kill_why;
 };
 
-struct component {
-        struct list in_plugin;     /* plugin.components */
-        struct list in_super;      /* super.components */
-        struct super *super;
+struct instance {
+        struct list in_plugin;     /* plugin.instances */
+        struct component *component;
         struct plugin *plugin;
         const struct component_spec *spec;
-        enum component_kind kind;
-        char *name, *log_name;
+        char *log_name;
         unsigned features;
         struct str init_request;   /* packed InitRequest with defaults, heap; sent again after each restart */
         unsigned init_life;        /* number of the life in which Init succeeded */
         bool started, init_failed; /* the first Init has succeeded, or failed */
-        bool stopping;
+        bool stopping;             /* on its way out: it is freed when nothing uses it any more */
         unsigned ping_round;       /* of the last Ping (foreign) */
         char init_error[ERROR_BYTES];
         int init_code;             /* gRPC code of the failed first Init */
         unsigned inits;            /* fibers that are at Init */
-        uint64_t calls, errors, inflight;
+        uint64_t inflight;         /* calls that run or wait here, and whoever else holds it */
         struct rpc_md md;          /* x-component-instance */
 };
+
+struct component {
+        struct list in_super;      /* super.components, or super.gone */
+        struct super *super;
+        enum component_kind kind;
+        char *name;
+        struct instance *now;      /* NULL = removed; the handle stays, for who still holds it, and serves the next of its name */
+        struct fmutex changing;    /* swap, restart, removal: one after the other */
+        bool disabled;             /* by the operator */
+        uint64_t calls, errors;
+        /* swap.c */
+        struct instance *standby;  /* the one before, kept until the present one has proved itself; NULL = none */
+        double standby_until;
+        char *previous;            /* plugin.yaml of the one before, for a roll-back; NULL = none */
+        struct component_spec *refused; /* of a swap that was not done, or taken back; NULL = none */
+        struct shadow *shadow;     /* reads go to a candidate too; NULL = no */
+};
+
 
 struct plugin {
         struct list in_super;      /* super.plugins */
@@ -100,8 +117,8 @@ struct plugin {
         double state_since;
         struct life *life;         /* present one, or NULL */
         unsigned lives;
-        struct list components;
-        struct cond changed;       /* state, or a component's Init */
+        struct list instances;
+        struct cond changed;       /* state, or an instance's Init */
         bool first;                /* has never been ready: a failure is final */
         bool wanted;
         unsigned restarts;
@@ -130,6 +147,7 @@ struct super {
         struct super_conf conf;
         struct super_tuning tuning;
         struct list plugins, components, failed;
+        struct list gone;          /* handles of removed components */
         size_t n_failed;
         struct scope scope;        /* discovery, control */
         struct scope cleanup;      /* of dead lives; never cancelled */
@@ -138,6 +156,7 @@ struct super {
         struct foreign_watch *watch;
         struct control *control;
         size_t waiting;            /* calls that wait for a restart */
+        struct history *history;
         unsigned sockets;          /* number for the next socket's name */
         bool stopping;
 };
@@ -150,6 +169,7 @@ bool plugin_is_callable(const struct plugin *p);
 struct plugin *plugin_new(struct super *s, struct manifest *m /* takes; NULL = foreign */, const char *name);
 void plugin_free(struct plugin *p); /* no life, no components */
 void plugin_set_error(struct plugin *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+const char *plugin_version(const struct plugin *p); /* as it said in Hello, else of the manifest; "" if unknown */
 void plugin_notify(struct plugin *p); /* wakes waiters, tells the kernel */
 
 /* life.c: none of these parks */
@@ -167,9 +187,38 @@ uint64_t death_oom_kills(void);
 /* Notes a death. Returns the delay before the next start in seconds, or -1: that was one too many. */
 double death_tally(struct plugin *p, const struct life *l, enum death_class why);
 
+/* super.c */
+/* The plugin that serves spec, made when needed (it has no process then). 0, or -errno with a text. */
+int super_find_plugin(struct super *s, const struct component_spec *spec, enum component_kind kind, struct arena *a, struct plugin **ret,
+                      const char **ret_err);
+/* Brings an instance up, with its plugin; parks. 0, or -errno with a text. */
+int super_bring_up(struct instance *i, double timeout_s, struct arena *a, const char **ret_err);
+/* An instance that did not come up, or is not wanted: gone with its process. Frees it. Parks. */
+void super_abandon(struct instance *i);
+/* Ends one in good order: waits up to calls_s for its calls, drains and stops its plugin when nothing else is in it. Frees it. Parks. */
+void super_retire(struct instance *i, double calls_s, double grace_s);
+double component_timeout_s(const struct component_spec *spec);
+
+/* swap.c */
+void component_refuse(struct component *c, const struct component_spec *spec); /* NULL = none any more */
+
+/* calls.c */
+/* One call to this very instance, sent once. As component_call_bytes. */
+int instance_call(struct instance *i, struct arena *a, const char *method, struct str req, struct str *resp, struct rpc_status *st);
+
+/* instance.c */
+/* Makes one inside p with its Init request; it begins with no component. 0, or -ENOMEM. */
+int instance_new(struct instance **ret, struct plugin *p, const struct component_spec *spec, struct arena *a);
+void instance_free(struct instance *i);
+void instance_attach(struct instance *i, struct component *c); /* c->now is the caller's matter */
+void instance_hold(struct instance *i);
+void instance_release(struct instance *i);
+bool instance_is_usable(const struct instance *i);
+void instance_wait_idle(struct instance *i); /* parks, shielded, until nothing runs in it */
+
 /* hello.c: what is said to a fresh process; fibers */
 int life_hello_start(struct life *l);
-int component_init_start(struct component *c); /* Init in the present life, again and again until it succeeds */
+int instance_init_start(struct instance *i); /* Init in the present life, again and again until it succeeds */
 int life_drain_start(struct life *l, double grace_s);
 
 /* foreign.c: sockets that are not ours */
@@ -185,7 +234,8 @@ void foreign_watch_free(struct super *s); /* after super.scope has ended */
 /* kinds.c */
 unsigned component_feature_bit(struct str name); /* 0 = unknown */
 /* Features of a foreign component into c->features. 0 or the gRPC code. Parks. */
-int component_ask_features(struct component *c, struct life *l, struct arena *a, const char *service, struct rpc_status *st);
+int instance_ask_features(struct instance *i, struct life *l, struct arena *a, const char *service, struct rpc_status *st);
+bool instance_serves(const struct instance *i, const char *service);
 bool kind_of_type(struct str type, enum component_kind *ret);
 const char *kind_noun(enum component_kind k); /* "state store" */
 const char *component_feature_name(unsigned bit);

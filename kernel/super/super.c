@@ -6,13 +6,13 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "dapr/proto/components/v1/common.pb-c.h"
-#include "dapr/proto/components/v1/state.pb-c.h"
 #include "kernel/super/catalog.h"
 #include "kernel/super/control.h"
+#include "kernel/super/history.h"
 #include "kernel/super/plugin.h"
+#include "kernel/super/swap.h"
 
-enum { FAILED_ROWS_MAX = 100, STOP_GRACE_S = 5, DEATH_WAIT_S = 3 };
+enum { FAILED_ROWS_MAX = 100, STOP_GRACE_S = 5, STOP_CALLS_S = 30, DEATH_WAIT_S = 3 };
 
 /* ---- the supervisor ---- */
 
@@ -49,9 +49,14 @@ int super_new(struct super **ret, const struct super_conf *conf)
         list_init(&s->plugins);
         list_init(&s->components);
         list_init(&s->failed);
+        list_init(&s->gone);
         scope_init(&s->scope);
         scope_init(&s->cleanup);
         runtime_dir_init(&s->dir);
+        if (history_new(&s->history)) {
+                free(s);
+                return -ENOMEM;
+        }
         *ret = s;
         return 0;
 }
@@ -78,106 +83,56 @@ void super_free(struct super *s)
         must(list_is_empty(&s->components) && s->scope.count == 0 && s->cleanup.count == 0);
         list_for_each_safe(pos, tmp, &s->plugins)
                 plugin_free(list_entry(pos, struct plugin, in_super));
+        list_for_each_safe(pos, tmp, &s->gone) {
+                struct component *c = list_entry(pos, struct component, in_super);
+                free(c->name);
+                free(c->previous);
+                component_refuse(c, NULL);
+                free(c);
+        }
         forget_failed(s, NULL);
+        history_free(s->history);
         foreign_watch_free(s);
         map_fini(&s->foreign);
         runtime_dir_close(&s->dir);
         free(s);
 }
 
-/* ---- components ---- */
+/* ---- handles ---- */
 
-static void add_default(void *arg, const char *name, const char *value)
+/* That of a removed component of the same name and kind when there is one: somebody may still hold it. */
+static struct component *handle_get(struct super *s, const char *name, enum component_kind kind)
 {
-        struct metadata_item **end = arg;
-        *(*end)++ = (struct metadata_item){.name = name, .value = value};
-}
-
-/* The metadata as given, then the manifest's defaults of what is left out. */
-static int pack_init(struct component *c, struct arena *a)
-{
-        typedef Dapr__Proto__Components__V1__MetadataRequest__PropertiesEntry entry_t;
-        const struct component_spec *spec = c->spec;
-        const struct manifest *m = c->plugin->manifest;
-        size_t room = spec->n_metadata + (m ? m->n_fields : 0);
-        struct metadata_item *all = arena_zalloc(a, room * sizeof *all), *end = all;
-        entry_t *entries = arena_alloc(a, room * sizeof *entries), **list = arena_alloc(a, room * sizeof *list);
-        if (!all || !entries || !list)
-                return -ENOMEM;
-        for (size_t i = 0; i < spec->n_metadata; i++)
-                if (spec->metadata[i].name)
-                        *end++ = spec->metadata[i];
-        if (m)
-                manifest_defaults(m, spec, add_default, &end);
-        for (size_t i = 0; i < (size_t)(end - all); i++) {
-                dapr__proto__components__v1__metadata_request__properties_entry__init(&entries[i]);
-                entries[i].key = all[i].name;
-                entries[i].value = all[i].value ? all[i].value : "";
-                list[i] = &entries[i];
+        list_for_each(pos, &s->gone) {
+                struct component *c = list_entry(pos, struct component, in_super);
+                if (c->kind == kind && strcmp(c->name, name) == 0) {
+                        list_del(&c->in_super);
+                        return c;
+                }
         }
-        Dapr__Proto__Components__V1__MetadataRequest md = DAPR__PROTO__COMPONENTS__V1__METADATA_REQUEST__INIT;
-        Dapr__Proto__Components__V1__InitRequest req = DAPR__PROTO__COMPONENTS__V1__INIT_REQUEST__INIT;
-        md.properties = list;
-        md.n_properties = (size_t)(end - all);
-        req.metadata = &md; /* InitRequest of every kind looks like this one */
-        size_t n = protobuf_c_message_get_packed_size(&req.base), more = spec->init_more.n;
-        char *bytes = malloc(n + more + 1);
-        if (!bytes)
-                return -ENOMEM;
-        protobuf_c_message_pack(&req.base, (uint8_t *)bytes);
-        if (more)
-                memcpy(bytes + n, spec->init_more.p, more);
-        c->init_request = str_n(bytes, n + more);
-        return 0;
-}
-
-static void component_free(struct component *c)
-{
-        list_del(&c->in_plugin);
-        list_del(&c->in_super);
-        if (c->init_request.p)
-                explicit_bzero((char *)c->init_request.p, c->init_request.n); /* it holds secrets */
-        free((char *)c->init_request.p);
-        free(c->name);
-        free(c->log_name);
-        free(c);
-}
-
-/* May a name stand in gRPC metadata as it is? Others go base64-coded, in metadata whose name ends in -bin. */
-static bool is_metadata_text(const char *name)
-{
-        size_t n = strlen(name);
-        for (size_t i = 0; i < n; i++)
-                if (name[i] < ' ' || name[i] > '~')
-                        return false;
-        return n && name[0] != ' ' && name[n - 1] != ' ';
-}
-
-static int component_new(struct super *s, struct plugin *p, const struct component_spec *spec, enum component_kind kind, struct arena *a,
-                         struct component **ret)
-{
         struct component *c = calloc(1, sizeof *c);
         if (!c)
-                return -ENOMEM;
+                return NULL;
         list_init(&c->in_super);
-        list_init(&c->in_plugin);
+        fmutex_init(&c->changing);
         c->super = s;
-        c->plugin = p;
-        c->spec = spec;
         c->kind = kind;
-        c->name = strdup(spec->name);
-        c->log_name = strdup(component_log_name((struct component_spec *)spec));
-        int r = c->name && c->log_name ? pack_init(c, a) : -ENOMEM;
-        if (r) {
-                component_free(c);
-                return r;
-        }
-        c->md.key = is_metadata_text(c->name) ? STR("x-component-instance") : STR("x-component-instance-bin");
-        c->md.value = str_of(c->name);
-        list_add_tail(&p->components, &c->in_plugin);
-        list_add_tail(&s->components, &c->in_super);
-        *ret = c;
-        return 0;
+        c->name = strdup(name);
+        if (c->name)
+                return c;
+        free(c);
+        return NULL;
+}
+
+static void handle_put_away(struct component *c)
+{
+        list_del(&c->in_super);
+        c->now = NULL;
+        c->disabled = false;
+        free(c->previous);
+        c->previous = NULL;
+        component_refuse(c, NULL);
+        list_add_tail(&c->super->gone, &c->in_super);
 }
 
 /* ---- start ---- */
@@ -192,8 +147,8 @@ static struct plugin *find_shared(struct super *s, const struct manifest *m)
         return NULL;
 }
 
-static int find_plugin(struct super *s, const struct component_spec *spec, enum component_kind kind, struct arena *a, struct plugin **ret,
-                       const char **ret_err)
+int super_find_plugin(struct super *s, const struct component_spec *spec, enum component_kind kind, struct arena *a, struct plugin **ret,
+                      const char **ret_err)
 {
         struct manifest *m;
         *ret = foreign_find(s, spec->type);
@@ -219,28 +174,32 @@ static int find_plugin(struct super *s, const struct component_spec *spec, enum 
         return -ENOMEM;
 }
 
-static bool settled(const struct component *c)
+static bool settled(const struct instance *i)
 {
-        return c->started || c->init_failed || c->plugin->state == PLUGIN_FAILED;
+        return i->started || i->init_failed || i->plugin->state == PLUGIN_FAILED;
 }
 
-/* Brings the component up; parks. 0, or -errno with a text. */
-static int bring_up(struct component *c, double timeout_s, struct arena *a, const char **ret_err)
+double component_timeout_s(const struct component_spec *spec)
 {
-        struct plugin *p = c->plugin;
+        return spec->init_timeout_ns > 0 ? (double)spec->init_timeout_ns / 1e9 : 5;
+}
+
+int super_bring_up(struct instance *i, double timeout_s, struct arena *a, const char **ret_err)
+{
+        struct plugin *p = i->plugin;
         double deadline = loop_now() + timeout_s;
         int r = 0;
         if (plugin_is_callable(p) || p->state == PLUGIN_INIT)
-                r = component_init_start(c);
+                r = i->inits ? 0 : instance_init_start(i);
         else
                 plugin_event(p, EV_START);
-        while (r == 0 && !settled(c))
+        while (r == 0 && !settled(i))
                 r = cond_wait_until(&p->changed, deadline);
-        if (c->started)
+        if (i->started)
                 return 0;
-        if (c->init_failed) {
-                *ret_err = arena_strdup(a, str_of(c->init_error));
-                return c->init_code == RPC_DEADLINE_EXCEEDED ? -ETIMEDOUT : -EIO;
+        if (i->init_failed) {
+                *ret_err = arena_strdup(a, str_of(i->init_error));
+                return i->init_code == RPC_DEADLINE_EXCEEDED ? -ETIMEDOUT : -EIO;
         }
         if (p->state == PLUGIN_FAILED) {
                 *ret_err = arena_printf(a, "plugin %s %s", p->name, p->last_error);
@@ -268,32 +227,24 @@ static void wait_gone(struct plugin *p)
         fiber_shield_end();
 }
 
-static void wait_idle(struct component *c)
-{
-        fiber_shield_begin();
-        while (c->inits || c->inflight)
-                cond_wait(&c->plugin->changed);
-        fiber_shield_end();
-}
-
 static bool is_unused(const struct plugin *p)
 {
-        return list_is_empty(&p->components);
+        return list_is_empty(&p->instances);
 }
 
-static void abandon(struct super *s, struct component *c)
+void super_abandon(struct instance *i)
 {
-        struct plugin *p = c->plugin;
-        c->stopping = true;
-        list_del(&c->in_plugin);
+        struct plugin *p = i->plugin;
+        i->stopping = true;
+        list_del(&i->in_plugin);
         if (is_unused(p) && p->manifest) {
                 plugin_event(p, EV_GIVE_UP);
                 wait_gone(p);
         } else if (is_unused(p)) {
                 plugin_event(p, EV_STOP);
         }
-        wait_idle(c);
-        component_free(c);
+        instance_wait_idle(i);
+        instance_free(i);
         if (is_unused(p) && p->manifest && !p->life)
                 plugin_free(p);
 }
@@ -302,6 +253,7 @@ static void note_failed(struct super *s, const struct component_spec *spec, cons
 {
         struct failed_start *f;
         forget_failed(s, spec->name);
+        history_note(s, spec->name, "failed to start", "%s", error ? error : "");
         if (s->n_failed >= FAILED_ROWS_MAX || !(f = calloc(1, sizeof *f)))
                 return;
         f->name = strdup(spec->name);
@@ -311,11 +263,39 @@ static void note_failed(struct super *s, const struct component_spec *spec, cons
         s->n_failed++;
 }
 
+void super_forget_failed(struct super *s, const char *name)
+{
+        forget_failed(s, name);
+}
+
+/* c->now is it from the beginning, so that daprctl sees how it goes. */
+static int start_instance(struct super *s, struct component *c, const struct component_spec *spec, struct arena *a, const char **ret_err)
+{
+        struct plugin *p;
+        struct instance *i;
+        int r = super_find_plugin(s, spec, c->kind, a, &p, ret_err);
+        if (r)
+                return r;
+        r = instance_new(&i, p, spec, a);
+        if (r) {
+                if (is_unused(p) && p->manifest)
+                        plugin_free(p);
+                return r;
+        }
+        instance_attach(i, c);
+        c->now = i;
+        r = super_bring_up(i, component_timeout_s(spec), a, ret_err);
+        if (r) {
+                c->now = NULL;
+                super_abandon(i);
+        }
+        return r;
+}
+
 int super_component_start(struct super *s, const struct component_spec *spec, struct arena *a, struct component **ret, const char **ret_err)
 {
         enum component_kind kind;
-        struct plugin *p;
-        struct component *c = NULL;
+        struct component *c;
         *ret_err = "out of memory";
         if (!kind_of_type(str_of(spec->type), &kind)) {
                 *ret_err = arena_printf(a, "incorrect type %s", spec->type);
@@ -324,26 +304,19 @@ int super_component_start(struct super *s, const struct component_spec *spec, st
         if (s->stopping)
                 return -ECANCELED;
         control_start(s);
-        int r = find_plugin(s, spec, kind, a, &p, ret_err);
-        if (r == 0) {
-                r = component_new(s, p, spec, kind, a, &c);
-                if (r && is_unused(p) && p->manifest)
-                        plugin_free(p);
-        }
-        if (r == 0) {
-                double timeout_s = spec->init_timeout_ns > 0 ? (double)spec->init_timeout_ns / 1e9 : 5;
-                r = bring_up(c, timeout_s, a, ret_err);
-                if (r)
-                        abandon(s, c);
-                if (r == -ETIMEDOUT)
-                        *ret_err = arena_printf(a, "%s\ninit timeout for component %s", *ret_err,
-                                                component_log_name((struct component_spec *)spec));
-        }
+        if (!(c = handle_get(s, spec->name, kind)))
+                return -ENOMEM;
+        list_add_tail(&s->components, &c->in_super);
+        int r = start_instance(s, c, spec, a, ret_err);
+        if (r == -ETIMEDOUT)
+                *ret_err = arena_printf(a, "%s\ninit timeout for component %s", *ret_err, component_log_name((struct component_spec *)spec));
         if (r) {
+                handle_put_away(c);
                 note_failed(s, spec, *ret_err);
                 return r;
         }
         forget_failed(s, spec->name);
+        history_note(s, c->name, "started", "%s %s", c->now->plugin->name, plugin_version(c->now->plugin));
         *ret = c;
         return 0;
 }
@@ -361,23 +334,46 @@ static void stop_plugin(struct plugin *p, double grace_s)
         fiber_shield_end();
 }
 
-static void component_stop(struct component *c, double grace_s)
+void super_retire(struct instance *i, double calls_s, double grace_s)
 {
-        struct plugin *p = c->plugin;
-        c->stopping = true;
+        struct plugin *p = i->plugin;
+        double deadline = loop_now() + calls_s;
+        i->stopping = true;
         cond_broadcast(&p->changed);
-        list_del(&c->in_plugin);
+        fiber_shield_begin();
+        while (i->inflight && calls_s > 0 && cond_wait_until(&p->changed, deadline) != -ETIMEDOUT)
+                ;
+        fiber_shield_end();
+        list_del(&i->in_plugin);
         if (is_unused(p))
                 stop_plugin(p, grace_s);
-        wait_idle(c);
-        component_free(c);
-        if (is_unused(p) && p->manifest)
+        instance_wait_idle(i);
+        instance_free(i);
+        if (is_unused(p) && p->manifest && !p->life)
                 plugin_free(p);
+}
+
+static void component_stop(struct component *c, double calls_s, double grace_s)
+{
+        fiber_shield_begin();
+        fmutex_lock(&c->changing);
+        fiber_shield_end();
+        struct instance *i = c->now, *standby = c->standby;
+        c->now = c->standby = NULL;
+        if (i)
+                cond_broadcast(&i->plugin->changed);
+        if (standby)
+                super_retire(standby, 0, grace_s);
+        if (i)
+                super_retire(i, calls_s, grace_s);
+        fmutex_unlock(&c->changing);
+        handle_put_away(c);
 }
 
 void super_component_stop(struct super *s, struct component *c)
 {
-        component_stop(c, STOP_GRACE_S);
+        history_note(s, c->name, "removed", "%s", c->now ? c->now->log_name : "");
+        component_stop(c, STOP_CALLS_S, STOP_GRACE_S);
 }
 
 struct stop_arg {
@@ -388,7 +384,7 @@ struct stop_arg {
 static void stop_fiber(void *arg)
 {
         struct stop_arg *st = arg;
-        component_stop(st->c, st->grace_s);
+        component_stop(st->c, 0, st->grace_s);
         free(st);
 }
 
@@ -412,21 +408,69 @@ void super_stop(struct super *s, double grace_s)
         scope_join(&s->cleanup);
 }
 
-int super_component_restart(struct super *s, struct component *c, struct arena *a, const char **ret_err)
+/* Stops the process and starts it again: where nothing can be made before it is broken (foreign, failed, shared ones). */
+static int restart_broken(struct component *c, struct arena *a, const char **ret_err)
 {
-        struct plugin *p = c->plugin;
-        double timeout_s = c->spec->init_timeout_ns > 0 ? (double)c->spec->init_timeout_ns / 1e9 : 5;
-        double deadline = loop_now() + timeout_s;
+        struct instance *i = c->now;
+        struct plugin *p = i->plugin;
+        double deadline = loop_now() + component_timeout_s(i->spec);
         int r = 0;
         stop_plugin(p, STOP_GRACE_S);
         wait_gone(p);
         plugin_event(p, EV_START);
-        while (r == 0 && p->state != PLUGIN_FAILED && !(plugin_is_callable(p) && c->init_life == p->life->number))
+        while (r == 0 && p->state != PLUGIN_FAILED && !instance_is_usable(i))
                 r = cond_wait_until(&p->changed, deadline);
         if (r == 0 && p->state == PLUGIN_FAILED)
                 r = -EIO;
         if (r)
-                *ret_err = arena_printf(a, "plugin %s %s", p->name, c->init_error[0] ? c->init_error : p->last_error);
+                *ret_err = arena_printf(a, "plugin %s %s", p->name, i->init_error[0] ? i->init_error : p->last_error);
+        return r;
+}
+
+int super_component_restart(struct super *s, struct component *c, struct arena *a, const char **ret_err)
+{
+        *ret_err = "the component is gone";
+        if (!c->now)
+                return -ENOENT;
+        if (c->now->plugin->manifest && !c->now->plugin->manifest->share && instance_is_usable(c->now))
+                return super_component_swap(s, c, &(struct swap_request){.why = "restart", .restart = true}, a, ret_err);
+        int r = fmutex_lock(&c->changing);
+        if (r)
+                return r;
+        if (c->now)
+                r = restart_broken(c, a, ret_err);
+        history_note(s, c->name, r ? "restart failed" : "restarted", "%s", r ? *ret_err : "");
+        fmutex_unlock(&c->changing);
+        return r;
+}
+
+int super_component_enable(struct super *s, struct component *c, bool on, struct arena *a, const char **ret_err)
+{
+        int r = fmutex_lock(&c->changing);
+        *ret_err = "the component is gone";
+        if (r)
+                return r;
+        struct instance *i = c->now;
+        if (!i)
+                r = -ENOENT;
+        if (r == 0 && !on && !c->disabled) {
+                c->disabled = true;
+                cond_broadcast(&i->plugin->changed);
+                if (s->conf.on_leave)
+                        s->conf.on_leave(s->conf.arg, c);
+                if (i->plugin->manifest && !i->plugin->manifest->share)
+                        stop_plugin(i->plugin, STOP_GRACE_S);
+        } else if (r == 0 && on && c->disabled) {
+                r = i->plugin->manifest && !i->plugin->manifest->share ? restart_broken(c, a, ret_err) : 0;
+                if (r == 0) {
+                        c->disabled = false;
+                        cond_broadcast(&i->plugin->changed);
+                        if (s->conf.on_arrive)
+                                s->conf.on_arrive(s->conf.arg, c);
+                }
+        }
+        history_note(s, c->name, r ? "enable failed" : on ? "enabled" : "disabled", "%s", r ? *ret_err : "");
+        fmutex_unlock(&c->changing);
         return r;
 }
 
@@ -434,7 +478,7 @@ int super_component_restart(struct super *s, struct component *c, struct arena *
 
 const struct component_spec *component_spec_of(const struct component *c)
 {
-        return c->spec;
+        return c->now ? c->now->spec : NULL;
 }
 
 const char *component_name(const struct component *c)
@@ -449,12 +493,12 @@ enum component_kind component_kind_of(const struct component *c)
 
 unsigned component_features(const struct component *c)
 {
-        return c->features;
+        return c->now ? c->now->features : 0;
 }
 
 bool component_is_foreign(const struct component *c)
 {
-        return c->plugin->manifest == NULL;
+        return c->now && c->now->plugin->manifest == NULL;
 }
 
 static void read_usage(pid_t pid, struct component_status *st)
@@ -477,13 +521,18 @@ static void read_usage(pid_t pid, struct component_status *st)
 
 void component_status_get(const struct component *c, struct arena *a, struct component_status *ret)
 {
-        const struct plugin *p = c->plugin;
-        bool initialising = plugin_is_callable(p) && c->init_life != p->life->number;
-        const char *error = c->init_error[0] ? c->init_error : p->state == PLUGIN_DEGRADED ? p->backend_error : p->last_error;
+        const struct instance *i = c->now;
+        *ret = (struct component_status){.state = PLUGIN_STOPPED, .plugin_name = "", .plugin_version = "", .executable = "", .socket = "",
+                                         .last_error = ""};
+        if (!i)
+                return;
+        const struct plugin *p = i->plugin;
+        bool initialising = plugin_is_callable(p) && i->init_life != p->life->number;
+        const char *error = i->init_error[0] ? i->init_error : p->state == PLUGIN_DEGRADED ? p->backend_error : p->last_error;
         *ret = (struct component_status){
                 .state = initialising ? PLUGIN_INIT : p->state,
                 .plugin_name = p->reported_name ? p->reported_name : p->name,
-                .plugin_version = p->reported_version ? p->reported_version : p->manifest ? p->manifest->version : "",
+                .plugin_version = plugin_version(p),
                 .executable = p->manifest ? p->manifest->executable : "",
                 .socket = p->path ? p->path : "",
                 .pid = p->life && p->life->pid > 0 ? p->life->pid : 0,
@@ -496,7 +545,8 @@ void component_status_get(const struct component *c, struct arena *a, struct com
                 .deaths_in_window = (unsigned)p->n_deaths,
                 .calls = c->calls,
                 .errors = c->errors,
-                .inflight = c->inflight,
+                .inflight = i->inflight,
+                .disabled = c->disabled,
                 .since_s = loop_now() - p->state_since,
         };
         if (!ret->last_error)

@@ -65,6 +65,15 @@ struct super_conf {
         /* A foreign component of this type ("state.mystore") has appeared after super_discover(): components that could not
          * start for want of it can be started now. Called on a fiber; may park. May be NULL. */
         void (*on_type)(void *arg, const char *type);
+        /* An instance that is to serve c's calls from now on is ready: `to` is a handle on it for as long as the call lasts (c itself
+         * when it serves already, after a roll-back). Whoever keeps something about the component makes it anew when other_spec, and
+         * opens its streams there; the old ones go on. 0; or a text in *ret_err: then nothing changes. Parks. May be NULL. */
+        int (*on_move)(void *arg, struct component *c, struct component *to, bool other_spec, struct arena *a, const char **ret_err);
+        /* It serves now: streams to the old one end, without loss. Parks. May be NULL. */
+        void (*on_moved)(void *arg, struct component *c);
+        /* It stops serving for a while (and comes back in the same place): streams end. Park. May be NULL. */
+        void (*on_leave)(void *arg, struct component *c);
+        void (*on_arrive)(void *arg, struct component *c);
         void *arg;
         const struct super_tuning *tuning; /* NULL = defaults; copied */
 };
@@ -76,14 +85,39 @@ int super_discover(struct super *s);
 /* Finds the plugin or foreign socket for spec->type/version, starts it when needed, Hello, Init. Parks up to spec->init_timeout_ns.
  * 0 and *ret; or -errno with the text for the log in *ret_err (arena a). -ENOENT: nothing serves the type ("couldn't find state
  * store state.x/v1", near names, how to install): the reference's CREATE_COMPONENT_FAILURE; all others are its
- * INIT_COMPONENT_FAILURE, -ETIMEDOUT with the line "init timeout for component ..." at the end. Borrows spec until
- * super_component_stop(); on failure nothing is kept but a row for daprctl. */
+ * INIT_COMPONENT_FAILURE, -ETIMEDOUT with the line "init timeout for component ..." at the end. Takes a reference of
+ * spec; on failure nothing is kept but a row for daprctl. */
 int super_component_start(struct super *s, const struct component_spec *spec, struct arena *a, struct component **ret,
                           const char **ret_err);
-void super_component_stop(struct super *s, struct component *c); /* drain, close, free; parks */
+void super_component_stop(struct super *s, struct component *c); /* its calls end, drain, close; parks. The handle stays valid */
 void super_stop(struct super *s, double grace_s);                /* all of them, in parallel; parks */
 /* A FAILED one, or any other, once more from the start: the operator's wish. Parks like a start. 0 or -errno. */
 int super_component_restart(struct super *s, struct component *c, struct arena *a, const char **ret_err);
+/* Takes it out of service, and back: calls fail at once meanwhile, with a text that says so. Park. 0 or -errno. */
+int super_component_enable(struct super *s, struct component *c, bool on, struct arena *a, const char **ret_err);
+/* A component that could not start is not wanted any more: its row goes. */
+void super_forget_failed(struct super *s, const char *name);
+
+/* Exchanges the component's instance for another one under running calls: new process, Hello, Init, Ready, streams, calls, then the
+ * old one drains and stops. Whatever fails before the calls move keeps the old one, and *ret_err says what and why. For
+ * tuning.stable_s after that the old process stands by: if the new one dies, calls go back to it at once. */
+struct swap_request {
+        const char *why;                   /* for log and history: "upgrade", "reload", ...; static text */
+        const struct component_spec *spec; /* other settings of the same name and kind, type included; NULL = as it is */
+        const char *manifest;              /* plugin.yaml of another version of the plugin; NULL = the one that serves the type */
+        bool restart;                      /* with the manifest that it has */
+        double settle_s;                   /* the candidate must live so long before calls go to it */
+        double shadow_s;                   /* so long reads go to both and answers are compared; 0 = no */
+        struct swap_report *report;        /* may be NULL */
+};
+struct swap_report {
+        uint64_t shadow_reads, shadow_differences;
+};
+int super_component_swap(struct super *s, struct component *c, const struct swap_request *q, struct arena *a, const char **ret_err);
+/* The settings that were tried last and not taken; NULL = none. */
+const struct component_spec *component_refused(const struct component *c);
+/* Back to the plugin before the last swap. -ENOENT: there was none. Parks. */
+int super_component_rollback(struct super *s, struct component *c, struct arena *a, const char **ret_err);
 
 const struct component_spec *component_spec_of(const struct component *c);
 const char *component_name(const struct component *c);
@@ -113,7 +147,7 @@ struct component_status {
         enum plugin_state state;
         const char *plugin_name, *plugin_version, *executable, *socket;
         pid_t pid;                 /* 0 = foreign or not running */
-        bool foreign;
+        bool foreign, disabled;
         bool backend_reachable, backend_known;
         const char *last_error;    /* "" if none */
         enum death_class last_death;
