@@ -260,6 +260,8 @@ static void shift(struct swap *w)
 {
         struct component *c = w->c;
         struct instance *old = c->now;
+        if (w->q->restart && !w->in_place)
+                w->plugin->restarts = old->plugin->restarts + 1;
         instance_attach(w->candidate, c);
         c->now = w->candidate;
         c->standby = w->in_place ? NULL : old;
