@@ -24,6 +24,7 @@ struct pubsub_block;
 struct resiliency;
 struct secrets_block;
 struct state_block;
+struct tracer;
 
 struct kernel {
         struct daprd_opts opts;
@@ -31,6 +32,7 @@ struct kernel {
         struct resource_set resources;
         struct metrics *metrics;
         struct observe *observe;
+        struct tracer *tracer;   /* kernel/observe/trace.h */
         struct health health;
         struct super *super;
         struct front *front;

@@ -21,6 +21,7 @@
 #include "kernel/mesh/names.h"
 #include "kernel/host.h"
 #include "kernel/observe/observe.h"
+#include "kernel/observe/trace.h"
 #include "kernel/plugin_metrics.h"
 #include "kernel/policy/resiliency.h"
 #include "sdk/base/log.h"
@@ -29,7 +30,7 @@
 
 #define SCOPE "dapr.runtime"
 
-enum { ERROR_BYTES = 512 };
+enum { ERROR_BYTES = 512, TRACES_STOP_S = 5 };
 
 static const struct block *const blocks[] = {
         &state_block_def, &secrets_block_def, &pubsub_block_def, &bindings_block_def,
@@ -131,6 +132,17 @@ static int init_kernel(struct runtime *rt)
 {
         struct kernel *k = rt->k;
         const struct configuration *cfg = &k->config;
+        struct tracer_conf traces = {.app_id = k->opts.app_id,
+                                     .sampling_rate = cfg->tracing_sampling_rate,
+                                     .stdout_ = cfg->tracing_stdout,
+                                     .zipkin_endpoint = cfg->tracing_zipkin,
+                                     .otlp_endpoint = cfg->tracing_otel_endpoint,
+                                     .otlp_protocol = cfg->tracing_otel_protocol,
+                                     .otlp_secure = cfg->tracing_otel_is_secure,
+                                     .otlp_headers = cfg->tracing_otel_headers,
+                                     .n_otlp_headers = cfg->n_tracing_otel_headers,
+                                     .otlp_timeout_ns = cfg->tracing_otel_timeout_ns};
+        char err[ERROR_BYTES];
         struct observe_conf conf = {.app_id = k->opts.app_id,
                                     .namespace_ = k->opts.namespace_,
                                     .enabled = cfg->metrics_enabled,
@@ -147,6 +159,11 @@ static int init_kernel(struct runtime *rt)
             front_new(&k->front, k, blocks, N_BLOCKS)) {
                 rt->fatal = "out of memory";
                 return -ENOMEM;
+        }
+        traces.metrics = k->metrics;
+        if (tracer_new(&k->tracer, &traces, err, sizeof err)) {
+                rt->fatal = arena_printf(&rt->arena, "failed to setup tracing: %s", err);
+                return -EINVAL;
         }
         return 0;
 }
@@ -388,6 +405,7 @@ static void stop(struct runtime *rt)
         app_stop(k->app);
         names_stop(k);
         runtime_stop_components(k, grace_s > 0 ? grace_s : 10);
+        tracer_stop(k->tracer, TRACES_STOP_S);
         log_info(SCOPE, "Dapr runtime stopped");
         if (k->front)
                 front_stop_metrics(k->front);
@@ -407,6 +425,7 @@ static void release(struct runtime *rt)
         super_free(k->super);
         names_free(k);
         observe_free(k->observe);
+        tracer_free(k->tracer);
         plugin_metrics_free(rt->plugin_metrics);
         metrics_free(k->metrics);
         resource_set_fini(&k->resources);

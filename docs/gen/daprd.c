@@ -12,10 +12,12 @@
 
 #include "kernel/front/call.h"
 #include "kernel/observe/observe.h"
+#include "kernel/observe/trace.h"
 #include "kernel/opts.h"
 #include "kernel/blocks/pubsub/pubsub.h"
 #include "kernel/plugin_metrics.h"
 #include "kernel/super/manifest.h"
+#include "sdk/base/log.h"
 
 static void cell(const char *s)
 {
@@ -102,10 +104,17 @@ static int metrics(void)
         struct plugin_metrics *p;
         struct pubsub_metrics *b;
         struct observe_conf conf = {.app_id = "", .namespace_ = "", .enabled = true, .record_error_codes = true, .increased_cardinality = true};
+        struct tracer_conf traces = {.app_id = "", .sampling_rate = "0", .zipkin_endpoint = "", .otlp_endpoint = "", .otlp_protocol = ""};
+        struct tracer *t;
+        char err[80];
+        log_set_level(LOG_ERROR);
         if (k)
                 k->config.metrics_enabled = true;
         if (!k || metrics_new(&k->metrics) || observe_new(&o, k->metrics, &conf) || plugin_metrics_new(&p, k) ||
             pubsub_metrics_new(&b, k))
+                return 1;
+        traces.metrics = k->metrics;
+        if (tracer_new(&t, &traces, err, sizeof err))
                 return 1;
         printf("# Metrics\n\nServed in the Prometheus text format on `--metrics-port` (9090). Names that begin with `dapr_` or `process_` are those of the\n"
                "reference runtime, names that begin with `microdapr_` are this runtime's own. A metric shows up when it has a first value.\n"
@@ -113,6 +122,7 @@ static int metrics(void)
         metrics_each(k->metrics, metric_row, NULL);
         plugin_metrics_free(p);
         pubsub_metrics_free(b);
+        tracer_free(t);
         observe_free(o);
         metrics_free(k->metrics);
         free(k);

@@ -5,7 +5,7 @@
 #include "kernel/observe/observe.h"
 #include "sdk/base/loop.h"
 
-enum { EXTRA_MD = 5 };
+enum { EXTRA_MD = 6 };
 
 static bool has_key(const struct rpc_md *md, size_t n, const char *key)
 {
@@ -26,9 +26,10 @@ static struct rpc_md *all_md(struct app *p, struct arena *a, const struct rpc_md
 {
         struct rpc_md *all = arena_alloc(a, (n_md + EXTRA_MD) * sizeof *all);
         const struct trace *t = trace_current();
+        uint8_t *binary = arena_alloc(a, TRACE_BINARY_BYTES);
         size_t n = 0;
 
-        if (!all)
+        if (!all || !binary)
                 return NULL;
         for (size_t i = 0; i < n_md; i++)
                 if (!(p->token.n && str_eqz(md[i].key, TOKEN_HEADER)))
@@ -39,6 +40,8 @@ static struct rpc_md *all_md(struct app *p, struct arena *a, const struct rpc_md
                 if (value.n && !has_key(md, n_md, key))
                         all[n++] = (struct rpc_md){str_of(key), value};
         }
+        if (!has_key(md, n_md, "grpc-trace-bin") && trace_binary(t, binary))
+                all[n++] = (struct rpc_md){STR("grpc-trace-bin"), str_n(binary, TRACE_BINARY_BYTES)};
         if (p->token.n)
                 all[n++] = (struct rpc_md){STR(TOKEN_HEADER), p->token};
         *ret_n = n;

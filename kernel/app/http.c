@@ -29,14 +29,19 @@ static struct http_header *all_headers(struct app *p, struct arena *a, const str
 
         if (!h)
                 return NULL;
-        for (size_t i = 0; i < in->n_headers; i++)
-                if (!str_ieq(in->headers[i].name, STR("Content-Type")) && !(p->token.n && str_ieq(in->headers[i].name, STR(TOKEN_HEADER))))
+        for (size_t i = 0; i < in->n_headers; i++) {
+                struct str name = in->headers[i].name;
+                bool ours = str_ieq(name, STR("Content-Type")) || (p->token.n && str_ieq(name, STR(TOKEN_HEADER))) ||
+                            (t && t->has_ctx && (str_ieq(name, STR("traceparent")) || str_ieq(name, STR("tracestate"))));
+                if (!ours)
                         h[n++] = in->headers[i];
+        }
         if (in->content_type.n)
                 h[n++] = (struct http_header){STR("Content-Type"), in->content_type};
         for (int i = 0; i < TRACE_HEADERS; i++) {
                 struct str value = trace_value(t, (enum trace_header)i);
-                if (value.n && !has_header(in, trace_header_name((enum trace_header)i)))
+                bool given = (!t || !t->has_ctx || i == TRACE_BAGGAGE) && has_header(in, trace_header_name((enum trace_header)i));
+                if (value.n && !given)
                         h[n++] = (struct http_header){str_of(trace_header_name((enum trace_header)i)), value};
         }
         if (p->token.n)

@@ -3,8 +3,8 @@
 #define KERNEL_APP_INTERNAL_H
 
 #include "kernel/app/app.h"
-#include "kernel/app/trace.h"
 #include "kernel/kernel.h"
+#include "kernel/observe/trace.h"
 
 #define TOKEN_HEADER "dapr-api-token"
 

@@ -12,7 +12,7 @@
 #include "dapr/proto/runtime/v1/dapr.pb-c.h"
 #include "google/rpc/error_details.pb-c.h"
 #include "google/rpc/status.pb-c.h"
-#include "kernel/app/trace.h"
+#include "kernel/observe/trace.h"
 #include "kernel/blocks/state_json.h"
 #include "kernel/front/http.h"
 #include "kernel/observe/observe.h"
@@ -328,10 +328,8 @@ static const char *read_body(struct call *c, struct str body, struct http_body *
 /* Trace headers of the request reach the component as metadata. */
 static void add_trace(struct call *c, struct rpc_mdlist *md)
 {
-        const struct trace *t = trace_current();
-
         for (int i = 0; i < TRACE_HEADERS; i++) {
-                struct str value = trace_value(t, (enum trace_header)i);
+                struct str value = trace_value(c->trace, (enum trace_header)i);
                 if (value.n)
                         state_metadata_set(c->arena, md, str_of(trace_header_name((enum trace_header)i)), value);
         }
@@ -401,12 +399,17 @@ static int request_metadata(struct call *c, const api_request *in, struct rpc_md
         for (size_t i = 0; i < given->n; i++) {
                 struct str key = given->v[i].key;
                 bool trace = str_eqz(key, "traceparent") || str_eqz(key, "tracestate");
-                if (str_has_suffix(key, STR("-bin")))
+                if (str_has_suffix(key, STR("-bin")) || (trace && c->trace->has_ctx))
                         continue;
                 if (str_has_prefix(key, STR("grpc-")))
                         key = str_of(arena_printf(c->arena, "dapr-%.*s", STR_FMT(key)));
                 if (key.p && (trace || !rpc_md_get(md, arena_strdup(c->arena, key)).p))
                         state_metadata_set(c->arena, md, key, given->v[i].value);
+        }
+        for (int i = 0; c->trace->has_ctx && i < TRACE_BAGGAGE; i++) {
+                const char *name = trace_header_name((enum trace_header)i);
+                if (c->trace->value[i].n && !rpc_md_get(md, name).p)
+                        rpc_md_add(md, c->arena, str_of(name), c->trace->value[i]);
         }
         return c->arena->exhausted ? -ENOMEM : 0;
 }

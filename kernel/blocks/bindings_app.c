@@ -10,7 +10,7 @@
 #include "dapr/proto/runtime/v1/appcallback.pb-c.h"
 #include "google/protobuf/empty.pb-c.h"
 #include "kernel/app/app.h"
-#include "kernel/app/trace.h"
+#include "kernel/observe/trace.h"
 #include "kernel/blocks/bindings.h"
 #include "kernel/blocks/state_json.h"
 #include "kernel/front/http.h"
@@ -298,9 +298,23 @@ static int to_http(struct bindings *b, struct binding_event *e, struct str *ret_
         return 0;
 }
 
+static void end_trace(struct trace *t, struct binding_event *e, bool is_grpc, const char *err)
+{
+        if (trace_is_recorded(t)) {
+                trace_attr(t, "db.name", str_of(e->binding->name));
+                trace_attr(t, "rpc.service", STR("Dapr"));
+                trace_attr(t, "db.system", STR("bindings"));
+                trace_attr(t, "db.connection_string", is_grpc ? STR(CALLBACK "OnBindingEvent")
+                                                              : str_of(arena_printf(e->arena, "POST /%s", e->binding->name)));
+                trace_status_grpc(t, err ? RPC_UNKNOWN : RPC_OK, str_of(err));
+        }
+        trace_end(t);
+}
+
 int bindings_to_app(struct bindings *b, struct binding_event *e, struct str *ret_reply, const char **ret_err)
 {
-        struct trace t = {.grpc = &e->md};
+        struct trace t;
+        const char *name;
         bool is_grpc = app_is_grpc(b->k->app);
         int r;
 
@@ -309,11 +323,14 @@ int bindings_to_app(struct bindings *b, struct binding_event *e, struct str *ret
                 *ret_err = UNHEALTHY;
                 return -1;
         }
+        name = arena_printf(e->arena, "bindings/%s", e->binding->name);
+        trace_begin_metadata(&t, b->k->tracer, &e->md, str_of(name));
         trace_install(&t);
         r = is_grpc ? to_grpc(b, e, ret_reply, ret_err) : to_http(b, e, ret_reply, ret_err);
         trace_install(NULL);
         if (r && !*ret_err)
                 *ret_err = "out of memory";
+        end_trace(&t, e, is_grpc, r ? *ret_err : NULL);
         return r;
 }
 

@@ -13,6 +13,7 @@
 #include "kernel/app/app.h"
 #include "kernel/blocks/invoke.h"
 #include "kernel/front/target.h"
+#include "kernel/front/trace_attrs.h"
 #include "sdk/base/pbjson.h"
 
 enum { COPY_BYTES = 16 * 1024 };
@@ -83,6 +84,7 @@ static int relay_answer(struct http_try *x, struct http_exchange *e)
 
         if (r)
                 return r;
+        call_headers_into(x->c, &out);
         x->begun = true;
         r = http_resp_begin(q, e->status, out.v, out.n, no_body ? 0 : e->content_length);
         while (!r && !no_body) {
@@ -164,9 +166,10 @@ static void invoke_http_app(struct call *c, const struct invoke_target *t, struc
                 return;
         if (r != POLICY_FAILED)
                 fail(c, t->id, policy_result_text(r));
-        else if (x.status)
+        else if (x.status) {
+                call_headers_into(c, &x.headers);
                 http_resp_send(q, x.status, x.headers.v, x.headers.n, x.answer);
-        else if (x.r == -EMSGSIZE) {
+        } else if (x.r == -EMSGSIZE) {
                 call_fail(c, ERR_BODY_READ, "http: request body too large");
                 reply_error(c);
         } else
@@ -269,6 +272,7 @@ static void invoke_http(struct call *c)
                 reply_error(c);
                 return;
         }
+        trace_attrs_invoke(c->trace, c->arena, t.id, t.method);
         t.method = invoke_method(c->arena, t.method, &why);
         if (!t.method.p || !invoke_find(c, t.id, &why)) {
                 fail(c, t.id, why);

@@ -8,6 +8,7 @@
 #include "dapr/proto/runtime/v1/dapr.pb-c.h"
 #include "kernel/blocks/invoke.h"
 #include "kernel/front/errors.h"
+#include "kernel/front/trace_attrs.h"
 #include "kernel/observe/observe.h"
 #include "sdk/base/log.h"
 #include "sdk/base/loop.h"
@@ -136,6 +137,7 @@ static int serve(struct call *c)
         if (rpc_md_add(&c->rpc->md_in, c->arena, STR(":authority"), c->rpc->authority))
                 return -ENOMEM;
         in.message = req->message ? req->message : &none;
+        trace_attrs_invoke(c->trace, c->arena, str_of(req->id), str_of(in.message->method));
         in.method = invoke_method(c->arena, str_of(in.message->method), &why);
         if (!in.method.p || !invoke_find(c, str_of(req->id), &why))
                 return call_fail(c, ERR_DIRECT_INVOKE, req->id, why);

@@ -137,12 +137,11 @@ static struct str payload_of(struct call *c, const struct state_item *i)
 static int publish_one(struct call *c, const struct outbox_store *s, const struct state_item *item, const struct state_item *value,
                        struct str id, const char **ret_err)
 {
-        struct trace t = publish_trace(c);
         struct event_new n = {.id = id, .source = str_of(c->k->opts.app_id), .topic = STR(""), .pubsub = str_of(s->pubsub),
                               .content_type = content_type_of(value), .data = payload_of(c, value),
-                              .tracestate = trace_value(&t, TRACE_STATE)};
+                              .tracestate = trace_value(c->trace, TRACE_STATE)};
         struct event_add *add = arena_alloc(c->arena, (item->md.n + 1) * sizeof *add);
-        struct str traceid = trace_value(&t, TRACE_PARENT);
+        struct str traceid = publish_parent(c->trace);
         struct buf b = {0};
         struct event e;
         size_t n_add = 0;
@@ -150,7 +149,7 @@ static int publish_one(struct call *c, const struct outbox_store *s, const struc
 
         *ret_err = NO_MEMORY;
         if (r == 0) {
-                add[n_add++] = (struct event_add){"traceid", traceid.p ? traceid : STR(""), true};
+                add[n_add++] = (struct event_add){"traceid", traceid, true};
                 for (size_t i = 0; i < item->md.n; i++) {
                         struct rpc_md *md = &item->md.v[i];
                         if (!str_eqz(md->key, "data") && !str_eqz(md->key, "id"))

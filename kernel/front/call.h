@@ -39,6 +39,7 @@ struct error_details {
         struct str status;     /* gRPC: a component's google.rpc.Status, passed on instead of one made here */
 };
 
+struct trace;
 struct call {
         struct kernel *k;
         struct arena *arena;
@@ -59,6 +60,7 @@ struct call {
         const struct http_route *route;
         struct route_match *match;
         const struct grpc_route *method; /* gRPC: the row */
+        struct trace *trace; /* kernel/observe/trace.h; never NULL at a door */
 };
 
 /* Fills the outcome from the row; the arguments go into the row's text. Returns -1. */
@@ -90,6 +92,9 @@ int call_query_metadata(struct call *c, struct rpc_mdlist *ret);
 int call_body(struct call *c, struct str *ret);
 /* Adds a response header; strings are borrowed. */
 void call_header(struct call *c, struct str name, struct str value);
+/* Adds the call's headers (CORS, trace, what call_header added) to those of a response that is not written by the functions below;
+ * names that are there already are left as they are. */
+void call_headers_into(struct call *c, struct http_headers *to);
 /* Replies. Each writes the response once. */
 void reply_empty(struct call *c);                            /* 204 */
 void reply_json(struct call *c, int status, struct str body); /* application/json */

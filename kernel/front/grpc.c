@@ -8,17 +8,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "kernel/app/trace.h"
 #include "kernel/front/api_rules.h"
 #include "kernel/front/errors.h"
+#include "kernel/front/trace_attrs.h"
 #include "kernel/front/unconfigured.h"
 #include "kernel/observe/observe.h"
+#include "kernel/observe/trace.h"
 #include "proto/registry.h"
 #include "sdk/base/log.h"
 
 #define SERVICE "/dapr.proto.runtime.v1.Dapr/"
 #define TASK_HUB "/TaskHubSidecarService/"
 #define RUNTIME_PREFIX "/dapr.proto.runtime."
+#define INTERNALS_PREFIX "/dapr.proto.internals."
+#define INVOKE_SERVICE SERVICE "InvokeService"
 #define TOKEN_KEY "dapr-api-token"
 
 struct grpc_entry {
@@ -60,6 +63,8 @@ static int run_unary(struct call *c, const struct grpc_entry *e, size_t *req_byt
         in = pb_unpack(c->arena, e->method->request, bytes);
         if (!in)
                 return rpc_fail(c->rpc, RPC_INTERNAL, "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data");
+        if (trace_is_recorded(c->trace))
+                trace_attrs_message(c->trace, e->method->path, in);
         out = arena_alloc(c->arena, out_d->sizeof_message);
         if (!out)
                 return rpc_fail(c->rpc, RPC_RESOURCE_EXHAUSTED, "out of memory");
@@ -81,20 +86,16 @@ static int handle(struct rpc_call *rpc, void *arg)
 {
         const struct grpc_entry *e = arg;
         struct call c = {.k = e->door->k, .arena = rpc->arena, .door = DOOR_GRPC, .rpc = rpc, .operation = e->method->path,
-                         .method = e->route};
-        struct trace trace = {.grpc = &rpc->md_in};
+                         .method = e->route, .trace = trace_current()};
         size_t req_bytes = 0, resp_bytes = 0;
         double began = loop_now_exact();
         int r;
 
-        trace_install(&trace);
         if (e->route && e->route->stream) {
                 r = e->route->stream(&c);
-                trace_install(NULL);
                 return c.failed ? answer_failure(&c) : r;
         }
         r = run_unary(&c, e, &req_bytes, &resp_bytes);
-        trace_install(NULL);
         observe_grpc_server(c.k->observe, e->method->path, code_of(rpc, r), true, req_bytes, resp_bytes,
                             (loop_now_exact() - began) * 1e3);
         return r;
@@ -213,14 +214,46 @@ static void log_call(const struct grpc_door *d, struct rpc_call *rpc, int code, 
         log_write_always(LOG_INFO, d->info_scope, STR("gRPC API Called"), f, n);
 }
 
-int grpc_door_intercept(struct rpc_call *rpc, rpc_handler next, void *next_arg, void *arg)
+/* Who is meant by a call that is proxied; p == NULL: nobody. */
+static struct str target_of(const struct rpc_call *rpc)
 {
-        const struct grpc_door *d = arg;
+        struct str id = rpc_md_get(&rpc->md_in, "dapr-callee-app-id");
+
+        return id.p ? id : rpc_md_get(&rpc->md_in, "dapr-app-id");
+}
+
+static bool is_proxied(const struct rpc_call *rpc)
+{
+        return !str_has_prefix(rpc->method, STR(RUNTIME_PREFIX)) && !str_has_prefix(rpc->method, STR(INTERNALS_PREFIX)) &&
+               !str_has_prefix(rpc->method, STR(TASK_HUB));
+}
+
+static enum span_kind kind_of(const struct grpc_door *d, const struct rpc_call *rpc)
+{
+        if (str_has_prefix(rpc->method, STR(RUNTIME_PREFIX)))
+                return SPAN_CLIENT;
+        return !is_proxied(rpc) || str_eqz(target_of(rpc), d->k->opts.app_id) ? SPAN_SERVER : SPAN_CLIENT;
+}
+
+/* What of the trace goes back to the caller. */
+static void answer_trace(struct rpc_call *rpc, const struct trace *t)
+{
+        uint8_t *binary;
+
+        if (!t->has_ctx)
+                return;
+        if (t->value[TRACE_BAGGAGE].n)
+                rpc_md_add(&rpc->md_out, rpc->arena, STR("baggage"), t->value[TRACE_BAGGAGE]);
+        if (is_proxied(rpc) || str_eq(rpc->method, STR(INVOKE_SERVICE)) || !(binary = arena_alloc(rpc->arena, TRACE_BINARY_BYTES)) || !trace_binary(t, binary))
+                return;
+        rpc_md_add(&rpc->md_out, rpc->arena, STR("grpc-trace-bin"), str_n(binary, TRACE_BINARY_BYTES));
+}
+
+static int logged(const struct grpc_door *d, struct rpc_call *rpc, rpc_handler next, void *next_arg)
+{
         double began;
         int r;
 
-        if (check_lists(d, rpc, next, next_arg) || check_token(d, rpc))
-                return 0;
         if (!d->info_scope)
                 return next(rpc, next_arg);
         began = loop_now_exact();
@@ -229,13 +262,36 @@ int grpc_door_intercept(struct rpc_call *rpc, rpc_handler next, void *next_arg, 
         return r;
 }
 
+int grpc_door_intercept(struct rpc_call *rpc, rpc_handler next, void *next_arg, void *arg)
+{
+        const struct grpc_door *d = arg;
+        struct trace trace;
+        const char *why;
+        int r;
+
+        if (check_lists(d, rpc, next, next_arg) || check_token(d, rpc))
+                return 0;
+        why = trace_begin_grpc(&trace, d->k->tracer, rpc->arena, &rpc->md_in, kind_of(d, rpc), rpc->method);
+        if (why)
+                return rpc_fail(rpc, RPC_INVALID_ARGUMENT, "%s", why);
+        answer_trace(rpc, &trace);
+        trace_install(&trace);
+        r = logged(d, rpc, next, next_arg);
+        trace_install(NULL);
+        if (trace_is_recorded(&trace)) {
+                int code = code_of(rpc, r);
+                trace_attrs_grpc(&trace, rpc, is_proxied(rpc));
+                trace_status_grpc(&trace, code, rpc->status.message.n ? rpc->status.message : str_of(rpc_code_name(code)));
+        }
+        trace_end(&trace);
+        return r;
+}
+
 /* With tracing the reference looks for the target before its proxy does, and words it otherwise. */
 int grpc_door_unknown(struct rpc_call *rpc, void *arg)
 {
         const struct grpc_door *d = arg;
-        const char *rate = d->k->config.tracing_sampling_rate;
-        bool traced = !rate || strcmp(rate, "0") != 0;
-        bool has_target = rpc_md_get(&rpc->md_in, "dapr-callee-app-id").p || rpc_md_get(&rpc->md_in, "dapr-app-id").p;
+        bool traced = !tracer_is_off(d->k->tracer), has_target = target_of(rpc).p != NULL;
 
         if (!has_target && str_has_prefix(rpc->method, STR("/dapr.proto.internals.v1.ServiceInvocation/")))
                 return rpc_fail(rpc, RPC_UNIMPLEMENTED, "service invocation is not served by this version");

@@ -6,8 +6,9 @@
 
 #include <stdio.h>
 
-#include "kernel/app/trace.h"
+#include "kernel/front/trace_attrs.h"
 #include "kernel/observe/observe.h"
+#include "kernel/observe/trace.h"
 #include "sdk/base/log.h"
 
 #define TOKEN_HEADER "dapr-api-token"
@@ -85,7 +86,7 @@ static struct str route_path(struct arena *a, struct str path)
         return clean;
 }
 
-static void dispatch(const struct http_door *d, struct call *c)
+static void dispatch(const struct http_door *d, struct call *c, struct str path)
 {
         struct route_match m;
 
@@ -97,6 +98,7 @@ static void dispatch(const struct http_door *d, struct call *c)
         if (c->route) {
                 c->operation = c->route->name;
                 c->route->fn(c);
+                trace_attrs_route(c, path);
         } else if (m.path_exists) {
                 const struct http_header allow = {STR("Allow"), str_of(m.allow)};
                 reply_bytes(c, 405, NULL, STR(""), &allow, 1);
@@ -106,12 +108,45 @@ static void dispatch(const struct http_door *d, struct call *c)
         c->match = NULL;
 }
 
+/* Begins the request's trace. False: its baggage is refused, and answered. */
+static bool begin_trace(struct call *c, struct str path)
+{
+        static const char *const names[TRACE_HEADERS] = {"Traceparent", "Tracestate", "Baggage"};
+        const char *why;
+
+        if (str_find(path, STR("/healthz")) >= 0) {
+                *c->trace = (struct trace){0};
+                return true;
+        }
+        why = trace_begin_http(c->trace, c->k->tracer, c->arena, &c->http->headers, path);
+        if (why) {
+                reply_text(c, 400, arena_printf(c->arena, "%s\n", why));
+                return false;
+        }
+        if (!c->trace->has_ctx)
+                return true;
+        for (int i = 0; i < TRACE_HEADERS; i++)
+                if (c->trace->value[i].n)
+                        call_header(c, str_of(names[i]), c->trace->value[i]);
+        return true;
+}
+
+static void end_trace(struct call *c, struct str path)
+{
+        trace_install(NULL);
+        if (trace_is_recorded(c->trace)) {
+                trace_attrs_http(c, path);
+                trace_status_http(c->trace, c->http->status);
+        }
+        trace_end(c->trace);
+}
+
 void http_door_serve(struct http_req *r, void *arg)
 {
         const struct http_door *d = arg;
-        struct call c = {.k = d->k, .arena = r->arena, .door = DOOR_HTTP, .http = r, .operation = ""};
+        struct trace trace;
+        struct call c = {.k = d->k, .arena = r->arena, .door = DOOR_HTTP, .http = r, .operation = "", .trace = &trace};
         struct str path = url_unescape(r->arena, r->path, false);
-        struct trace trace = {.http = &r->headers};
         double began = loop_now_exact();
 
         if (!path.p) {
@@ -119,13 +154,15 @@ void http_door_serve(struct http_req *r, void *arg)
                 reply_bytes(&c, 400, "text/plain; charset=utf-8", STR("400 Bad Request"), &close_it, 1);
                 return;
         }
+        if (!begin_trace(&c, path))
+                return;
+        trace_install(&trace);
         if (!cors_handle(&d->cors, &c) && check_token(d, &c, path)) {
-                trace_install(&trace);
-                dispatch(d, &c);
-                trace_install(NULL);
+                dispatch(d, &c, path);
                 if (d->log_calls)
                         log_call(d, &c, path, began);
         }
+        end_trace(&c, path);
         observe_http_server(d->k->observe, r->arena,
                             &(struct observe_http){.method = r->method,
                                                    .path = path,

@@ -115,6 +115,19 @@ void call_header(struct call *c, struct str name, struct str value)
         http_headers_add(&c->headers, c->arena, name, value);
 }
 
+void call_headers_into(struct call *c, struct http_headers *to)
+{
+        size_t given = to->n;
+
+        for (size_t i = 0; i < c->headers.n; i++) {
+                bool found = false;
+                for (size_t k = 0; k < given && !found; k++)
+                        found = str_ieq(to->v[k].name, c->headers.v[i].name);
+                if (!found)
+                        http_headers_add(to, c->arena, c->headers.v[i].name, c->headers.v[i].value);
+        }
+}
+
 static bool is_token(struct str s)
 {
         for (size_t i = 0; i < s.n; i++) {
@@ -159,10 +172,9 @@ static void collect(struct call *c, struct http_headers *all, const char *conten
 {
         if (content_type)
                 http_headers_add(all, c->arena, STR("Content-Type"), str_of(content_type));
-        for (size_t i = 0; i < c->headers.n; i++)
-                http_headers_add(all, c->arena, c->headers.v[i].name, c->headers.v[i].value);
         for (size_t i = 0; i < n; i++)
                 http_headers_add(all, c->arena, h[i].name, h[i].value);
+        call_headers_into(c, all);
         add_metadata(c, all);
 }
 

@@ -64,3 +64,8 @@ FUZZERS += cron_fuzz
 cron_fuzz_SRC := tests/fuzz/cron_fuzz.c
 cron_fuzz_LIBS := base
 cron_fuzz_LD = $(BASE_LD)
+
+FUZZERS += trace_fuzz
+trace_fuzz_SRC := tests/fuzz/trace_fuzz.c kernel/observe/span_context.c
+trace_fuzz_LIBS := base
+trace_fuzz_LD = $(BASE_LD)

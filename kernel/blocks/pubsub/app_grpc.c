@@ -13,7 +13,6 @@
 #define SCOPE "dapr.runtime.processor.pubsub.subscription.grpc"
 #define CALLBACK "/dapr.proto.runtime.v1.AppCallback/"
 #define UNEXPECTED "unexpected data type encountered in envelope"
-#define NO_PARENT "00-00000000000000000000000000000000-0000000000000000-00"
 
 typedef Dapr__Proto__Runtime__V1__TopicEventResponse event_response;
 typedef Dapr__Proto__Runtime__V1__TopicEventBulkRequestEntry bulk_entry_msg;
@@ -21,50 +20,6 @@ typedef Dapr__Proto__Runtime__V1__TopicEventBulkRequestEntry__MetadataEntry bulk
 typedef Dapr__Proto__Runtime__V1__TopicEventBulkRequest__MetadataEntry bulk_md;
 typedef Dapr__Proto__Runtime__V1__TopicEventCERequest event_ce;
 typedef Dapr__Proto__Runtime__V1__TopicEventBulkResponse bulk_response;
-
-enum { TRACE_BIN_BYTES = 29 };
-
-/* ---- trace ---- */
-
-static int hex(char c)
-{
-        return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-/* Bytes of n hexadecimal digits; false: they are none, or all zero. */
-static bool unhex(const char *p, size_t n, uint8_t *out, bool may_be_zero)
-{
-        uint8_t any = 0;
-
-        for (size_t i = 0; i < n; i += 2) {
-                int a = hex(p[i]), b = hex(p[i + 1]);
-                if (a < 0 || b < 0)
-                        return false;
-                out[i / 2] = (uint8_t)(a << 4 | b);
-                any |= out[i / 2];
-        }
-        return any || may_be_zero;
-}
-
-/* grpc-trace-bin: version 0, then trace id, span id and flags, each behind its number. */
-static bool trace_binary(struct str s, uint8_t out[TRACE_BIN_BYTES])
-{
-        uint8_t version;
-
-        if (s.n != 55 || s.p[2] != '-' || s.p[35] != '-' || s.p[52] != '-' || !unhex(s.p, 2, &version, true) || version == 0xff)
-                return false;
-        out[0] = out[1] = 0;
-        out[18] = 1;
-        out[27] = 2;
-        return unhex(s.p + 3, 32, out + 2, false) && unhex(s.p + 36, 16, out + 19, false) && unhex(s.p + 53, 2, out + 28, true);
-}
-
-struct str trace_parent_valid(struct str text)
-{
-        uint8_t bin[TRACE_BIN_BYTES];
-
-        return trace_binary(text, bin) ? text : STR(NO_PARENT);
-}
 
 /* ---- the message ---- */
 
@@ -174,16 +129,6 @@ static enum delivery read_status(const struct outgoing *o, int status, double el
         }
 }
 
-/* Adds grpc-trace-bin of the delivery's trace; md has room. */
-static void add_trace_binary(struct arena *a, struct rpc_md *md, size_t *n)
-{
-        struct str parent = trace_value(trace_current(), TRACE_PARENT);
-        uint8_t *bin = arena_alloc(a, TRACE_BIN_BYTES);
-
-        if (bin && parent.p && trace_binary(parent, bin))
-                md[(*n)++] = (struct rpc_md){STR("grpc-trace-bin"), str_n(bin, TRACE_BIN_BYTES)};
-}
-
 enum delivery deliver_grpc(const struct outgoing *o, struct delivered *d)
 {
         struct arena *a = o->arena;
@@ -198,7 +143,6 @@ enum delivery deliver_grpc(const struct outgoing *o, struct delivered *d)
 
         if (!m || !md)
                 return retry(o, d, 0, d->err);
-        add_trace_binary(a, md, &n_md);
         since = pubsub_now_ms();
         code = app_grpc(o->sub->block->k->app, a, CALLBACK "OnTopicEvent", &m->base,
                         &dapr__proto__runtime__v1__topic_event_response__descriptor, &resp, md, n_md, &st);

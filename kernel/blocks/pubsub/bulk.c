@@ -106,6 +106,25 @@ struct part { /* of a batch: the entries of one route that are not settled */
         struct arena tries[2];       /* of the attempts, in turns: the last errors are still there */
 };
 
+/* The app gets one request for many events, so the trace that goes with it is the last event's. */
+static int deliver_traced(struct bulk_delivery *d, bool *dropped, struct trace *traces)
+{
+        struct subscription *s = d->sub;
+        struct trace *last = NULL;
+        int r;
+
+        for (size_t i = 0; i < d->n; i++) {
+                delivery_trace_begin(s, &traces[i], d->arena, &d->events[i]);
+                last = traces[i].has_ctx ? &traces[i] : last;
+        }
+        trace_install(last);
+        r = app_is_grpc(s->block->k->app) ? bulk_grpc(d, dropped) : bulk_http(d, dropped);
+        trace_install(NULL);
+        for (size_t i = 0; i < d->n; i++)
+                delivery_trace_end(s, &traces[i], d->code, d->err);
+        return r;
+}
+
 static int deliver_part(void *arg, struct policy_try *t)
 {
         struct part *p = arg;
@@ -114,23 +133,25 @@ static int deliver_part(void *arg, struct policy_try *t)
         struct arena *a = &p->tries[t->attempt & 1];
         struct bulk_delivery d = {.sub = s, .arena = a, .n = p->n, .path = p->path};
         size_t left = 0;
+        struct trace *traces;
         bool *dropped;
         int r;
 
         arena_reset(a);
+        traces = arena_alloc(a, p->n * sizeof *traces);
         dropped = arena_zalloc(a, p->n + 1);
         d.m = arena_alloc(a, p->n * sizeof *d.m);
         d.events = arena_alloc(a, p->n * sizeof *d.events);
         d.bodies = arena_alloc(a, p->n * sizeof *d.bodies);
         p->err = "out of memory";
-        if (!dropped || !d.m || !d.events || !d.bodies)
+        if (!dropped || !d.m || !d.events || !d.bodies || !traces)
                 return -1;
         for (size_t i = 0; i < p->n; i++) {
                 d.m[i] = b->m[p->at[i]];
                 d.events[i] = b->events[p->at[i]];
                 d.bodies[i] = b->bodies[p->at[i]];
         }
-        r = app_is_grpc(s->block->k->app) ? bulk_grpc(&d, dropped) : bulk_http(&d, dropped);
+        r = deliver_traced(&d, dropped, traces);
         for (int i = 0; i < 3; i++)
                 b->counts[i] += d.counts[i];
         b->elapsed_ms = d.elapsed_ms;
@@ -154,7 +175,6 @@ static void deliver_path(struct batch *b, const char *path)
         struct subscription *s = b->sub;
         struct part p = {.b = b, .path = path, .at = arena_alloc(&b->arena, b->n * sizeof *p.at)};
         struct policy policy = {0};
-        struct trace trace = {0};
         const char *err;
         int r;
 
@@ -166,18 +186,12 @@ static void deliver_path(struct batch *b, const char *path)
                         reject(b, i, NULL);
                         continue;
                 }
-                if (!trace.traceparent.p && b->events[i].json.p) {
-                        struct str parent = event_trace(&b->arena, &b->events[i]);
-                        trace.traceparent = parent.p ? trace_parent_valid(parent) : STR_NULL;
-                }
                 p.at[p.n++] = i;
         }
         if (!p.n)
                 return;
-        trace_install(&trace);
         resiliency_component(s->block->k, str_of(s->pubsub), KIND_PUBSUB, POLICY_INBOUND, &policy);
         r = (int)policy_run(&policy, deliver_part, &p);
-        trace_install(NULL);
         err = r == POLICY_FAILED ? p.err : policy_result_text((enum policy_result)r);
         for (size_t i = 0; r && i < p.n; i++) {
                 struct message *m = b->m[p.at[i]];

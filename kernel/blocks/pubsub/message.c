@@ -159,19 +159,47 @@ struct attempt {
         struct arena tries[2];
 };
 
+void delivery_trace_begin(struct subscription *s, struct trace *t, struct arena *a, const struct event *e)
+{
+        struct str parent = e->json.p ? event_trace(a, e) : STR_NULL;
+
+        *t = (struct trace){0};
+        if (parent.p)
+                trace_begin_event(t, s->block->k->tracer, parent, event_text(a, e, EVENT_TRACESTATE),
+                                  str_of(arena_printf(a, "pubsub/%.*s", STR_FMT(s->topic))));
+}
+
+void delivery_trace_end(struct subscription *s, struct trace *t, int code, const char *err)
+{
+        if (trace_is_recorded(t)) {
+                trace_attr(t, "messaging.system", STR("pubsub"));
+                trace_attr(t, "messaging.destination.name", s->topic);
+                if (s->stream || app_is_grpc(s->block->k->app) || !code)
+                        trace_status_grpc(t, err ? code ? code : RPC_UNKNOWN : RPC_OK, str_of(err));
+                else
+                        trace_status_http(t, code);
+        }
+        trace_end(t);
+}
+
 static int deliver_once(void *arg, struct policy_try *t)
 {
         struct attempt *x = arg;
         struct subscription *s = x->m->sub;
         struct delivered d = {0};
+        struct trace trace;
         enum delivery r;
 
         x->o->arena = &x->tries[t->attempt & 1];
         arena_reset(x->o->arena);
+        delivery_trace_begin(s, &trace, x->o->arena, &x->o->event);
+        trace_install(&trace);
         if (s->stream)
                 r = deliver_stream(x->o, &d);
         else
                 r = app_is_grpc(s->block->k->app) ? deliver_grpc(x->o, &d) : deliver_http(x->o, &d);
+        trace_install(NULL);
+        delivery_trace_end(s, &trace, d.code, r == DELIVERY_RETRY ? d.err : NULL);
         t->code = d.code;
         if (r == DELIVERED)
                 return 0;
@@ -192,18 +220,13 @@ static int deliver_once(void *arg, struct policy_try *t)
 static enum outcome deliver(struct message *m, struct outgoing *o, const char **ret_err)
 {
         struct subscription *s = m->sub;
-        struct str parent = event_trace(&m->arena, &o->event);
-        struct trace trace = {.traceparent = parent.p ? trace_parent_valid(parent) : STR_NULL,
-                              .tracestate = event_text(&m->arena, &o->event, EVENT_TRACESTATE)};
         struct attempt x = {.m = m, .o = o};
         struct policy policy = {0};
         enum outcome outcome = OUTCOME_HOLD;
         int r;
 
-        trace_install(&trace);
         resiliency_component(s->block->k, str_of(s->pubsub), KIND_PUBSUB, POLICY_INBOUND, &policy);
         r = (int)policy_run(&policy, deliver_once, &x);
-        trace_install(NULL);
         if (r == POLICY_OK)
                 outcome = OUTCOME_ACK;
         else if (!s->closed && r != POLICY_CANCELED && !fiber_is_cancelled())

@@ -5,7 +5,7 @@
 #include <errno.h>
 
 #include "dapr/proto/components/v1/pubsub.pb-c.h"
-#include "kernel/app/trace.h"
+#include "kernel/observe/trace.h"
 #include "kernel/blocks/pubsub/pubsub.h"
 #include "kernel/front/errors.h"
 #include "kernel/policy/resiliency.h"
@@ -392,21 +392,59 @@ int publish_fail(struct call *c, enum publish_result r, struct str pubsub, struc
         return -1;
 }
 
-struct trace publish_trace(const struct call *c)
+struct str publish_parent(const struct trace *t)
 {
-        return c->http ? (struct trace){.http = &c->http->headers} : (struct trace){.grpc = &c->rpc->md_in};
+        return t && t->has_ctx && span_context_is_valid(&t->ctx) ? t->value[TRACE_PARENT] : STR("");
+}
+
+static int envelope(struct call *c, const struct trace *t, const struct broker *b, struct buf *out, struct event_new *n,
+                    const struct rpc_mdlist *md, const char **ret_err)
+{
+        n->source = str_of(c->k->opts.app_id);
+        n->pubsub = str_of(b->name);
+        n->traceid = publish_parent(t);
+        n->tracestate = n->traceid.n ? trace_value(t, TRACE_STATE) : STR_NULL;
+        if (!content_is_event(n->content_type))
+                event_override(n, md);
+        n->has_ttl = !(component_features(b->component) & FEATURE_MESSAGE_TTL) && event_ttl(md, &n->ttl_ns);
+        *ret_err = "out of memory";
+        return event_write(out, c->arena, n, ret_err);
 }
 
 int publish_envelope(struct call *c, const struct broker *b, struct buf *out, struct str topic, struct str data, struct str content_type,
                      const struct rpc_mdlist *md, const char **ret_err)
 {
-        struct trace t = publish_trace(c);
-        struct event_new n = {.source = str_of(c->k->opts.app_id), .topic = topic, .pubsub = str_of(b->name), .content_type = content_type,
-                              .data = data, .traceid = trace_value(&t, TRACE_PARENT), .tracestate = trace_value(&t, TRACE_STATE)};
+        struct event_new n = {.topic = topic, .content_type = content_type, .data = data};
 
-        if (!content_is_event(content_type))
-                event_override(&n, md);
-        n.has_ttl = !(component_features(b->component) & FEATURE_MESSAGE_TTL) && event_ttl(md, &n.ttl_ns);
-        *ret_err = "out of memory";
-        return event_write(out, c->arena, &n, ret_err);
+        return envelope(c, c->trace, b, out, &n, md, ret_err);
+}
+
+int publish_entry(struct call *c, const struct broker *b, struct str topic, struct bulk_entry *e, const char **ret_err)
+{
+        struct event_new n = {.topic = topic, .content_type = e->content_type, .data = e->event};
+        struct buf event = {0};
+        int r;
+
+        if (tracer_is_active(c->k->tracer) && (e->trace = arena_alloc(c->arena, sizeof *e->trace)))
+                trace_begin_child(e->trace, c->k->tracer, c->trace, SPAN_PRODUCER, c->http ? c->http->path : c->rpc->method);
+        r = envelope(c, e->trace ? e->trace : c->trace, b, &event, &n, &e->md, ret_err);
+        if (r == 0 && !(e->event = arena_str(c->arena, buf_str(&event))).p) {
+                *ret_err = "out of memory";
+                r = -ENOMEM;
+        }
+        buf_fini(&event);
+        return r;
+}
+
+void publish_entries_end(struct call *c, struct bulk_entry *e, size_t n)
+{
+        for (size_t i = 0; i < n; i++) {
+                if (!e[i].trace)
+                        continue;
+                if (c->http)
+                        trace_status_http(e[i].trace, c->http->status);
+                else if (c->failed)
+                        trace_status_grpc(e[i].trace, c->grpc_code, c->message);
+                trace_end(e[i].trace);
+        }
 }

@@ -2,7 +2,7 @@
 #include <errno.h>
 
 #include "dapr/proto/runtime/v1/pubsub.pb-c.h"
-#include "kernel/app/trace.h"
+#include "kernel/observe/trace.h"
 #include "kernel/blocks/pubsub/pubsub.h"
 #include "kernel/front/errors.h"
 
@@ -62,9 +62,8 @@ int publish_grpc(struct call *c, const ProtobufCMessage *in, ProtobufCMessage *o
         if (read_map(c, (void *const *)req->metadata, req->n_metadata, &md) || check(c, pubsub, topic, &md, &b, &raw))
                 return -1;
         if (raw) {
-                struct trace t = publish_trace(c);
-                struct str parent = trace_value(&t, TRACE_PARENT), state = trace_value(&t, TRACE_STATE);
-                rpc_md_add(&md, c->arena, STR("traceid"), parent.p ? parent : STR(""));
+                struct str parent = publish_parent(c->trace), state = parent.n ? trace_value(c->trace, TRACE_STATE) : STR_NULL;
+                rpc_md_add(&md, c->arena, STR("traceid"), parent);
                 rpc_md_add(&md, c->arena, STR("tracestate"), state.p ? state : STR(""));
         } else {
                 if (publish_envelope(c, b, &event, topic, data, str_of(req->data_content_type), &md, &err)) {
@@ -84,7 +83,6 @@ int publish_grpc(struct call *c, const ProtobufCMessage *in, ProtobufCMessage *o
 static int read_one(struct call *c, const Dapr__Proto__Runtime__V1__BulkPublishRequestEntry *in, const struct rpc_mdlist *md,
                     const struct broker *b, struct str topic, bool raw, struct bulk_entry *e)
 {
-        struct buf event = {0};
         const char *err;
 
         *e = (struct bulk_entry){.id = str_of(in->entry_id), .event = pb_str(in->event), .content_type = str_of(in->content_type)};
@@ -95,13 +93,7 @@ static int read_one(struct call *c, const Dapr__Proto__Runtime__V1__BulkPublishR
                         return call_fail(c, ERR_UNTYPED, NO_MEMORY);
         if (raw)
                 return 0;
-        if (publish_envelope(c, b, &event, topic, e->event, e->content_type, &e->md, &err)) {
-                buf_fini(&event);
-                return publish_fail_event(c, str_of(b->name), err);
-        }
-        e->event = arena_str(c->arena, buf_str(&event));
-        buf_fini(&event);
-        return e->event.p ? 0 : call_fail(c, ERR_UNTYPED, NO_MEMORY);
+        return publish_entry(c, b, topic, e, &err) ? publish_fail_event(c, str_of(b->name), err) : 0;
 }
 
 static int read_entries(struct call *c, const Dapr__Proto__Runtime__V1__BulkPublishRequest *req, const struct rpc_mdlist *md,
@@ -124,11 +116,9 @@ static int read_entries(struct call *c, const Dapr__Proto__Runtime__V1__BulkPubl
         return r;
 }
 
-int publish_grpc_bulk(struct call *c, const ProtobufCMessage *in, ProtobufCMessage *out)
+static int bulk(struct call *c, const Dapr__Proto__Runtime__V1__BulkPublishRequest *req, struct bulk_entry *e)
 {
-        const Dapr__Proto__Runtime__V1__BulkPublishRequest *req = (const void *)in;
         struct str pubsub = str_of(req->pubsub_name), topic = str_of(req->topic);
-        struct bulk_entry *e = arena_zalloc(c->arena, (req->n_entries + 1) * sizeof *e);
         struct rpc_mdlist md = {0};
         struct broker *b;
         const char *err = NULL;
@@ -137,8 +127,6 @@ int publish_grpc_bulk(struct call *c, const ProtobufCMessage *in, ProtobufCMessa
         double since;
         enum publish_result done;
 
-        if (!e)
-                return call_fail(c, ERR_UNTYPED, NO_MEMORY);
         if (read_map(c, (void *const *)req->metadata, req->n_metadata, &md) || check(c, pubsub, topic, &md, &b, &raw) ||
             read_entries(c, req, &md, b, raw, e))
                 return -1;
@@ -148,4 +136,17 @@ int publish_grpc_bulk(struct call *c, const ProtobufCMessage *in, ProtobufCMessa
                 failed += e[i].error != NULL;
         pubsub_observe_bulk_egress(c->k->pubsub->metrics, pubsub, topic, done == PUBLISHED, req->n_entries - failed, pubsub_now_ms() - since);
         return done == PUBLISHED ? 0 : publish_fail(c, done, pubsub, topic, err);
+}
+
+int publish_grpc_bulk(struct call *c, const ProtobufCMessage *in, ProtobufCMessage *out)
+{
+        const Dapr__Proto__Runtime__V1__BulkPublishRequest *req = (const void *)in;
+        struct bulk_entry *e = arena_zalloc(c->arena, (req->n_entries + 1) * sizeof *e);
+        int r;
+
+        if (!e)
+                return call_fail(c, ERR_UNTYPED, NO_MEMORY);
+        r = bulk(c, req, e);
+        publish_entries_end(c, e, req->n_entries);
+        return r;
 }

@@ -221,17 +221,8 @@ static int check_entries(struct call *c, const struct request *r, struct entries
 static int wrap_entries(struct call *c, const struct request *r, struct entries *e)
 {
         for (size_t i = 0; !r->raw && i < e->n; i++) {
-                struct bulk_entry *b = &e->v[i];
-                struct buf event = {0};
                 const char *err;
-                int x = publish_envelope(c, r->broker, &event, r->topic, b->event, b->content_type, &b->md, &err);
-                if (x == 0) {
-                        b->event = arena_str(c->arena, buf_str(&event));
-                        if (!b->event.p)
-                                err = "out of memory";
-                }
-                buf_fini(&event);
-                if (x || !b->event.p) {
+                if (publish_entry(c, r->broker, r->topic, &e->v[i], &err)) {
                         publish_fail_event(c, r->pubsub, err);
                         reply_error(c);
                         return -1;
@@ -269,10 +260,9 @@ static void reply_failed(struct call *c, const struct entries *e)
         buf_fini(&out);
 }
 
-static void publish_bulk(struct call *c)
+static void bulk(struct call *c, struct entries *e)
 {
         struct request r;
-        struct entries e = {0};
         struct str body;
         const char *err;
         size_t failed = 0;
@@ -283,27 +273,35 @@ static void publish_bulk(struct call *c)
         if (!begin(c, &r) || !read_raw_flag(c, &r))
                 return;
         unread = http_req_body(c->http, &body);
-        err = unread ? body_error(unread) : read_entries(c, body, &e);
+        err = unread ? body_error(unread) : read_entries(c, body, e);
         if (err) {
                 entries_fail(c, &r, ERR_PUBSUB_UNMARSHAL_EVENTS, err, false);
                 return;
         }
-        if (check_entries(c, &r, &e) || wrap_entries(c, &r, &e))
+        if (check_entries(c, &r, e) || wrap_entries(c, &r, e))
                 return;
         since = pubsub_now_ms();
-        done = pubsub_publish_bulk(c->k, c->arena, &(struct publish){.pubsub = r.pubsub, .topic = r.topic, .md = &r.md}, e.v, e.n, &err);
-        for (size_t i = 0; i < e.n; i++)
-                failed += e.v[i].error != NULL;
-        pubsub_observe_bulk_egress(c->k->pubsub->metrics, r.pubsub, r.topic, done == PUBLISHED, e.n - failed, pubsub_now_ms() - since);
+        done = pubsub_publish_bulk(c->k, c->arena, &(struct publish){.pubsub = r.pubsub, .topic = r.topic, .md = &r.md}, e->v, e->n, &err);
+        for (size_t i = 0; i < e->n; i++)
+                failed += e->v[i].error != NULL;
+        pubsub_observe_bulk_egress(c->k->pubsub->metrics, r.pubsub, r.topic, done == PUBLISHED, e->n - failed, pubsub_now_ms() - since);
         if (done == PUBLISHED) {
                 reply_empty(c);
                 return;
         }
         publish_fail(c, done, r.pubsub, r.topic, err);
         if (done == PUBLISH_FAILED)
-                reply_failed(c, &e);
+                reply_failed(c, e);
         else
                 reply_error(c);
+}
+
+static void publish_bulk(struct call *c)
+{
+        struct entries e = {0};
+
+        bulk(c, &e);
+        publish_entries_end(c, e.v, e.n);
 }
 
 const struct http_route pubsub_http_routes[PUBSUB_HTTP_ROUTES] = {

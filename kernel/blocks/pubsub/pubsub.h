@@ -14,7 +14,7 @@
 #ifndef KERNEL_PUBSUB_H
 #define KERNEL_PUBSUB_H
 
-#include "kernel/app/trace.h"
+#include "kernel/observe/trace.h"
 #include "kernel/blocks/pubsub/event.h"
 #include "kernel/front/call.h"
 #include "kernel/resources/subscription.h"
@@ -92,6 +92,7 @@ enum publish_result pubsub_publish(struct kernel *k, struct arena *a, const stru
 struct bulk_entry {
         struct str id, event, content_type;
         struct rpc_mdlist md;
+        struct trace *trace;         /* of its own, or NULL: publish_entry() */
         const char *error;           /* out: NULL = published */
 };
 /* Many: by BulkPublish where the broker has it, else one by one. PUBLISH_FAILED when some failed: see each entry's error. */
@@ -103,10 +104,15 @@ int publish_fail(struct call *c, enum publish_result r, struct str pubsub, struc
 int publish_fail_metadata(struct call *c, struct str pubsub, const struct rpc_mdlist *md, const char *err);
 int publish_fail_event(struct call *c, struct str pubsub, const char *err);
 int publish_fail_entries(struct call *c, enum error_id id, struct str pubsub, struct str topic, const char *err, bool with_error);
-struct trace publish_trace(const struct call *c); /* the call's trace headers */
+/* traceparent for events of a trace; "" when there is no valid one. */
+struct str publish_parent(const struct trace *t);
 /* The event around data for a publish request, with the call's trace. 0 or as event_write. */
 int publish_envelope(struct call *c, const struct broker *b, struct buf *out, struct str topic, struct str data, struct str content_type,
                      const struct rpc_mdlist *md, const char **ret_err);
+/* The same for an entry of a bulk request, in place, with a span of its own; publish_entries_end() ends those of a request that has
+ * been answered or is about to be. */
+int publish_entry(struct call *c, const struct broker *b, struct str topic, struct bulk_entry *e, const char **ret_err);
+void publish_entries_end(struct call *c, struct bulk_entry *e, size_t n);
 double pubsub_now_ms(void);
 
 enum { PUBSUB_HTTP_ROUTES = 3, PUBSUB_GRPC_ROUTES = 4 };

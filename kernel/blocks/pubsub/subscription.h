@@ -117,8 +117,9 @@ void stream_end_opening(struct pubsub_block *b); /* streams that wait for their 
 /* The TopicEventRequest of an event; NULL with d filled when it cannot be made. */
 typedef struct Dapr__Proto__Runtime__V1__TopicEventRequest topic_event;
 topic_event *event_message(const struct outgoing *o, struct delivered *d);
-/* "00-<32 zeros>-<16 zeros>-00" for what is no trace parent. */
-struct str trace_parent_valid(struct str text);
+/* The span of one event on its way to the app, when the event names a trace; else an empty one. Ends with how it was received. */
+void delivery_trace_begin(struct subscription *s, struct trace *t, struct arena *a, const struct event *e);
+void delivery_trace_end(struct subscription *s, struct trace *t, int code, const char *err);
 /* Metadata that can go as gRPC metadata or HTTP headers to the app. */
 struct rpc_md *app_metadata(struct arena *a, const struct rpc_mdlist *md, size_t *ret_n);
 
