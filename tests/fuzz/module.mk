@@ -69,3 +69,7 @@ FUZZERS += trace_fuzz
 trace_fuzz_SRC := tests/fuzz/trace_fuzz.c kernel/observe/span_context.c
 trace_fuzz_LIBS := base
 trace_fuzz_LD = $(BASE_LD)
+FUZZERS += nats_fuzz
+nats_fuzz_SRC := tests/fuzz/nats_fuzz.c plugins/shared/nats/protocol.c
+nats_fuzz_LIBS := base
+nats_fuzz_LD = $(BASE_LD)

@@ -151,6 +151,10 @@ UNIT_TESTS += mqtt_packet_test
 mqtt_packet_test_SRC := tests/unit/mqtt_packet_test.c plugins/shared/mqtt/packet.c
 mqtt_packet_test_LIBS := base
 mqtt_packet_test_LD = $(BASE_LD)
+UNIT_TESTS += nats_protocol_test
+nats_protocol_test_SRC := tests/unit/nats_protocol_test.c plugins/shared/nats/protocol.c plugins/shared/nats/nkey.c
+nats_protocol_test_LIBS := base
+nats_protocol_test_LD = -l:libsodium.a $(BASE_LD)
 
 # kernel/blocks: crypto, conversation
 UNIT_TESTS += crypto_enc_test
