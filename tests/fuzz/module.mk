@@ -73,3 +73,9 @@ FUZZERS += nats_fuzz
 nats_fuzz_SRC := tests/fuzz/nats_fuzz.c plugins/shared/nats/protocol.c
 nats_fuzz_LIBS := base
 nats_fuzz_LD = $(BASE_LD)
+
+
+FUZZERS += mdns_fuzz
+mdns_fuzz_SRC := tests/fuzz/mdns_fuzz.c plugins/nameresolution.mdns/packet.c
+mdns_fuzz_LIBS := base
+mdns_fuzz_LD = $(BASE_LD)

@@ -155,6 +155,10 @@ UNIT_TESTS += nats_protocol_test
 nats_protocol_test_SRC := tests/unit/nats_protocol_test.c plugins/shared/nats/protocol.c plugins/shared/nats/nkey.c
 nats_protocol_test_LIBS := base
 nats_protocol_test_LD = -l:libsodium.a $(BASE_LD)
+UNIT_TESTS += mdns_packet_test
+mdns_packet_test_SRC := tests/unit/mdns_packet_test.c plugins/nameresolution.mdns/packet.c
+mdns_packet_test_LIBS := base
+mdns_packet_test_LD = $(BASE_LD)
 
 # kernel/blocks: crypto, conversation
 UNIT_TESTS += crypto_enc_test
