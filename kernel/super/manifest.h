@@ -81,6 +81,9 @@ const struct manifest_field *manifest_field(const struct manifest *m, const char
 /* Is the component's metadata as the manifest wants it? 0, or -EINVAL with every fault, one a line, each with
  * file:line of the component, field, value and what is expected. Sensitive values are not shown. */
 int manifest_check(const struct manifest *m, const struct component_spec *spec, struct arena *a, const char **ret_err);
+/* The fields of the component that the manifest does not know, one a line with its place and the name that may have been meant; NULL =
+ * all are known (or no memory). */
+const char *manifest_unknown(const struct manifest *m, const struct component_spec *spec, struct arena *a);
 /* Does the text fit the kind? NULL = yes, else what is expected ("a duration such as 30s or 2m"). */
 const char *manifest_value_fault(const struct manifest_field *f, struct str value);
 /* Calls fn for each field with a default that the component leaves out. */

@@ -160,6 +160,42 @@ int manifest_check(const struct manifest *m, const struct component_spec *spec, 
         return r;
 }
 
+static const char *nearest(const struct manifest *m, struct str name)
+{
+        const char *best = NULL;
+        unsigned least = 3;
+        for (size_t i = 0; i < m->n_fields; i++) {
+                unsigned d = edit_distance(name, str_of(m->fields[i].name), 2);
+                if (d < least) {
+                        least = d;
+                        best = m->fields[i].name;
+                }
+        }
+        return best;
+}
+
+const char *manifest_unknown(const struct manifest *m, const struct component_spec *spec, struct arena *a)
+{
+        struct buf out = {0};
+        const char *text = NULL;
+        for (size_t i = 0; i < spec->n_metadata; i++) {
+                const struct metadata_item *item = &spec->metadata[i];
+                const char *near = item->name ? nearest(m, str_of(item->name)) : NULL;
+                if (!item->name || manifest_field(m, item->name))
+                        continue;
+                place(&out, spec, item->line);
+                buf_printf(&out, "%s has no field '%.80s'", spec->type, item->name);
+                if (near)
+                        buf_printf(&out, "; did you mean '%s'?", near);
+                else if (m->n_fields == 0)
+                        buf_addz(&out, ": it takes no settings");
+        }
+        if (out.len)
+                text = arena_strdup(a, buf_str(&out));
+        buf_fini(&out);
+        return text;
+}
+
 void manifest_defaults(const struct manifest *m, const struct component_spec *spec,
                        void (*fn)(void *arg, const char *name, const char *value), void *arg)
 {

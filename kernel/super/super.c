@@ -11,6 +11,7 @@
 #include "kernel/super/history.h"
 #include "kernel/super/plugin.h"
 #include "kernel/super/swap.h"
+#include "sdk/base/log.h"
 
 enum { FAILED_ROWS_MAX = 100, STOP_GRACE_S = 5, STOP_CALLS_S = 30, DEATH_WAIT_S = 3 };
 
@@ -162,6 +163,9 @@ int super_find_plugin(struct super *s, const struct component_spec *spec, enum c
         }
         if (r)
                 return r;
+        const char *unknown = kind == KIND_NAMERESOLUTION ? manifest_unknown(m, spec, a) : NULL;
+        if (unknown)
+                log_warn(SUPER_SCOPE, "Configuration nameResolution: %s", unknown);
         if (m->share && (*ret = find_shared(s, m))) {
                 manifest_free(m);
                 return 0;

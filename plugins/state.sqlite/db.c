@@ -7,11 +7,9 @@
 #include "plugins/state.sqlite/db.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <time.h>
 
 #include "sdk/base/str.h"
@@ -38,80 +36,20 @@ static const char *now_text(void)
         return text;
 }
 
-/* A random UUID, version 4. */
-static void uuid_text(char out[DB_ETAG_BYTES])
-{
-        static _Thread_local uint8_t pool[512];
-        static _Thread_local size_t left;
-        static const char hex[] = "0123456789abcdef";
-        if (!left) {
-                size_t got = 0;
-                while (got < sizeof pool) {
-                        ssize_t n = getrandom(pool + got, sizeof pool - got, 0);
-                        got += n > 0 ? (size_t)n : 0;
-                }
-                left = sizeof pool;
-        }
-        uint8_t *u = pool + sizeof pool - left;
-        left -= 16;
-        u[6] = (u[6] & 0x0f) | 0x40;
-        u[8] = (u[8] & 0x3f) | 0x80;
-        for (int i = 0; i < 16; i++) {
-                if (i == 4 || i == 6 || i == 8 || i == 10)
-                        *out++ = '-';
-                *out++ = hex[u[i] >> 4];
-                *out++ = hex[u[i] & 15];
-        }
-        *out = 0;
-}
-
 void db_error(struct db *db, int rc, char err[DB_ERROR_BYTES])
 {
-        const char *text = sqlite3_errstr(rc), *msg = db->h ? sqlite3_errmsg(db->h) : text;
-        const char *busy = rc == SQLITE_BUSY ? " (SQLITE_BUSY)" : "";
-        if (!strcmp(text, msg))
-                snprintf(err, DB_ERROR_BYTES, "%s (%d)%s", text, rc, busy);
-        else
-                snprintf(err, DB_ERROR_BYTES, "%s: %s (%d)%s", text, msg, rc, busy);
+        sql_error(db->h, rc, err);
 }
 
 /* ---- open, close ---- */
 
-static int run(struct db *db, const char *fmt, ...)
-{
-        va_list ap;
-        va_start(ap, fmt);
-        char *sql = sqlite3_vmprintf(fmt, ap);
-        va_end(ap);
-        int rc = sql ? sqlite3_exec(db->h, sql, NULL, NULL, NULL) : SQLITE_NOMEM;
-        sqlite3_free(sql);
-        return rc;
-}
-
 int db_open(struct db *db, const struct db_conf *conf, enum db_role role)
 {
+        char error[DB_ERROR_BYTES];
         *db = (struct db){.conf = conf};
-        int rc = sqlite3_open_v2(conf->uri, &db->h,
-                                 SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX, NULL);
-        if (!rc) {
-                sqlite3_extended_result_codes(db->h, 1);
-                sqlite3_busy_timeout(db->h, conf->busy_ms);
-        }
-        for (size_t i = 0; !rc && i < conf->n_pragmas; i++)
-                rc = run(db, "pragma %s", conf->pragmas[i]);
-        /* Debian's build overwrites deleted rows with zeros by default; upstream's does not. */
-        if (!rc)
-                rc = run(db, "pragma secure_delete=off");
-        if (!rc && role == DB_READER)
-                rc = run(db, "pragma query_only=on");
-        if (rc) {
-                char text[DB_ERROR_BYTES];
-                int err = db->h ? sqlite3_system_errno(db->h) : 0;
-                db_error(db, rc, text);
-                snprintf(db->error, DB_ERROR_BYTES, "%.200s%s%.200s%s%s", text, err ? ": " : "", err ? conf->uri : "", err ? ": " : "",
-                         err ? strerrordesc_np(err) : "");
-                db_close(db);
-        }
+        int rc = sql_open(&db->h, conf, role == DB_READER, error);
+        if (rc)
+                memcpy(db->error, error, sizeof error);
         return rc;
 }
 
@@ -175,103 +113,26 @@ int db_step(struct db *db, enum db_stmt s)
 
 /* ---- migrations ---- */
 
-static int scalar(struct db *db, char *sql, char *out, size_t n, bool *found)
+static int create_state_table(sqlite3 *h, const char *table)
 {
-        sqlite3_stmt *st = NULL;
-        int rc = sql ? sqlite3_prepare_v2(db->h, sql, -1, &st, NULL) : SQLITE_NOMEM;
-        *found = false;
-        if (!rc) {
-                rc = sqlite3_step(st);
-                if (rc == SQLITE_ROW) {
-                        const char *text = (const char *)sqlite3_column_text(st, 0);
-                        snprintf(out, n, "%s", text ? text : "");
-                        *found = true;
-                }
-                rc = sqlite3_finalize(st);
-        }
-        sqlite3_free(sql);
-        return rc;
-}
-
-static int failed(struct db *db, int rc, const char *what, char err[DB_ERROR_BYTES])
-{
-        char text[DB_ERROR_BYTES];
-        db_error(db, rc, text);
-        snprintf(err, DB_ERROR_BYTES, "%s: %.300s", what, text);
-        return -1;
-}
-
-static int ensure_metadata_table(struct db *db, char err[DB_ERROR_BYTES])
-{
-        const char *table = db->conf->metadata_table;
-        char exists[8] = "";
-        bool found;
-        int rc = scalar(db, sqlite3_mprintf("SELECT EXISTS (SELECT name FROM sqlite_master WHERE type='table' AND name = %Q)", table),
-                        exists, sizeof exists, &found);
-        if (rc)
-                return failed(db, rc, "failed to ensure metadata table exists: failed to check if the metadata table exists", err);
-        if (!strcmp(exists, "1"))
-                return 0;
-        dapr_log(DAPR_LOG_INFO, "Creating metadata table '%s' if it doesn't exist", table);
-        rc = run(db, "CREATE TABLE IF NOT EXISTS %s (\n\t\t\tkey text NOT NULL PRIMARY KEY,\n\t\t\tvalue text NOT NULL\n\t\t)", table);
-        return rc ? failed(db, rc, "failed to ensure metadata table exists: failed to create metadata table", err) : 0;
-}
-
-static int create_state_table(struct db *db)
-{
-        dapr_log(DAPR_LOG_INFO, "Creating state table '%s'", db->conf->table);
-        return run(db,
-                   "CREATE TABLE IF NOT EXISTS %s (\n"
-                   "\t\t\t\t\t\t\tkey TEXT NOT NULL PRIMARY KEY,\n"
-                   "\t\t\t\t\t\t\tvalue TEXT NOT NULL,\n"
-                   "\t\t\t\t\t\t\tis_binary BOOLEAN NOT NULL,\n"
-                   "\t\t\t\t\t\t\tetag TEXT NOT NULL,\n"
-                   "\t\t\t\t\t\t\texpiration_time TIMESTAMP DEFAULT NULL,\n"
-                   "\t\t\t\t\t\t\tupdate_time TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP\n"
-                   "\t\t\t\t\t\t)",
-                   db->conf->table);
-}
-
-static int (*const migrations[])(struct db *) = {create_state_table};
-
-static int migrate_in_transaction(struct db *db, char err[DB_ERROR_BYTES])
-{
-        const char *md = db->conf->metadata_table;
-        char text[32] = "", *end;
-        bool found;
-        if (ensure_metadata_table(db, err))
-                return -1;
-        int rc = scalar(db, sqlite3_mprintf("SELECT value FROM %s WHERE key = 'migrations'", md), text, sizeof text, &found);
-        if (rc)
-                return failed(db, rc, "failed to read migration level", err);
-        long level = found ? strtol(text, &end, 10) : 0;
-        if (found && (end == text || *end || level < 0)) {
-                snprintf(err, DB_ERROR_BYTES, "invalid migration level found in metadata table: %s", text);
-                return -1;
-        }
-        for (size_t i = (size_t)level; i < sizeof migrations / sizeof *migrations; i++) {
-                dapr_log(DAPR_LOG_INFO, "Performing migration %zu", i + 1);
-                rc = migrations[i](db);
-                if (rc)
-                        return failed(db, rc, "failed to perform migration 0: failed to create state table", err);
-                rc = run(db, "REPLACE INTO %s (key, value) VALUES ('migrations', '%d')", md, (int)i + 1);
-                if (rc)
-                        return failed(db, rc, "failed to update migration level in metadata table", err);
-        }
-        return 0;
+        dapr_log(DAPR_LOG_INFO, "Creating state table '%s'", table);
+        return sql_run(h,
+                       "CREATE TABLE IF NOT EXISTS %s (\n"
+                       "\t\t\t\t\t\t\tkey TEXT NOT NULL PRIMARY KEY,\n"
+                       "\t\t\t\t\t\t\tvalue TEXT NOT NULL,\n"
+                       "\t\t\t\t\t\t\tis_binary BOOLEAN NOT NULL,\n"
+                       "\t\t\t\t\t\t\tetag TEXT NOT NULL,\n"
+                       "\t\t\t\t\t\t\texpiration_time TIMESTAMP DEFAULT NULL,\n"
+                       "\t\t\t\t\t\t\tupdate_time TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP\n"
+                       "\t\t\t\t\t\t)",
+                       table);
 }
 
 int db_migrate(struct db *db, char err[DB_ERROR_BYTES])
 {
-        int rc = run(db, "BEGIN EXCLUSIVE TRANSACTION");
-        if (rc)
-                return failed(db, rc, "failed to begin transaction", err);
-        int r = migrate_in_transaction(db, err);
-        if (!r && (rc = run(db, "COMMIT TRANSACTION")))
-                r = failed(db, rc, "failed to commit transaction", err);
-        if (r)
-                run(db, "ROLLBACK TRANSACTION");
-        return r;
+        static int (*const steps[])(sqlite3 *, const char *) = {create_state_table};
+        static const struct sql_migrations all = {"migrations", steps, 1, "failed to create state table"};
+        return sql_migrate(db->h, db->conf, &all, err);
 }
 
 /* ---- reading ---- */
@@ -383,7 +244,7 @@ int db_set(struct db *db, const struct db_write *w, bool *ret_applied)
         sqlite3_stmt *st = db->stmt[s];
         char etag[DB_ETAG_BYTES], expires[DB_TIME_BYTES];
         const char *now = now_text();
-        uuid_text(etag);
+        sql_uuid(etag);
         sqlite3_bind_text(st, 1, w->key, -1, SQLITE_STATIC);
         sqlite3_bind_text64(st, 2, w->value, w->value_n, SQLITE_STATIC, SQLITE_UTF8);
         sqlite3_bind_int(st, 3, w->is_binary);
@@ -417,13 +278,13 @@ int db_delete(struct db *db, const char *key, const char *etag, bool *ret_applie
 int db_cleanup(struct db *db, int64_t interval_ms, int64_t *ret_rows)
 {
         *ret_rows = -1;
-        int rc = run(db,
+        int rc = sql_run(db->h,
                      "INSERT INTO %s (key, value) VALUES ('last-cleanup', CURRENT_TIMESTAMP) ON CONFLICT (key) DO UPDATE"
                      " SET value = CURRENT_TIMESTAMP WHERE (unixepoch(CURRENT_TIMESTAMP) - unixepoch(value)) * 1000 > %lld",
                      db->conf->metadata_table, (long long)interval_ms);
         if (rc || !sqlite3_changes(db->h))
                 return rc;
-        rc = run(db, "DELETE FROM %s WHERE expiration_time IS NOT NULL AND expiration_time < CURRENT_TIMESTAMP", db->conf->table);
+        rc = sql_run(db->h, "DELETE FROM %s WHERE expiration_time IS NOT NULL AND expiration_time < CURRENT_TIMESTAMP", db->conf->table);
         if (!rc)
                 *ret_rows = sqlite3_changes64(db->h);
         return rc;

@@ -1,33 +1,16 @@
 /*
- * One sqlite connection with the statements of a state table, and what opening a database of the reference's layout takes:
- * the connection string, pragmas, and migrations. Nothing here knows fibers or threads: a connection serves one thread at a time.
+ * One sqlite connection with the statements of a state table in the reference's layout. Nothing here knows fibers or threads: a
+ * connection serves one thread at a time.
  * Results are sqlite codes (SQLITE_OK, SQLITE_BUSY, …); their text is made by db_error().
  */
 #ifndef PLUGIN_SQLITE_DB_H
 #define PLUGIN_SQLITE_DB_H
 
 #include <dapr/plugin.h>
-#include <sqlite3.h>
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 
-enum { DB_PRAGMAS_MAX = 32, DB_TIME_BYTES = 20, DB_ETAG_BYTES = 37, DB_ERROR_BYTES = 512 };
+#include "plugins/shared/sqlite/sqlite.h"
 
-struct db_conf {
-        char *uri;               /* "file:path?options", heap */
-        char *pragmas[DB_PRAGMAS_MAX]; /* "journal_mode(WAL)", in order, heap */
-        size_t n_pragmas;
-        const char *begin;       /* how a write transaction starts, from _txlock */
-        char *table, *metadata_table; /* valid identifiers, heap */
-        bool memory;             /* ":memory:": one connection at most */
-        int busy_ms, timeout_ms;
-};
-
-/* Reads connectionString, busyTimeout and disableWAL as the reference does. 0, or -1 with a sentence in err. */
-int db_conf_parse(struct db_conf *c, const char *connection_string, int64_t busy_ns, bool disable_wal, char err[DB_ERROR_BYTES]);
-void db_conf_fini(struct db_conf *c);
-bool db_valid_identifier(const char *s);
+enum { DB_TIME_BYTES = 20, DB_ETAG_BYTES = SQL_UUID_BYTES };
 
 enum db_stmt { DB_GET, DB_SET, DB_SET_FIRST, DB_SET_ETAG, DB_DELETE, DB_DELETE_ETAG, DB_BEGIN, DB_COMMIT, DB_ROLLBACK, DB_SAVE,
                DB_RELEASE, DB_ROLLBACK_TO, DB_STMTS };

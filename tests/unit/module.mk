@@ -86,7 +86,7 @@ http_client_test_LD = $(NET_LD) $(BASE_LD)
 
 # plugins/state.sqlite
 UNIT_TESTS += sqlite_test
-sqlite_test_SRC := tests/unit/sqlite_test.c $(addprefix plugins/state.sqlite/,conf.c db.c writer.c)
+sqlite_test_SRC := tests/unit/sqlite_test.c $(addprefix plugins/state.sqlite/,db.c writer.c) $(wildcard plugins/shared/sqlite/*.c)
 sqlite_test_LIBS := base
 sqlite_test_LD = -l:libsqlite3.a $(BASE_LD)
 

@@ -4,13 +4,14 @@
  * (what is refused, what is added for ":memory:", read-only and WAL) are those of components-contrib 1.17.
  */
 #include <ctype.h>
+#include <dapr/plugin.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-#include "plugins/state.sqlite/db.h"
+#include "plugins/shared/sqlite/sqlite.h"
 #include "sdk/base/buf.h"
 
 /* %XX and '+', as url.ParseQuery; NULL on a bad escape. Heap. */
