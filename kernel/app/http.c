@@ -8,6 +8,7 @@
 
 #include "kernel/app/internal.h"
 #include "kernel/observe/observe.h"
+#include "kernel/pipeline/exchange.h"
 #include "sdk/base/loop.h"
 
 enum { EXTRA_HEADERS = 6, PROBE_BODY_MAX = 1 << 20 };
@@ -68,6 +69,15 @@ static void completed(struct app *p, struct arena *a, const struct app_request *
                                       (loop_now_exact() - began) * 1e3);
 }
 
+/* As http_client_start, through appHttpPipeline. */
+static int start(struct app *p, struct arena *a, const struct app_request *in, const struct http_header *h, size_t n, int64_t length,
+                 struct str body_now, struct http_exchange **ret)
+{
+        if (p->pipeline)
+                return pipeline_exchange_start(p->pipeline, p->http, a, in->method, in->path, h, n, length, body_now, ret);
+        return http_client_start(p->http, a, in->method, in->path, h, n, length, body_now, ret);
+}
+
 /* What the metrics of a streamed exchange need when it ends. In its arena. */
 struct open_call {
         struct arena *arena;
@@ -94,7 +104,7 @@ int app_http_open(struct app *p, struct arena *a, const struct app_request *head
                 return r;
         started(p, a, head);
         open->began = loop_now_exact();
-        r = http_client_start(p->http, a, head->method, head->path, h, n, length, STR_NULL, ret);
+        r = start(p, a, head, h, n, length, STR_NULL, ret);
         if (r) {
                 completed(p, a, head, NULL, r, open->began);
                 app_slot_give(p);
@@ -141,7 +151,7 @@ int app_http(struct app *p, struct arena *a, const struct app_request *in, struc
                 return r;
         started(p, a, in);
         began = loop_now_exact();
-        r = http_client_start(p->http, a, in->method, in->path, h, n, (int64_t)in->body.n, in->body.p ? in->body : STR(""), &x);
+        r = start(p, a, in, h, n, (int64_t)in->body.n, in->body.p ? in->body : STR(""), &x);
         if (r == 0)
                 r = http_exchange_response(x);
         completed(p, a, in, x, r, began);

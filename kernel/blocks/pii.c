@@ -8,7 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "kernel/policy/regex_find.h"
+#include "sdk/base/regex_find.h"
 #include "sdk/base/buf.h"
 #include "sdk/base/fiber.h"
 #include "sdk/base/work.h"

@@ -16,6 +16,7 @@
 #include "kernel/front/stable_port.h"
 #include "kernel/front/unconfigured.h"
 #include "kernel/mesh/identity.h"
+#include "kernel/pipeline/pipeline.h"
 #include "sdk/base/log.h"
 
 #define RUNTIME_SCOPE "dapr.runtime"
@@ -31,6 +32,7 @@ struct front {
         struct router *routes, *public_routes;
         const struct http_route *fallback;
         struct http_door api, public_;
+        struct pipeline *pipeline;
         struct grpc_door grpc, internal;
         struct http_server *http_server, *public_server, *metrics_server, *profile_server;
         struct rpc_server *grpc_server, *internal_server;
@@ -91,11 +93,12 @@ int front_new(struct front **ret, struct kernel *k, const struct block *const *b
         if (!f)
                 return -ENOMEM;
         f->k = k;
-        if (build_routes(f, blocks, n)) {
+        if (build_routes(f, blocks, n) || pipeline_new(&f->pipeline, k, "server", cfg->http_pipeline, cfg->n_http_pipeline)) {
                 front_free(f);
                 return -ENOMEM;
         }
-        f->api = (struct http_door){.k = k, .router = f->routes, .fallback = f->fallback, .token = str_of(k->opts.api_token),
+        f->api = (struct http_door){.k = k, .router = f->routes, .fallback = f->fallback, .pipeline = f->pipeline,
+                                    .token = str_of(k->opts.api_token),
                                     .log_calls = log_calls, .log_health = !cfg->api_logging_omit_health,
                                     .obfuscate = cfg->api_logging_obfuscate_urls};
         cors_init(&f->api.cors, k->opts.allowed_origins);
@@ -129,6 +132,7 @@ void front_free(struct front *f)
         grpc_door_fini(&f->internal);
         router_free(f->routes);
         router_free(f->public_routes);
+        pipeline_free(f->pipeline);
         free(f);
 }
 

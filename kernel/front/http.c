@@ -1,11 +1,12 @@
 /*
- * One request, in the reference's order: path, metrics around all, CORS, API token, API log, route. Each request has its own fiber
+ * One request, in the reference's order: path, metrics around all, CORS, API token, filters of httpPipeline, API log, route. Each request has its own fiber
  * and arena; nothing is kept between requests.
  */
 #include "kernel/front/http.h"
 
 #include <stdio.h>
 
+#include "kernel/front/filtered.h"
 #include "kernel/front/trace_attrs.h"
 #include "kernel/observe/observe.h"
 #include "kernel/observe/trace.h"
@@ -86,7 +87,7 @@ static struct str route_path(struct arena *a, struct str path)
         return clean;
 }
 
-static void dispatch(const struct http_door *d, struct call *c, struct str path)
+static void route(const struct http_door *d, struct call *c, struct str path)
 {
         struct route_match m;
 
@@ -141,6 +142,31 @@ static void end_trace(struct call *c, struct str path)
         trace_end(c->trace);
 }
 
+struct dispatch {
+        const struct http_door *door;
+        struct call *c;
+        struct str path; /* unescaped */
+        double began;
+};
+
+static void dispatch(void *arg)
+{
+        struct dispatch *x = arg;
+
+        route(x->door, x->c, x->path);
+        if (x->door->log_calls)
+                log_call(x->door, x->c, x->path, x->began);
+}
+
+/* A filter may have given the request another path. */
+static void dispatch_filtered(void *arg)
+{
+        struct dispatch *x = arg;
+
+        x->path = url_unescape(x->c->arena, x->c->http->path, false);
+        dispatch(x);
+}
+
 void http_door_serve(struct http_req *r, void *arg)
 {
         const struct http_door *d = arg;
@@ -158,9 +184,11 @@ void http_door_serve(struct http_req *r, void *arg)
                 return;
         trace_install(&trace);
         if (!cors_handle(&d->cors, &c) && check_token(d, &c, path)) {
-                dispatch(d, &c, path);
-                if (d->log_calls)
-                        log_call(d, &c, path, began);
+                struct dispatch x = {d, &c, path, began};
+                if (d->pipeline)
+                        filtered_serve(d->pipeline, &c, dispatch_filtered, &x);
+                else
+                        dispatch(&x);
         }
         end_trace(&c, path);
         observe_http_server(d->k->observe, r->arena,

@@ -10,6 +10,7 @@ struct http_door {
         struct router *router;
         const struct http_route *fallback; /* for what no route takes; NULL: plain 404 and 405 */
         struct cors cors;
+        struct pipeline *pipeline;         /* filters around the routes; NULL: none */
         struct str token;                  /* empty: none asked for */
         bool log_calls, log_health, obfuscate;
 };

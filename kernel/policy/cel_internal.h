@@ -14,7 +14,7 @@
 #define KERNEL_POLICY_CEL_INTERNAL_H
 
 #include "kernel/policy/cel.h"
-#include "kernel/policy/regex.h"
+#include "sdk/base/regex.h"
 
 /* ---- instructions ---- */
 enum cel_op {

@@ -65,6 +65,7 @@ static const struct {
         {"SUBSCRIBE_WILDCARDS", FEATURE_SUBSCRIBE_WILDCARDS},
         {"INPUT_BINDING", FEATURE_INPUT_BINDING},
         {"OUTPUT_BINDING", FEATURE_OUTPUT_BINDING},
+        {"HTTP_EXCHANGE", FEATURE_HTTP_EXCHANGE},
 };
 
 unsigned component_feature_bit(struct str name)

@@ -46,6 +46,7 @@ struct http_req {
         int status;
         uint64_t bytes_in, bytes_out; /* of the bodies */
         bool begun, ended;
+        struct http_tap *tap;   /* NULL: none */
         void *impl;             /* transport's own */
         void *user;
 };
@@ -91,6 +92,19 @@ int http_resp_end(struct http_req *r, const struct http_header *trailers, size_t
 /* Breaks the response off: connection closed (HTTP/1) or RST_STREAM (HTTP/2), when the handler has returned. */
 void http_resp_abort(struct http_req *r);
 
+/* What stands between a handler and the transport: once set as r->tap, the functions above come here (http_resp_send as begin, write,
+ * end), and these go on beneath it by http_raw_…(). */
+struct http_tap {
+        ssize_t (*read)(struct http_tap *t, struct http_req *r, void *p, size_t n);
+        int (*begin)(struct http_tap *t, struct http_req *r, int status, const struct http_header *h, size_t n, int64_t length);
+        int (*write)(struct http_tap *t, struct http_req *r, struct str data);
+        int (*end)(struct http_tap *t, struct http_req *r, const struct http_header *trailers, size_t n);
+};
+ssize_t http_raw_read(struct http_req *r, void *p, size_t n);
+int http_raw_begin(struct http_req *r, int status, const struct http_header *h, size_t n, int64_t length);
+int http_raw_write(struct http_req *r, struct str data);
+int http_raw_end(struct http_req *r, const struct http_header *trailers, size_t n);
+
 /* ---- client: pooled keep-alive connections to one base address; HTTP/1.1, or HTTP/2 prior knowledge when h2 is set ---- */
 struct http_client;
 struct http_client_conf {
@@ -111,7 +125,16 @@ struct http_exchange {
         int status;
         struct http_headers headers, trailers;
         int64_t content_length; /* -1 unknown */
+        const struct http_exchange_ops *ops; /* NULL: the client's own */
         void *impl;
+};
+/* An exchange that is not the client's own, or stands around one: what the functions on exchanges below do for it. */
+struct http_exchange_ops {
+        int (*write)(struct http_exchange *x, struct str data);
+        int (*end)(struct http_exchange *x);
+        int (*response)(struct http_exchange *x);
+        ssize_t (*read)(struct http_exchange *x, void *p, size_t n);
+        void (*close)(struct http_exchange *x);
 };
 /* Sends a request: headers now, then body by http_exchange_write (length -1 = chunked), or all at once when body_now.p != NULL
  * (STR("") = no body). Parks. 0, -EINVAL (method or target that cannot be sent), or what dialling gives. On success the exchange

@@ -424,6 +424,8 @@ int http_client_start(struct http_client *c, struct arena *a, struct str method,
 int http_exchange_write(struct http_exchange *x, struct str data)
 {
         struct exchange *e = priv(x);
+        if (x->ops)
+                return x->ops->write(x, data);
         if (e->has_body_now || e->sent)
                 return -EINVAL;
         if (!data.n)
@@ -447,6 +449,8 @@ int http_exchange_write(struct http_exchange *x, struct str data)
 int http_exchange_end(struct http_exchange *x)
 {
         struct exchange *e = priv(x);
+        if (x->ops)
+                return x->ops->end(x);
         if (e->has_body_now || e->sent)
                 return 0;
         if (e->length > 0)
@@ -552,6 +556,8 @@ static int response_h2(struct exchange *e)
 int http_exchange_response(struct http_exchange *x)
 {
         struct exchange *e = priv(x);
+        if (x->ops)
+                return x->ops->response(x);
         if (e->answered || e->error)
                 return e->error;
         int r = e->client->conf.h2 ? response_h2(e) : response_h1(e);
@@ -571,6 +577,8 @@ static ssize_t read_h2(struct exchange *e, void *p, size_t n)
 ssize_t http_exchange_read(struct http_exchange *x, void *p, size_t n)
 {
         struct exchange *e = priv(x);
+        if (x->ops)
+                return x->ops->read(x, p, n);
         int r = http_exchange_response(x);
         if (r)
                 return r;
@@ -603,7 +611,7 @@ int http_exchange_body(struct http_exchange *x, struct arena *a, size_t max, str
         int r = http_exchange_response(x);
         if (r)
                 return r;
-        if (x->content_length > 0 && (uint64_t)x->content_length > max && !str_eq(priv(x)->method, STR("HEAD")))
+        if (x->content_length > 0 && (uint64_t)x->content_length > max && !x->ops && !str_eq(priv(x)->method, STR("HEAD")))
                 return -EMSGSIZE;
         for (;;) {
                 if (n == cap) {
@@ -633,7 +641,11 @@ void http_exchange_close(struct http_exchange *x)
         if (!x)
                 return;
         struct exchange *e = priv(x);
-        struct http_client *c = e->client;
+        struct http_client *c = x->ops ? NULL : e->client;
+        if (x->ops) {
+                x->ops->close(x);
+                return;
+        }
         c->n_running--;
         if (e->stream)
                 h2_release(e->stream);

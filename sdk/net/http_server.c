@@ -431,9 +431,14 @@ void http_req_set_target(struct http_req *r, struct str target)
         r->query = query.p ? query : STR("");
 }
 
-ssize_t http_req_read(struct http_req *r, void *p, size_t n)
+ssize_t http_raw_read(struct http_req *r, void *p, size_t n)
 {
         return is_h2(r) ? h2_req_read(r, p, n) : h1_req_read(r, p, n);
+}
+
+ssize_t http_req_read(struct http_req *r, void *p, size_t n)
+{
+        return r->tap ? r->tap->read(r->tap, r, p, n) : http_raw_read(r, p, n);
 }
 
 int http_req_body(struct http_req *r, struct str *ret)
@@ -465,24 +470,49 @@ int http_req_body(struct http_req *r, struct str *ret)
         }
 }
 
+static int send_by_tap(struct http_req *r, int status, const struct http_header *h, size_t n, struct str body)
+{
+        int e = r->tap->begin(r->tap, r, status, h, n, (int64_t)body.n);
+        if (!e && body.n)
+                e = r->tap->write(r->tap, r, body);
+        return e ? e : r->tap->end(r->tap, r, NULL, 0);
+}
+
 int http_resp_send(struct http_req *r, int status, const struct http_header *h, size_t n, struct str body)
 {
+        if (r->tap)
+                return send_by_tap(r, status, h, n, body);
         return is_h2(r) ? h2_resp_send(r, status, h, n, body) : h1_resp_send(r, status, h, n, body);
 }
 
-int http_resp_begin(struct http_req *r, int status, const struct http_header *h, size_t n, int64_t length)
+int http_raw_begin(struct http_req *r, int status, const struct http_header *h, size_t n, int64_t length)
 {
         return is_h2(r) ? h2_put_head(h2_of(r), status, h, n, length, false) : h1_resp_begin(r, status, h, n, length);
 }
 
-int http_resp_write(struct http_req *r, struct str data)
+int http_resp_begin(struct http_req *r, int status, const struct http_header *h, size_t n, int64_t length)
+{
+        return r->tap ? r->tap->begin(r->tap, r, status, h, n, length) : http_raw_begin(r, status, h, n, length);
+}
+
+int http_raw_write(struct http_req *r, struct str data)
 {
         return is_h2(r) ? h2_resp_write(r, data) : h1_resp_write(r, data);
 }
 
-int http_resp_end(struct http_req *r, const struct http_header *trailers, size_t n)
+int http_resp_write(struct http_req *r, struct str data)
+{
+        return r->tap ? r->tap->write(r->tap, r, data) : http_raw_write(r, data);
+}
+
+int http_raw_end(struct http_req *r, const struct http_header *trailers, size_t n)
 {
         return is_h2(r) ? h2_resp_end(r, trailers, n) : h1_resp_end(r, trailers, n);
+}
+
+int http_resp_end(struct http_req *r, const struct http_header *trailers, size_t n)
+{
+        return r->tap ? r->tap->end(r->tap, r, trailers, n) : http_raw_end(r, trailers, n);
 }
 
 void http_resp_abort(struct http_req *r)

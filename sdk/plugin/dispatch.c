@@ -186,6 +186,7 @@ static const struct {
         [SDK_LOCK] = {offsetof(struct dapr_component_type, lock), &sdk_lock_service},
         [SDK_CONFIGURATION] = {offsetof(struct dapr_component_type, configuration), &sdk_configuration_service},
         [SDK_NAMES] = {offsetof(struct dapr_component_type, names), &sdk_name_service},
+        [SDK_MIDDLEWARE] = {offsetof(struct dapr_component_type, middleware), &sdk_middleware_service},
 };
 
 #define BEGINS_AS_OPS(type) \
@@ -204,6 +205,7 @@ BEGINS_AS_OPS(dapr_lock_ops);
 BEGINS_AS_OPS(dapr_configuration_ops);
 BEGINS_AS_OPS(dapr_pubsub_ops);
 BEGINS_AS_OPS(dapr_name_ops);
+BEGINS_AS_OPS(dapr_middleware_ops);
 
 const struct sdk_service *sdk_service_of(enum sdk_kind kind)
 {
@@ -232,7 +234,8 @@ const struct sdk_ops *sdk_ops_of(const struct dapr_component_type *t)
 
 unsigned sdk_features(const struct dapr_component_type *t)
 {
-        return sdk_ops_of(t)->features | (t->binding ? sdk_binding_features(t->binding) : 0);
+        return sdk_ops_of(t)->features | (t->binding ? sdk_binding_features(t->binding) : 0) |
+               (t->middleware ? sdk_middleware_features(t->middleware) : 0);
 }
 
 enum dapr_mode sdk_mode(const struct dapr_component_type *t)
@@ -254,6 +257,7 @@ const char *sdk_feature_name(unsigned bit)
         case DAPR_FEATURE_SUBSCRIBE_WILDCARDS: return "SUBSCRIBE_WILDCARDS";
         case DAPR_FEATURE_MESSAGE_TTL: return "MESSAGE_TTL";
         case DAPR_FEATURE_BULK_PUBSUB: return "BULK_PUBSUB";
+        case DAPR_FEATURE_HTTP_EXCHANGE: return "HTTP_EXCHANGE";
         case SDK_FEATURE_INPUT_BINDING: return "INPUT_BINDING";
         case SDK_FEATURE_OUTPUT_BINDING: return "OUTPUT_BINDING";
         default: return NULL;

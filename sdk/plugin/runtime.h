@@ -13,7 +13,10 @@
 
 enum { CONTRACT_VERSION = 1, PLUGIN_FD_LISTEN = 3, PLUGIN_FD_CONTROL = 4 };
 
-enum sdk_kind { SDK_STATE, SDK_SECRETS, SDK_BINDING, SDK_PUBSUB, SDK_CRYPTO, SDK_CONVERSATION, SDK_LOCK, SDK_CONFIGURATION, SDK_NAMES, SDK_KINDS };
+enum sdk_kind {
+        SDK_STATE, SDK_SECRETS, SDK_BINDING, SDK_PUBSUB, SDK_CRYPTO, SDK_CONVERSATION, SDK_LOCK, SDK_CONFIGURATION, SDK_NAMES,
+        SDK_MIDDLEWARE, SDK_KINDS
+};
 
 /* How each table of operations begins. */
 struct sdk_ops {
@@ -65,6 +68,7 @@ struct dapr_call {
         struct instance *inst;
         double deadline;      /* loop time */
         const char *message;  /* from dapr_fail */
+        struct http_edits *edits; /* of middleware: what dapr_http_…() collect */
         bool on_worker;
         const struct dapr_sidecar *sidecar; /* during init of a name resolver */
         atomic_bool gone;     /* nobody waits for the outcome any more: what an operation on a worker can see of it */
@@ -86,13 +90,14 @@ struct sdk_service {
 };
 extern const struct sdk_service sdk_state_service, sdk_secret_service, sdk_binding_service, sdk_pubsub_service;
 extern const struct sdk_service sdk_configuration_service, sdk_crypto_service, sdk_conversation_service, sdk_lock_service;
-extern const struct sdk_service sdk_name_service;
+extern const struct sdk_service sdk_name_service, sdk_middleware_service;
 const struct sdk_service *sdk_service_of(enum sdk_kind kind);
 extern const struct rpc_method sdk_lifecycle_methods[], sdk_reflection_methods[];
 extern const size_t sdk_lifecycle_methods_n, sdk_reflection_methods_n;
 
 enum { SDK_FEATURE_INPUT_BINDING = 1 << 17, SDK_FEATURE_OUTPUT_BINDING = 1 << 18 }; /* which operations the table has */
 unsigned sdk_binding_features(const struct dapr_binding_ops *ops);
+unsigned sdk_middleware_features(const struct dapr_middleware_ops *ops);
 const struct sdk_ops *sdk_ops_of(const struct dapr_component_type *t);
 unsigned sdk_features(const struct dapr_component_type *t);
 enum dapr_mode sdk_mode(const struct dapr_component_type *t);

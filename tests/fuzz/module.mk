@@ -43,10 +43,10 @@ state_body_fuzz_LIBS := kernel net base proto llhttp
 state_body_fuzz_LD = $(NET_LD) $(BASE_LD)
 
 FUZZERS += cel_fuzz regex_fuzz
-cel_fuzz_SRC := tests/fuzz/cel_fuzz.c $(wildcard kernel/policy/cel*.c kernel/policy/regex*.c) kernel/policy/zone.c
+cel_fuzz_SRC := tests/fuzz/cel_fuzz.c $(wildcard kernel/policy/cel*.c) kernel/policy/zone.c
 cel_fuzz_LIBS := base
 cel_fuzz_LD = $(BASE_LD)
-regex_fuzz_SRC := tests/fuzz/regex_fuzz.c $(wildcard kernel/policy/regex*.c) kernel/policy/zone.c
+regex_fuzz_SRC := tests/fuzz/regex_fuzz.c kernel/policy/zone.c
 regex_fuzz_LIBS := base
 regex_fuzz_LD = $(BASE_LD)
 

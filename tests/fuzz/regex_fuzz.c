@@ -4,7 +4,7 @@
  */
 #include <stdlib.h>
 
-#include "kernel/policy/regex.h"
+#include "sdk/base/regex.h"
 #include "kernel/policy/zone.h"
 
 #define must_hold(x) ((x) ? (void)0 : abort())

@@ -131,12 +131,12 @@ rpc_fault_test_LIBS := net base proto llhttp
 rpc_fault_test_LD = $(FAULT_LD) $(NET_LD) $(BASE_LD)
 
 # kernel/policy
-POLICY_CEL_SRC := $(wildcard kernel/policy/cel*.c kernel/policy/regex*.c) kernel/policy/zone.c
+POLICY_CEL_SRC := $(wildcard kernel/policy/cel*.c) kernel/policy/zone.c
 UNIT_TESTS += cel_test regex_test
 cel_test_SRC := tests/unit/cel_test.c $(POLICY_CEL_SRC)
 cel_test_LIBS := base
 cel_test_LD = $(FAULT_LD) $(BASE_LD)
-regex_test_SRC := tests/unit/regex_test.c $(wildcard kernel/policy/regex*.c) kernel/policy/zone.c
+regex_test_SRC := tests/unit/regex_test.c kernel/policy/zone.c
 regex_test_LIBS := base
 regex_test_LD = $(FAULT_LD) $(BASE_LD)
 UNIT_TESTS += pubsub_test

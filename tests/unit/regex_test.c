@@ -1,5 +1,5 @@
-/* kernel/policy/regex.h, kernel/policy/zone.h */
-#include "kernel/policy/regex.h"
+/* sdk/base/regex.h, kernel/policy/zone.h */
+#include "sdk/base/regex.h"
 
 #include <errno.h>
 #include <stdio.h>

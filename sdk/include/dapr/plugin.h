@@ -113,6 +113,7 @@ enum dapr_feature {
         DAPR_FEATURE_SUBSCRIBE_WILDCARDS = 1 << 19,
         DAPR_FEATURE_MESSAGE_TTL = 1 << 20,
         DAPR_FEATURE_BULK_PUBSUB = 1 << 21,
+        DAPR_FEATURE_HTTP_EXCHANGE = 1 << 23, /* of middleware: told by its operations */
         DAPR_FEATURE_PAUSE = 1 << 22 /* Pause and Resume: a paused subscription takes no messages; has no name outside */
 };
 enum dapr_concurrency { DAPR_CONCURRENCY_UNSET, DAPR_FIRST_WRITE, DAPR_LAST_WRITE };
@@ -227,6 +228,7 @@ struct dapr_secret_ops {
 #include <dapr/conversation.h>
 #include <dapr/crypto.h>
 #include <dapr/lock.h>
+#include <dapr/middleware.h>
 #include <dapr/nameresolution.h>
 #include <dapr/pubsub.h>
 
@@ -243,6 +245,7 @@ struct dapr_component_type {
         const struct dapr_configuration_ops *configuration;
         const struct dapr_pubsub_ops *pubsub;
         const struct dapr_name_ops *names;
+        const struct dapr_middleware_ops *middleware;
 };
 struct dapr_plugin {
         const char *name, *version;

@@ -3,10 +3,10 @@
  * FindAllStringIndex has it (alternatives in order, repetition greedy; the lazy forms are not known here). Time is linear in the
  * text for each match that is found.
  */
-#ifndef KERNEL_POLICY_REGEX_FIND_H
-#define KERNEL_POLICY_REGEX_FIND_H
+#ifndef SDK_BASE_REGEX_FIND_H
+#define SDK_BASE_REGEX_FIND_H
 
-#include "kernel/policy/regex.h"
+#include "sdk/base/regex.h"
 
 struct regex_finder {
         const struct regex *re;

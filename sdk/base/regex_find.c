@@ -3,11 +3,11 @@
  * are preferred less; those before it go on, for they would give a better match. While no thread runs, bytes that no match begins
  * with are skipped.
  */
-#include "kernel/policy/regex_find.h"
+#include "sdk/base/regex_find.h"
 
 #include <errno.h>
 
-#include "kernel/policy/regex_internal.h"
+#include "sdk/base/regex_internal.h"
 
 struct threads { /* sparse set in order of preference */
         uint32_t *pc, *sparse;

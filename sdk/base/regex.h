@@ -4,8 +4,8 @@
  * Matching takes time linear in the text: all states are followed at once (Thompson, Pike). Text is UTF-8; a byte that is none
  * counts as U+FFFD. Only whether a text matches is answered, so greediness and captures have no effect.
  */
-#ifndef KERNEL_POLICY_REGEX_H
-#define KERNEL_POLICY_REGEX_H
+#ifndef SDK_BASE_REGEX_H
+#define SDK_BASE_REGEX_H
 
 #include "sdk/base/arena.h"
 #include "sdk/base/str.h"

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "kernel/policy/regex_internal.h"
+#include "sdk/base/regex_internal.h"
 #include "sdk/base/utf8.h"
 
 enum { FOLD_CASE = 1, DOT_ALL = 2, MULTI_LINE = 4, UNGREEDY = 8 };

@@ -5,8 +5,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "kernel/policy/regex_internal.h"
-#include "kernel/policy/unicode_tables.inc"
+#include "sdk/base/regex_internal.h"
+#include "sdk/base/unicode_tables.inc"
 #include "sdk/base/utf8.h"
 
 #define COUNT(x) (sizeof(x) / sizeof *(x))

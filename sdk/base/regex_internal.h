@@ -1,9 +1,9 @@
 /* Regular expressions, inside: regex_parse.c reads patterns, regex_code.c makes programs, regex_class.c sets of characters; regex.c
  * runs programs. */
-#ifndef KERNEL_POLICY_REGEX_INTERNAL_H
-#define KERNEL_POLICY_REGEX_INTERNAL_H
+#ifndef SDK_BASE_REGEX_INTERNAL_H
+#define SDK_BASE_REGEX_INTERNAL_H
 
-#include "kernel/policy/regex.h"
+#include "sdk/base/regex.h"
 
 enum { RUNE_MAX = 0x10ffff, RUNE_ERROR = 0xfffd };
 

@@ -4,7 +4,7 @@
  */
 #include <errno.h>
 
-#include "kernel/policy/regex_internal.h"
+#include "sdk/base/regex_internal.h"
 
 static int reserve(struct regex_builder *b, uint64_t n)
 {

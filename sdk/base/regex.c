@@ -2,11 +2,11 @@
  * Running a regular expression: the set of states that the text so far leads to, one character at a time. A state is put into a
  * set at most once for each character, so a text of n characters takes at most n times the program's length.
  */
-#include "kernel/policy/regex.h"
+#include "sdk/base/regex.h"
 
 #include <errno.h>
 
-#include "kernel/policy/regex_internal.h"
+#include "sdk/base/regex_internal.h"
 
 struct states {        /* sparse set: no clearing */
         uint32_t *dense, *sparse;

@@ -1,0 +1,2 @@
+PLUGINS += middleware.http.routeralias
+middleware.http.routeralias_SRC := $(wildcard plugins/middleware.http.routeralias/*.c)

@@ -1,0 +1,2 @@
+PLUGINS += middleware.http.routerchecker
+middleware.http.routerchecker_SRC := $(wildcard plugins/middleware.http.routerchecker/*.c)
