@@ -166,6 +166,7 @@ static void read_environment(struct daprd_opts *o)
         if (!*o->sockets_folder)
                 o->sockets_folder = DEFAULT_SOCKETS_FOLDER;
         o->plugins_path = env_or("DAPR_PLUGINS_PATH", "");
+        o->trace_plugins = env_truthy("MICRODAPR_TRACE_PLUGINS");
         o->trust_anchors = env_or("DAPR_TRUST_ANCHORS", "");
         o->sentry_token_file = env_or("DAPR_SENTRY_TOKEN_FILE", "");
         o->host_ip = env_or("DAPR_HOST_IP", "");

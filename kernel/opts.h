@@ -80,6 +80,7 @@ struct daprd_opts {
         const char *env_keys;        /* DAPR_ENV_KEYS; NULL = unset */
         const char *sockets_folder;  /* DAPR_COMPONENTS_SOCKETS_FOLDER */
         const char *plugins_path;    /* DAPR_PLUGINS_PATH, "" if unset */
+        bool trace_plugins;          /* MICRODAPR_TRACE_PLUGINS: calls to plugins have spans */
         const char *trust_anchors, *sentry_token_file, *host_ip; /* "" if unset */
         bool http_disable_h2c;
 };

@@ -4,12 +4,15 @@
  */
 #include "kernel/plugin_metrics.h"
 
+#include <dirent.h>
 #include <errno.h>
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "kernel/observe/metrics.h"
 
-enum { P_STATE, P_UP, P_BACKEND, P_RESTARTS, P_CALLS, P_ERRORS, P_INFLIGHT, P_RSS, P_CPU, P_N };
+enum { P_STATE, P_UP, P_BACKEND, P_RESTARTS, P_CALLS, P_ERRORS, P_INFLIGHT, P_RSS, P_CPU, P_FDS, P_N };
 
 #define LABELS "app_id,component,type"
 
@@ -28,16 +31,40 @@ static const struct metric_def defs[P_N] = {
                    LABELS, NULL},
         [P_CPU] = {"microdapr_plugin_cpu_seconds_total", "Total user and system CPU time of the component's process in seconds.",
                    METRIC_COUNTER, LABELS, NULL},
+        [P_FDS] = {"microdapr_plugin_open_fds", "Number of open file descriptors of the component's process.", METRIC_GAUGE, LABELS, NULL},
 };
+
+/* In seconds; a call over the socket takes some tens of microseconds. */
+static const double hop_buckets[] = {.000025, .00005, .0001, .00015, .0002, .0003, .0005, .00075, .001, .0015, .002, .003, .005, .0075, .01,
+                                     .025, .05, .1, .25, .5, 1, 2.5, 5, 10, INFINITY};
+static const struct metric_def hop_def = {"microdapr_plugin_call_duration_seconds", "How long calls to the component's process take.",
+                                          METRIC_HISTOGRAM, "app_id,component,method", hop_buckets};
 
 struct plugin_metrics {
         struct kernel *k;
         struct metric *metric[P_N];
+        struct metric *hop;
 };
 
 static void set(struct plugin_metrics *p, int which, const struct str *labels, double v)
 {
         metric_set(metric_series_get(p->metric[which], labels), v);
+}
+
+/* -1: not to be seen. */
+static int open_fds(pid_t pid)
+{
+        char path[40];
+        DIR *d;
+        int n = -2; /* "." and ".." */
+
+        snprintf(path, sizeof path, "/proc/%d/fd", (int)pid);
+        if (!(d = opendir(path)))
+                return -1;
+        while (readdir(d))
+                n++;
+        closedir(d);
+        return n;
 }
 
 static void scrape_one(struct plugin_metrics *p, const struct component *c, struct arena *a)
@@ -58,6 +85,9 @@ static void scrape_one(struct plugin_metrics *p, const struct component *c, stru
         if (s.pid) {
                 set(p, P_RSS, labels, (double)s.rss_bytes);
                 set(p, P_CPU, labels, s.cpu_seconds);
+                int fds = open_fds(s.pid);
+                if (fds >= 0)
+                        set(p, P_FDS, labels, fds);
         }
 }
 
@@ -86,9 +116,18 @@ int plugin_metrics_new(struct plugin_metrics **ret, struct kernel *k)
                         free(p);
                         return -ENOMEM;
                 }
+        if (!(p->hop = metric_add(k->metrics, &hop_def))) {
+                free(p);
+                return -ENOMEM;
+        }
         metrics_on_scrape(k->metrics, scrape, p);
         *ret = p;
         return 0;
+}
+
+struct metric *plugin_metrics_hop(struct plugin_metrics *p)
+{
+        return p->hop;
 }
 
 void plugin_metrics_free(struct plugin_metrics *p)

@@ -20,6 +20,7 @@
 #include "kernel/mesh/identity.h"
 #include "kernel/mesh/names.h"
 #include "kernel/host.h"
+#include "kernel/metric_rules.h"
 #include "kernel/observe/observe.h"
 #include "kernel/observe/trace.h"
 #include "kernel/plugin_metrics.h"
@@ -47,6 +48,7 @@ struct runtime {
         bool start_ended;
         int h_runtime, h_security, h_outbound;
         struct plugin_metrics *plugin_metrics;
+        struct metric_rules *metric_rules;
         size_t blocks_started, blocks_loud; /* loud: may still take events from outside */
         struct sig_watch sigint, sigterm;
         int signals;
@@ -160,6 +162,10 @@ static int init_kernel(struct runtime *rt)
                 rt->fatal = "out of memory";
                 return -ENOMEM;
         }
+        if (metric_rules_new(&rt->metric_rules, k, &rt->arena, &rt->fatal)) {
+                rt->fatal = rt->fatal ? rt->fatal : "out of memory";
+                return -EINVAL;
+        }
         traces.metrics = k->metrics;
         if (tracer_new(&k->tracer, &traces, err, sizeof err)) {
                 rt->fatal = arena_printf(&rt->arena, "failed to setup tracing: %s", err);
@@ -188,6 +194,8 @@ static int start_components(struct runtime *rt)
         const char *err = NULL;
         int r;
 
+        conf.hop_seconds = k->config.metrics_enabled ? plugin_metrics_hop(rt->plugin_metrics) : NULL;
+        conf.hop_tracer = k->opts.trace_plugins ? k->tracer : NULL;
         if (super_new(&k->super, &conf)) {
                 rt->fatal = "out of memory";
                 return -ENOMEM;
@@ -428,6 +436,7 @@ static void release(struct runtime *rt)
         tracer_free(k->tracer);
         plugin_metrics_free(rt->plugin_metrics);
         metrics_free(k->metrics);
+        metric_rules_free(rt->metric_rules);
         resource_set_fini(&k->resources);
         configuration_fini(&k->config);
         for (struct map_entry *e = NULL; (e = map_next(&k->extended, e));)

@@ -14,6 +14,7 @@
 #include "kernel/blocks/invoke.h"
 #include "kernel/front/target.h"
 #include "kernel/front/trace_attrs.h"
+#include "kernel/observe/observe.h"
 #include "sdk/base/pbjson.h"
 
 enum { COPY_BYTES = 16 * 1024 };
@@ -167,6 +168,7 @@ static void invoke_http_app(struct call *c, const struct invoke_target *t, struc
         if (r != POLICY_FAILED)
                 fail(c, t->id, policy_result_text(r));
         else if (x.status) {
+                observe_error_code(c->k->observe, error_rows[ERR_DIRECT_INVOKE].tag, error_rows[ERR_DIRECT_INVOKE].category);
                 call_headers_into(c, &x.headers);
                 http_resp_send(q, x.status, x.headers.v, x.headers.n, x.answer);
         } else if (x.r == -EMSGSIZE) {

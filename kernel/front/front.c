@@ -105,7 +105,7 @@ int front_new(struct front **ret, struct kernel *k, const struct block *const *b
         f->public_ = (struct http_door){.k = k, .router = f->public_routes};
         f->grpc = (struct grpc_door){.k = k, .scope = GRPC_SCOPE, .info_scope = log_calls ? GRPC_SCOPE "-info" : NULL,
                                      .token = str_of(k->opts.api_token), .filtered = api_rules_any(cfg, "grpc")};
-        f->internal = (struct grpc_door){.k = k, .scope = INTERNAL_SCOPE};
+        f->internal = (struct grpc_door){.k = k, .scope = INTERNAL_SCOPE, .is_internal = true};
         if (grpc_door_init(&f->grpc, blocks, n)) {
                 front_free(f);
                 return -ENOMEM;

@@ -287,6 +287,22 @@ int grpc_door_intercept(struct rpc_call *rpc, rpc_handler next, void *next_arg, 
         return r;
 }
 
+/* The reference counts proxied calls that name their app by dapr-app-id: those of apps as served, those of other sidecars as sent. */
+static int counted(const struct grpc_door *d, struct rpc_call *rpc)
+{
+        double began = loop_now_exact();
+        int r = d->unknown(d->k, rpc);
+        const char *method;
+
+        if (!rpc_md_get(&rpc->md_in, "dapr-app-id").p || !(method = arena_strdup(rpc->arena, rpc->method)))
+                return r;
+        if (d->is_internal)
+                observe_grpc_proxied(d->k->observe, method, code_of(rpc, r), (loop_now_exact() - began) * 1e3);
+        else
+                observe_grpc_server(d->k->observe, method, code_of(rpc, r), false, 0, 0, (loop_now_exact() - began) * 1e3);
+        return r;
+}
+
 /* With tracing the reference looks for the target before its proxy does, and words it otherwise. */
 int grpc_door_unknown(struct rpc_call *rpc, void *arg)
 {
@@ -299,5 +315,5 @@ int grpc_door_unknown(struct rpc_call *rpc, void *arg)
                 return rpc_fail(rpc, RPC_UNKNOWN, "cannot proxy request: missing dapr-callee-app-id or dapr-app-id metadata");
         if (!d->unknown)
                 return rpc_fail(rpc, RPC_UNKNOWN, "failed to proxy request: proxy not initialized; daprd startup may be incomplete");
-        return d->unknown(d->k, rpc);
+        return counted(d, rpc);
 }

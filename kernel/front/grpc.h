@@ -11,6 +11,7 @@ struct grpc_door {
         const char *info_scope;     /* of API log lines; NULL = none are written */
         struct str token;
         bool filtered;              /* API lists apply */
+        bool is_internal;           /* callers are sidecars */
         struct grpc_entry *entries; /* one a method */
         struct rpc_method *methods;
         size_t n;

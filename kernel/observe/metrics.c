@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "sdk/base/arena.h"
 #include "sdk/base/list.h"
 #include "sdk/base/log.h"
 
@@ -45,6 +46,8 @@ struct metrics {
         struct map series;
         uint32_t n_metrics;
         bool full_said;
+        struct str (*rewrite)(void *arg, const char *metric, struct str label, struct str value, struct arena *a);
+        void *rewrite_arg;
         struct {
                 void (*fn)(void *arg);
                 void *arg;
@@ -142,14 +145,19 @@ static struct metric_series *series_new(struct metric *m, const struct str *valu
         return s;
 }
 
-struct metric_series *metric_series_get(struct metric *m, const struct str *values)
+void metrics_set_rewrite(struct metrics *m, struct str (*fn)(void *arg, const char *metric, struct str label, struct str value, struct arena *a),
+                         void *arg)
+{
+        m->rewrite = fn;
+        m->rewrite_arg = arg;
+}
+
+static struct metric_series *series_find(struct metric *m, const struct str *values)
 {
         char local[256], *key = local;
         size_t n = sizeof m->id;
         struct metric_series *s;
 
-        if (!m)
-                return NULL;
         for (size_t i = 0; i < m->n_labels; i++)
                 n += values[i].n + 1;
         if (n > sizeof local && !(key = malloc(n)))
@@ -171,6 +179,23 @@ struct metric_series *metric_series_get(struct metric *m, const struct str *valu
         }
         if (key != local)
                 free(key);
+        return s;
+}
+
+struct metric_series *metric_series_get(struct metric *m, const struct str *values)
+{
+        struct str changed[METRIC_LABELS_MAX];
+        struct metric_series *s;
+        struct arena a;
+
+        if (!m || !m->owner->rewrite)
+                return m ? series_find(m, values) : NULL;
+        arena_init(&a, 0);
+        for (size_t i = 0; i < m->n_labels; i++)
+                changed[i] = !values[i].n ? values[i] : m->owner->rewrite(m->owner->rewrite_arg, m->def.name,
+                                                                          str_n(m->label_names[i], m->label_lens[i]), values[i], &a);
+        s = series_find(m, changed);
+        arena_fini(&a);
         return s;
 }
 

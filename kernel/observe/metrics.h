@@ -18,6 +18,7 @@ struct metric_def {
         const char *labels;     /* "app_id,component,operation": sorted as written */
         const double *buckets;  /* histogram upper bounds, INFINITY-terminated; NULL = latency buckets (ms) */
 };
+struct arena;
 struct metric;
 struct metric_series;
 
@@ -32,6 +33,9 @@ void metric_set(struct metric_series *s, double v);
 void metric_observe(struct metric_series *s, double v);
 /* Forgets every series of a metric: for gauges that are rebuilt at each scrape. Pointers to them die. */
 void metric_series_drop_all(struct metric *m);
+/* fn is asked for every label value that is not empty when a series is looked up; it gives the one that stands for it, in a or static. */
+void metrics_set_rewrite(struct metrics *m, struct str (*fn)(void *arg, const char *metric, struct str label, struct str value, struct arena *a),
+                         void *arg);
 /* Callback run before each scrape, for gauges that are read (RSS, CPU, fds). */
 void metrics_on_scrape(struct metrics *m, void (*fn)(void *arg), void *arg);
 /* Calls fn for every metric, by name, whether it has series or not. */

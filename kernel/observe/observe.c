@@ -406,6 +406,19 @@ void observe_grpc_client(struct observe *o, const char *method, int code, size_t
         metric_observe(b->sent, (double)req_bytes);
 }
 
+void observe_grpc_proxied(struct observe *o, const char *method, int code, double elapsed_ms)
+{
+        struct str labels[3];
+
+        if (!o || !o->on)
+                return;
+        labels[0] = o->app_id;
+        labels[1] = str_of(method);
+        labels[2] = str_of(rpc_code_name(code));
+        metric_inc(metric_series_get(o->metric[M_GRPC_CLIENT_COMPLETED], labels), 1);
+        metric_observe(metric_series_get(o->metric[M_GRPC_CLIENT_LATENCY], labels), elapsed_ms);
+}
+
 void observe_health_probe(struct observe *o, bool is_grpc, int status, double elapsed_ms)
 {
         struct str labels[2];

@@ -40,6 +40,8 @@ void observe_http_client_started(struct observe *o, struct arena *a, struct str 
 void observe_http_client_completed(struct observe *o, struct arena *a, struct str method, struct str path, int status,
                                    int64_t resp_bytes, double elapsed_ms);
 void observe_grpc_client(struct observe *o, const char *method, int code, size_t req_bytes, size_t resp_bytes, double elapsed_ms);
+/* A proxied call that came from another sidecar. */
+void observe_grpc_proxied(struct observe *o, const char *method, int code, double elapsed_ms);
 /* One health probe of the app; status: HTTP status or gRPC code. */
 void observe_health_probe(struct observe *o, bool is_grpc, int status, double elapsed_ms);
 /* errorCode tag and category of a failed call; counted when spec.metrics.recordErrorCodes is on. */

@@ -371,6 +371,13 @@ void resiliency_component(struct kernel *k, struct str name, enum component_kind
                 settle(k->resiliency, p);
 }
 
+void resiliency_component_again(struct kernel *k, struct str name, enum component_kind kind, enum policy_direction d, struct policy *p)
+{
+        resiliency_find(k->resiliency, TARGET_COMPONENT, name, kind, d, p);
+        if (policy_is_empty(p))
+                policy_release(p);
+}
+
 void resiliency_app(struct kernel *k, struct str app_id, struct str endpoint, struct policy *p)
 {
         resiliency_find(k->resiliency, TARGET_APP, app_id, KIND_N, POLICY_OUTBOUND, p);

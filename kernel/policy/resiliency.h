@@ -48,6 +48,8 @@ void resiliency_stop(struct kernel *k); /* after the last policy was released; n
 /* Lookups: each fills *p and counts in the metrics. Without resiliency_start() or with nothing configured *p is empty. name, app_id,
  * endpoint, actor_type and id must live until the policy was run or released. */
 void resiliency_component(struct kernel *k, struct str name, enum component_kind kind, enum policy_direction d, struct policy *p);
+/* The same without counting: for a subscription's events, whose policy the reference counts once, when the subscription begins. */
+void resiliency_component_again(struct kernel *k, struct str name, enum component_kind kind, enum policy_direction d, struct policy *p);
 void resiliency_app(struct kernel *k, struct str app_id, struct str endpoint, struct policy *p); /* endpoint: "app_id:method" */
 void resiliency_actor_pre(struct kernel *k, struct str actor_type, struct str id, struct policy *p);  /* before the turn lock: retry, breaker */
 void resiliency_actor_post(struct kernel *k, struct str actor_type, struct str id, struct policy *p); /* after it: timeout */

@@ -124,7 +124,9 @@ int component_call_bytes(struct component *c, struct arena *a, const char *metho
 {
         bool again = true;
         int r = 0;
+        struct hop hop;
         c->calls++;
+        hop_begin(&hop, c, method);
         for (int sent = 0; again; sent++) {
                 if (!is_usable(c)) {
                         r = wait_usable(c, a, st);
@@ -136,6 +138,7 @@ int component_call_bytes(struct component *c, struct arena *a, const char *metho
                 r = send_once(i, a, method, req, resp, st, sent < RESENDS_MAX, &again);
                 instance_release(i);
         }
+        hop_end(&hop, c, method, r, r ? st->message : STR_NULL);
         if (r)
                 c->errors++;
         if (c->shadow)

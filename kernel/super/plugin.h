@@ -12,6 +12,7 @@
 #define KERNEL_SUPER_PLUGIN_H
 
 #include "kernel/super/manifest.h"
+#include "kernel/super/hop.h"
 #include "kernel/super/output.h"
 #include "kernel/super/runtime_dir.h"
 #include "kernel/super/super.h"
@@ -87,6 +88,12 @@ struct instance {
         struct rpc_md md;          /* x-component-instance */
 };
 
+enum { HOP_METHODS_MAX = 12 };
+struct hop_series {
+        char method[48];
+        struct metric_series *series;
+};
+
 struct component {
         struct list in_super;      /* super.components, or super.gone */
         struct super *super;
@@ -102,6 +109,8 @@ struct component {
         char *previous;            /* plugin.yaml of the one before, for a roll-back; NULL = none */
         struct component_spec *refused; /* of a swap that was not done, or taken back; NULL = none */
         struct shadow *shadow;     /* reads go to a candidate too; NULL = no */
+        struct hop_series hops[HOP_METHODS_MAX]; /* hop.c */
+        size_t n_hops;
 };
 
 

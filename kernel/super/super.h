@@ -34,7 +34,9 @@ enum death_class {
 };
 const char *death_class_name(enum death_class d);
 
+struct metric;
 struct super;
+struct tracer;
 struct component; /* one initialised instance */
 
 /* State features, as bits of component_features(). */
@@ -75,6 +77,8 @@ struct super_conf {
         void (*on_leave)(void *arg, struct component *c);
         void (*on_arrive)(void *arg, struct component *c);
         void *arg;
+        struct metric *hop_seconds;   /* histogram of calls by app_id, component, method; NULL = none */
+        struct tracer *hop_tracer;    /* calls have spans of their own; NULL = they have not */
         const struct super_tuning *tuning; /* NULL = defaults; copied */
 };
 /* 0 and *ret, or -ENOMEM. Starts nothing but the control socket (control.h), whose failure is logged only. */

@@ -190,7 +190,7 @@ static void deliver_path(struct batch *b, const char *path)
         }
         if (!p.n)
                 return;
-        resiliency_component(s->block->k, str_of(s->pubsub), KIND_PUBSUB, POLICY_INBOUND, &policy);
+        resiliency_component_again(s->block->k, str_of(s->pubsub), KIND_PUBSUB, POLICY_INBOUND, &policy);
         r = (int)policy_run(&policy, deliver_part, &p);
         err = r == POLICY_FAILED ? p.err : policy_result_text((enum policy_result)r);
         for (size_t i = 0; r && i < p.n; i++) {

@@ -225,7 +225,7 @@ static enum outcome deliver(struct message *m, struct outgoing *o, const char **
         enum outcome outcome = OUTCOME_HOLD;
         int r;
 
-        resiliency_component(s->block->k, str_of(s->pubsub), KIND_PUBSUB, POLICY_INBOUND, &policy);
+        resiliency_component_again(s->block->k, str_of(s->pubsub), KIND_PUBSUB, POLICY_INBOUND, &policy);
         r = (int)policy_run(&policy, deliver_once, &x);
         if (r == POLICY_OK)
                 outcome = OUTCOME_ACK;

@@ -80,11 +80,8 @@ void pubsub_metrics_free(struct pubsub_metrics *m)
 
 static void record(struct metric *count, struct metric *latency, const struct str *labels, double elapsed_ms)
 {
-        double whole = floor(elapsed_ms);
-
         metric_inc(metric_series_get(count, labels), 1);
-        if (whole > 0)
-                metric_observe(metric_series_get(latency, labels), whole);
+        metric_observe(metric_series_get(latency, labels), elapsed_ms);
 }
 
 void pubsub_observe_egress(struct pubsub_metrics *m, struct str component, struct str topic, bool ok, double elapsed_ms)

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 
 #include "dapr/proto/components/v1/pubsub.pb-c.h"
+#include "kernel/policy/resiliency.h"
 #include "sdk/base/log.h"
 #include "sdk/base/loop.h"
 #include "sdk/base/wire.h"
@@ -406,6 +407,7 @@ int subscription_start(struct subscription **ret, struct pubsub_block *b, const 
                        void *arg, struct arena *a, const char **ret_err)
 {
         struct subscription *s = calloc(1, sizeof *s);
+        struct policy counted;
         int r;
 
         *ret_err = "out of memory";
@@ -428,8 +430,11 @@ int subscription_start(struct subscription **ret, struct pubsub_block *b, const 
                 if (spec->bulk)
                         r = batcher_start(s);
         }
-        if (r == 0)
+        if (r == 0) {
+                resiliency_component(b->k, str_of(s->pubsub), KIND_PUBSUB, POLICY_INBOUND, &counted);
+                policy_release(&counted);
                 r = fiber_go(&s->pulling, "pull", pull_fiber, s);
+        }
         if (r) {
                 batcher_stop(s);
                 subscription_free(s);
