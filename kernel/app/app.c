@@ -112,7 +112,7 @@ bool app_is_grpc(const struct app *p)
 
 /* ---- the port ---- */
 
-static int try_port(struct app *p)
+int app_try_port(struct app *p)
 {
         double old = fiber_set_deadline(loop_now_exact() + DIAL_TIMEOUT_MS / 1e3);
         struct conn *c;
@@ -124,6 +124,8 @@ static int try_port(struct app *p)
                 conn_free(c);
         }
         fiber_restore_deadline(old);
+        if (r == 0 && p->grpc)
+                rpc_channel_retry_now(p->grpc);
         return r;
 }
 
@@ -134,7 +136,7 @@ int app_wait_port(struct app *p)
         log_info(SCOPE, "application protocol: %s. waiting on port %d.  This will block until the app is listening on that port.",
                  o->app_protocol, o->app_port);
         for (unsigned tries = 1;; tries++) {
-                int r = try_port(p);
+                int r = app_try_port(p);
                 if (r == 0) {
                         log_info(SCOPE, "application discovered on port %d", o->app_port);
                         return 0;

@@ -21,6 +21,9 @@ bool app_is_grpc(const struct app *p);
  * -ECANCELED. */
 int app_wait_port(struct app *p);
 
+/* One such try, of half a second at most: 0 or -errno. Parks. */
+int app_try_port(struct app *p);
+
 struct app_request {
         struct str method;               /* "POST" */
         struct str path;                 /* "/orders", with its query */

@@ -94,6 +94,7 @@ int rpc_channel_connect(struct rpc_channel *ch); /* parks until connected: 0 or 
 bool rpc_channel_is_connected(const struct rpc_channel *ch);
 /* Called on the loop's stack when an established connection is lost. */
 void rpc_channel_on_lost(struct rpc_channel *ch, void (*fn)(void *arg), void *arg);
+void rpc_channel_retry_now(struct rpc_channel *ch); /* the target is known to be there: the next call dials at once */
 void rpc_channel_reset(struct rpc_channel *ch);  /* drops the connection: running calls fail with UNAVAILABLE */
 void rpc_channel_close(struct rpc_channel *ch);  /* same, then frees when the last call has ended */
 

@@ -282,6 +282,11 @@ void rpc_channel_reset(struct rpc_channel *ch)
         channel_unref(ch);
 }
 
+void rpc_channel_retry_now(struct rpc_channel *ch)
+{
+        ch->backoff_s = ch->retry_at = 0;
+}
+
 void rpc_channel_close(struct rpc_channel *ch)
 {
         if (!ch)

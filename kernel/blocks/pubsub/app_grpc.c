@@ -157,6 +157,7 @@ enum delivery deliver_grpc(const struct outgoing *o, struct delivered *d)
                 return DELIVERED;
         }
         d->code = code;
+        d->lost = code == RPC_UNAVAILABLE;
         return retry(o, d, elapsed,
                      arena_printf(a, "error returned from app while processing pub/sub event %s: retriable error occurred: rpc error: code = %s "
                                      "desc = %.*s", id, rpc_code_name(code), STR_FMT(st.message)));
@@ -280,6 +281,7 @@ static int bulk_failed(struct bulk_delivery *b, int code, const struct rpc_statu
 {
         if (code != RPC_UNIMPLEMENTED) {
                 b->code = code;
+                b->lost = code == RPC_UNAVAILABLE;
                 return all_failed(b, arena_printf(b->arena, "error returned from app while processing bulk pub/sub event: rpc error: code = %s desc = %.*s",
                                                   rpc_code_name(code), STR_FMT(st->message)));
         }

@@ -133,6 +133,7 @@ enum delivery deliver_http(const struct outgoing *o, struct delivered *d)
         req.headers = headers(a, o->md, &req.n_headers);
         r = req.headers && req.path.p ? app_http(app, a, &req, &resp) : -ENOMEM;
         elapsed = pubsub_now_ms() - since;
+        d->lost = r == -ECONNREFUSED || r == -ECONNRESET || r == -EPIPE;
         if (r)
                 return retry(o, d, elapsed,
                              arena_printf(a, "error returned from app channel while sending pub/sub event to app: " RETRIABLE "%s",
@@ -305,6 +306,7 @@ int bulk_http(struct bulk_delivery *b, bool *dropped)
                 r = app_http(app, b->arena, &req, &resp);
         buf_fini(&body);
         b->elapsed_ms = pubsub_now_ms() - since;
+        b->lost = r == -ECONNREFUSED || r == -ECONNRESET || r == -EPIPE;
         if (r)
                 return all_failed(b, arena_printf(b->arena, "error from app channel while sending pub/sub event to app: %s",
                                                   app_http_error(app, b->arena, &req, r)));

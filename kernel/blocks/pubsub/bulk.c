@@ -103,6 +103,7 @@ struct part { /* of a batch: the entries of one route that are not settled */
         size_t *at;
         size_t n;
         const char *err;
+        unsigned waits;              /* for an app that was away */
         struct arena tries[2];       /* of the attempts, in turns: the last errors are still there */
 };
 
@@ -125,33 +126,46 @@ static int deliver_traced(struct bulk_delivery *d, bool *dropped, struct trace *
         return r;
 }
 
+/* Hands out what is left of the part; *ret as bulk_http. False: no memory. */
+static bool hand_out(struct part *p, struct bulk_delivery *d, bool **ret_dropped, int *ret)
+{
+        struct batch *b = p->b;
+        struct arena *a = d->arena;
+        struct trace *traces;
+
+        arena_reset(a);
+        *d = (struct bulk_delivery){.sub = b->sub, .arena = a, .n = p->n, .path = p->path};
+        traces = arena_alloc(a, p->n * sizeof *traces);
+        *ret_dropped = arena_zalloc(a, p->n + 1);
+        d->m = arena_alloc(a, p->n * sizeof *d->m);
+        d->events = arena_alloc(a, p->n * sizeof *d->events);
+        d->bodies = arena_alloc(a, p->n * sizeof *d->bodies);
+        if (!*ret_dropped || !traces || !d->m || !d->events || !d->bodies)
+                return false;
+        for (size_t i = 0; i < p->n; i++) {
+                d->m[i] = b->m[p->at[i]];
+                d->events[i] = b->events[p->at[i]];
+                d->bodies[i] = b->bodies[p->at[i]];
+        }
+        *ret = deliver_traced(d, *ret_dropped, traces);
+        return true;
+}
+
 static int deliver_part(void *arg, struct policy_try *t)
 {
         struct part *p = arg;
         struct batch *b = p->b;
         struct subscription *s = b->sub;
-        struct arena *a = &p->tries[t->attempt & 1];
-        struct bulk_delivery d = {.sub = s, .arena = a, .n = p->n, .path = p->path};
+        struct bulk_delivery d = {.arena = &p->tries[t->attempt & 1]};
         size_t left = 0;
-        struct trace *traces;
         bool *dropped;
-        int r;
+        int r = -1;
 
-        arena_reset(a);
-        traces = arena_alloc(a, p->n * sizeof *traces);
-        dropped = arena_zalloc(a, p->n + 1);
-        d.m = arena_alloc(a, p->n * sizeof *d.m);
-        d.events = arena_alloc(a, p->n * sizeof *d.events);
-        d.bodies = arena_alloc(a, p->n * sizeof *d.bodies);
         p->err = "out of memory";
-        if (!dropped || !d.m || !d.events || !d.bodies || !traces)
-                return -1;
-        for (size_t i = 0; i < p->n; i++) {
-                d.m[i] = b->m[p->at[i]];
-                d.events[i] = b->events[p->at[i]];
-                d.bodies[i] = b->bodies[p->at[i]];
-        }
-        r = deliver_traced(&d, dropped, traces);
+        do
+                if (!hand_out(p, &d, &dropped, &r))
+                        return -1;
+        while (r && d.lost && subscription_app_is_back(s, &p->waits));
         for (int i = 0; i < 3; i++)
                 b->counts[i] += d.counts[i];
         b->elapsed_ms = d.elapsed_ms;

@@ -156,6 +156,7 @@ struct attempt {
         struct message *m;
         struct outgoing *o;
         const char *err;
+        unsigned waits;              /* for an app that was away */
         struct arena tries[2];
 };
 
@@ -182,24 +183,37 @@ void delivery_trace_end(struct subscription *s, struct trace *t, int code, const
         trace_end(t);
 }
 
+/* One delivery in a trace of its own. */
+static enum delivery hand_out(struct attempt *x, struct delivered *d)
+{
+        struct subscription *s = x->m->sub;
+        struct trace trace;
+        enum delivery r;
+
+        delivery_trace_begin(s, &trace, x->o->arena, &x->o->event);
+        trace_install(&trace);
+        if (s->stream)
+                r = deliver_stream(x->o, d);
+        else
+                r = app_is_grpc(s->block->k->app) ? deliver_grpc(x->o, d) : deliver_http(x->o, d);
+        trace_install(NULL);
+        delivery_trace_end(s, &trace, d->code, r == DELIVERY_RETRY ? d->err : NULL);
+        return r;
+}
+
 static int deliver_once(void *arg, struct policy_try *t)
 {
         struct attempt *x = arg;
         struct subscription *s = x->m->sub;
-        struct delivered d = {0};
-        struct trace trace;
+        struct delivered d;
         enum delivery r;
 
         x->o->arena = &x->tries[t->attempt & 1];
-        arena_reset(x->o->arena);
-        delivery_trace_begin(s, &trace, x->o->arena, &x->o->event);
-        trace_install(&trace);
-        if (s->stream)
-                r = deliver_stream(x->o, &d);
-        else
-                r = app_is_grpc(s->block->k->app) ? deliver_grpc(x->o, &d) : deliver_http(x->o, &d);
-        trace_install(NULL);
-        delivery_trace_end(s, &trace, d.code, r == DELIVERY_RETRY ? d.err : NULL);
+        do {
+                arena_reset(x->o->arena);
+                d = (struct delivered){0};
+                r = hand_out(x, &d);
+        } while (r == DELIVERY_RETRY && d.lost && subscription_app_is_back(s, &x->waits));
         t->code = d.code;
         if (r == DELIVERED)
                 return 0;

@@ -7,6 +7,7 @@
  *   message.c       one message: event, route, delivery under the inbound policy, dead letter topic
  *   app_http.c app_grpc.c stream.c     the three ways to hand an event to the app
  *   bulk.c          many messages in one delivery
+ *   away.c          the app is restarting: what it has not taken waits for it
  *
  * At least once: a message is acknowledged only after the app has taken it (or it went to the dead letter topic); one that was in
  * nobody's hands, or fails because of a stop, is neither acknowledged nor refused: the stream ends and the broker hands it out again.
@@ -30,6 +31,8 @@ enum {
         PUBSUB_BULK_PUBLISH_AT_ONCE = 100,
         PUBSUB_DRAIN_S = 30,                 /* a stopping subscription waits so long for the app */
         PUBSUB_PAUSE_S = 2,                  /* less than the grace of a stop */
+        PUBSUB_AWAY_S = 120,                 /* an app whose port is closed is waited for so long */
+        PUBSUB_AWAY_MAX = 3,                 /* ... so often with the same message: it may be the message that kills the app */
         PUBSUB_TOPICS_MAX = 10000,
 };
 
@@ -61,6 +64,8 @@ struct pubsub_block {
         struct list running, streams; /* struct subscription.node */
         struct list opening;         /* streams without their first request: struct stream_opening.node */
         bool asked_app, active, closed;
+        bool app_away, app_asked;    /* away.c: its port was closed when last tried; it is being tried */
+        double app_next_try, app_back_at;
         struct fmutex lock;          /* starts and stops, one after the other */
         struct scope scope;          /* retries of starts */
         struct pubsub_metrics *metrics;

@@ -95,6 +95,7 @@ struct delivered {
         const char *err;             /* DELIVERY_RETRY; in the arena */
         int code;                    /* of policy_try */
         bool closed;                 /* nobody is there to take it */
+        bool lost;                   /* the app gave no answer at all */
 };
 struct outgoing {                    /* one event on its way to the app */
         struct subscription *sub;
@@ -123,6 +124,11 @@ void delivery_trace_end(struct subscription *s, struct trace *t, int code, const
 /* Metadata that can go as gRPC metadata or HTTP headers to the app. */
 struct rpc_md *app_metadata(struct arena *a, const struct rpc_mdlist *md, size_t *ret_n);
 
+/* ---- away.c ---- */
+/* The app gave no answer. When its port is closed: waits until it is open again, at most PUBSUB_AWAY_S and PUBSUB_AWAY_MAX times
+ * (*times counts). True: deliver again. False: it is there, does not come back, or the subscription ends. Parks. */
+bool subscription_app_is_back(struct subscription *s, unsigned *times);
+
 /* ---- bulk.c ---- */
 int batcher_start(struct subscription *s);
 void batcher_stop(struct subscription *s);   /* flushes nothing: what waits is held */
@@ -140,6 +146,7 @@ struct bulk_delivery {
         double elapsed_ms;
         const char *err;             /* of the whole */
         int code;
+        bool lost;                   /* the app gave no answer at all */
 };
 /* 0 = all taken or dropped; -1: messages whose error is set are to be tried again. dropped[i] is set for DROP. */
 int bulk_http(struct bulk_delivery *b, bool *dropped);
