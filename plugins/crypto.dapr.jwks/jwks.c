@@ -10,7 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "plugins/crypto.dapr.jwks/keyset.h"
+#include "plugins/shared/crypto/keyset.h"
 #include "plugins/shared/crypto/local.h"
 #include "plugins/shared/web/web.h"
 #include "sdk/base/fiber.h"

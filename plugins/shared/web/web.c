@@ -129,7 +129,8 @@ int web_request(struct web_site *s, struct arena *a, const char *method, const c
                 r = http_exchange_response(x);
         if (!r) {
                 ret->status = x->status;
-                r = http_exchange_body(x, a, max_answer, &ret->body);
+                ret->content_type = arena_str(a, http_headers_get(&x->headers, "Content-Type"));
+                r = ret->content_type.p ? http_exchange_body(x, a, max_answer, &ret->body) : -ENOMEM;
         }
         if (x)
                 http_exchange_close(x);

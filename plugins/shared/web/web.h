@@ -8,6 +8,7 @@ struct web_site;
 struct web_answer {
         int status;
         struct str body;           /* in the request's arena */
+        struct str content_type;   /* the same; empty: none */
 };
 
 /* "https://host[:port][/path]"; a query or fragment of the URL is part of the path. 0, -ENOMEM, or -EINVAL with a static text. */

@@ -1,6 +1,6 @@
 /* A JWKS that is in use: keys by their id. Reference counts belong to the loop's thread; the keys themselves may be used by any. */
-#ifndef PLUGINS_JWKS_KEYSET_H
-#define PLUGINS_JWKS_KEYSET_H
+#ifndef PLUGINS_SHARED_CRYPTO_KEYSET_H
+#define PLUGINS_SHARED_CRYPTO_KEYSET_H
 
 #include "plugins/shared/crypto/keys.h"
 

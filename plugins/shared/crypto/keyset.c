@@ -1,5 +1,5 @@
 /* Reading a JWKS. */
-#include "plugins/crypto.dapr.jwks/keyset.h"
+#include "plugins/shared/crypto/keyset.h"
 
 #include <errno.h>
 #include <stdlib.h>
