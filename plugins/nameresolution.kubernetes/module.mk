@@ -1,0 +1,2 @@
+PLUGINS += nameresolution.kubernetes
+nameresolution.kubernetes_SRC := $(wildcard plugins/nameresolution.kubernetes/*.c)
