@@ -84,7 +84,7 @@ static int resolve(struct dapr_call *c, void *instance, const struct dapr_resolv
         if (r)
                 return r;
         colon = strrchr(host, ':');
-        if (colon && colon[1]) {
+        if (colon && colon[1] && !strchr(colon, ']')) { /* not within [v6] */
                 *colon = '\0';
                 port = colon + 1;
         } else if (!(port = dapr_printf(c, "%d", in->port))) {
