@@ -16,7 +16,7 @@ static void usage(FILE *to, const char *group)
                 group ? "plugin " : "", b, e);
         for (size_t i = 0; i < n_commands; i++)
                 if (!group || strncmp(commands[i].name, group, strlen(group)) == 0)
-                        fprintf(to, "  %-15s %s\n", commands[i].name, commands[i].flags->summary);
+                        fprintf(to, "  %-19s %s\n", commands[i].name, commands[i].flags->summary);
         if (!group)
                 fprintf(to, "\n%sExamples%s\n  dapr init\n  dapr run --app-id myapp --app-port 3000 -- node app.js\n  dapr list -o json\n"
                             "  dapr plugin list --app-id myapp\n", b, e);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "ctl/ctl.h"
+#include "sdk/base/semver.h"
 
 enum { FOLDERS_MAX = 64 };
 
@@ -76,22 +77,22 @@ static void add_folders(struct search *s, const char *runtime_path, const char *
 
 /* ---- manifests ---- */
 
-static bool is_known(const struct search *s, const char *name)
+static bool is_known(const struct search *s, const struct plugin_manifest *m)
 {
         for (size_t i = 0; i < s->found.n; i++)
-                if (strcmp(s->found.v[i].name, name) == 0)
+                if (strcmp(s->found.v[i].name, m->name) == 0 && strcmp(s->found.v[i].version, m->version) == 0)
                         return true;
         return false;
 }
 
-static void read_manifest(struct search *s, const char *folder, const char *entry)
+static void read_manifest(struct search *s, const char *folder, const char *entry, size_t rank)
 {
         const char *dir = path_join(s->a, folder, entry), *file = dir ? path_join(s->a, dir, "plugin.yaml") : NULL;
         if (!path_exists(file))
                 return;
         char *real = realpath(dir, NULL);
         struct plugin_manifest m = {.file = file, .folder = real ? arena_strdup(s->a, str_of(real)) : dir,
-                                    .name = arena_strdup(s->a, str_of(entry)), .version = "", .title = "", .description = ""};
+                                    .name = arena_strdup(s->a, str_of(entry)), .rank = rank, .version = "", .title = "", .description = ""};
         free(real);
         struct str text;
         struct yaml_node *root = NULL;
@@ -108,7 +109,7 @@ static void read_manifest(struct search *s, const char *folder, const char *entr
                         m.share = strcmp(plugin_text(s->a, root, "share"), "true") == 0;
                 }
         }
-        if (!m.name || !m.folder || is_known(s, m.name))
+        if (!m.name || !m.folder || is_known(s, &m))
                 return;
         if (s->found.n == s->cap) {
                 size_t cap = s->cap ? s->cap * 2 : 16;
@@ -121,9 +122,27 @@ static void read_manifest(struct search *s, const char *folder, const char *entr
         s->found.v[s->found.n++] = m;
 }
 
-static int by_name(const void *a, const void *b)
+/* The plugin's own folder, and the versions that stand side by side in it. */
+static void read_plugin(struct search *s, const char *folder, const char *entry, size_t rank)
 {
-        return strcmp(((const struct plugin_manifest *)a)->name, ((const struct plugin_manifest *)b)->name);
+        read_manifest(s, folder, entry, rank);
+        const char *dir = path_join(s->a, folder, entry);
+        DIR *d = dir ? opendir(dir) : NULL;
+        for (struct dirent *e; d && (e = readdir(d));)
+                if (semver_is_valid(str_of(e->d_name)))
+                        read_manifest(s, dir, e->d_name, rank);
+        if (d)
+                closedir(d);
+}
+
+/* Of one name first what the runtime takes: the earlier folder, then the higher version. */
+static int by_name(const void *x, const void *y)
+{
+        const struct plugin_manifest *a = x, *b = y;
+        int c = strcmp(a->name, b->name);
+        if (c == 0)
+                c = (a->rank > b->rank) - (a->rank < b->rank);
+        return c ? c : -semver_compare(str_of(a->version), str_of(b->version));
 }
 
 int plugins_find(struct arena *a, const char *runtime_path, const char *plugins_path, struct plugin_manifests *ret)
@@ -139,7 +158,7 @@ int plugins_find(struct arena *a, const char *runtime_path, const char *plugins_
                         continue;
                 for (struct dirent *e; (e = readdir(d));)
                         if (e->d_name[0] != '.')
-                                read_manifest(s, s->folders[i], e->d_name);
+                                read_plugin(s, s->folders[i], e->d_name, i);
                 closedir(d);
         }
         if (s->found.n)

@@ -1,5 +1,5 @@
 /*
- * Plugins that are installed: folders that hold one folder a plugin with plugin.yaml in it, searched in the runtime's order:
+ * Plugins that are installed: folders that hold one folder a plugin with plugin.yaml in it, or in folders named after versions, searched in the runtime's order:
  * --plugins-path or DAPR_PLUGINS_PATH (colon-separated), ../plugins and ../lib/dapr/plugins beside daprd, ~/.dapr/plugins,
  * /usr/local/lib/dapr/plugins, /usr/lib/dapr/plugins. Only what people read is taken from a manifest; the runtime checks it.
  */
@@ -15,12 +15,13 @@ struct plugin_manifest {
         const char *error;              /* NULL, or why the manifest cannot be read; then only file and name are set */
         const struct yaml_node *types, *fields; /* lists or NULL */
         bool share;
+        size_t rank;                    /* of the folder in the runtime's order */
 };
 struct plugin_manifests {
         struct plugin_manifest *v;
         size_t n;
 };
-/* All of them, sorted by name; of two with one name the first that the runtime finds. 0 or -ENOMEM. */
+/* All of them, sorted by name; of one name all versions, first what the runtime takes. 0 or -ENOMEM. */
 int plugins_find(struct arena *a, const char *runtime_path, const char *plugins_path, struct plugin_manifests *ret);
 /* By plugin name or component type, without case; NULL = none. */
 const struct plugin_manifest *plugins_get(const struct plugin_manifests *all, const char *name);

@@ -79,3 +79,8 @@ FUZZERS += mdns_fuzz
 mdns_fuzz_SRC := tests/fuzz/mdns_fuzz.c plugins/nameresolution.mdns/packet.c
 mdns_fuzz_LIBS := base
 mdns_fuzz_LD = $(BASE_LD)
+
+FUZZERS += package_fuzz
+package_fuzz_SRC := tests/fuzz/package_fuzz.c
+package_fuzz_LIBS := ctl net base proto llhttp
+package_fuzz_LD = $(NET_LD) $(BASE_LD)

@@ -176,3 +176,9 @@ UNIT_TESTS += semver_test
 semver_test_SRC := tests/unit/semver_test.c
 semver_test_LIBS := base
 semver_test_LD = $(BASE_LD)
+
+# ctl: packages
+UNIT_TESTS += package_test
+package_test_SRC := tests/unit/package_test.c
+package_test_LIBS := ctl net base proto llhttp
+package_test_LD = $(NET_LD) $(BASE_LD)

@@ -1,0 +1,365 @@
+"""Packages of plugins: built, signed, verified, installed, pinned; and everything that must not be installed."""
+import functools, http.server, io, json, os, pathlib, shutil, ssl, subprocess, tarfile, threading
+
+import pytest
+
+from conftest import BUILD, Daprd, component
+from test_ctl import ctl, home  # noqa: F401 (a fixture)
+
+IN_MEMORY = BUILD / "plugins/state.in-memory"
+
+
+def plugin(folder, version="1.0.0", name="state.mine", text="", types=None):
+    """A plugin's folder: our in-memory store under another name and version."""
+    d = pathlib.Path(folder) / f"{name}-{version}"
+    d.mkdir()
+    shutil.copy(IN_MEMORY / "state.in-memory", d / name)
+    (d / "plugin.yaml").write_text(f"name: {name}\nversion: {version}\ncontract: [1]\ntitle: Mine\n"
+                                   f"types:\n  - type: {types or 'state.in-memory'}\n    versions: [v1]\n{text}")
+    return d
+
+
+@pytest.fixture
+def work(home, folder):
+    w = folder / "work"
+    w.mkdir()
+    return w
+
+
+def run(env, work, *args, code=0):
+    p = ctl(env, "plugin", *args, cwd=work)
+    assert p.returncode == code, p.stdout + p.stderr
+    return p.stdout + p.stderr
+
+
+def keys(env, work, name="plugin", trust=True):
+    run(env, work, "keygen", "--no-password", "--key", f"{work}/{name}.key")
+    if trust:
+        run(env, work, "trust", "add", f"{work}/{name}.pub", name)
+    return f"{work}/{name}.key"
+
+
+def packed(env, work, folder, key=None, **kw):
+    d = plugin(folder, **kw)
+    out = f"{work}/{d.name}.tar"
+    run(env, work, "build", str(d), "--out", out, *(["--key", key] if key else []))
+    return out
+
+
+def installed(env):
+    root = pathlib.Path(env["HOME"]) / ".dapr/plugins"
+    return sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()) if root.exists() else []
+
+
+def test_a_plugin_goes_from_its_folder_to_a_running_component(home, work, folder):
+    key = keys(home, work)
+    out = packed(home, work, folder, key, name="state.in-memory", version="9.1.0")
+    text = run(home, work, "install", out)
+    assert "signed by plugin" in text and "state.in-memory/9.1.0" in text
+    assert "is installed already" in run(home, work, "install", out)
+    assert "3 files" not in run(home, work, "verify", "state.in-memory")
+    d = Daprd(folder, [component("store", "state.in-memory")], plugins_path=f"{home['HOME']}/.dapr/plugins").start()
+    try:
+        c = d.metadata()["components"][0]["microdapr"]
+        assert c["plugin"] == "state.in-memory" and c["state"] == "READY"
+        assert d.request("POST", "/v1.0/state/store", [{"key": "a", "value": 1}]).status == 204
+    finally:
+        d.close()
+
+
+def test_versions_stand_side_by_side_and_an_annotation_chooses(home, work, folder):
+    key = keys(home, work)
+    for v in ("8.0.0", "8.2.0", "9.0.0"):
+        run(home, work, "install", packed(home, work, folder, key, name="state.in-memory", version=v))
+    rows = json.loads(run(home, work, "list", "-o", "json", "--plugins-path", "/nowhere"))
+    assert [r["version"] for r in rows if r["name"] == "state.in-memory" and ".dapr" in r["folder"]] == ["9.0.0", "8.2.0", "8.0.0"]
+
+    def chosen(constraint):
+        c = json.loads(component("store", "state.in-memory"))
+        if constraint:
+            c["metadata"]["annotations"] = {"microdapr.io/version": constraint}
+        f = folder / f"d{abs(hash(constraint))}"
+        f.mkdir()
+        d = Daprd(f, [json.dumps(c)], plugins_path=f"{home['HOME']}/.dapr/plugins")
+        d.start(healthy=constraint != "^3")
+        try:
+            if constraint == "^3":
+                assert d.wait_exit() == 1
+                return d.log()
+            pid = d.metadata()["components"][0]["microdapr"]["pid"]
+            return os.readlink(f"/proc/{pid}/exe").split("/")[-2]
+        finally:
+            d.close() if constraint != "^3" else d.out.close()
+    assert chosen("") == "9.0.0"
+    assert chosen("^8.0") == "8.2.0"
+    assert chosen("<8.1") == "8.0.0"
+    log = chosen("^3")
+    assert "installed are" in log and "dapr plugin install 'state.in-memory@^3'" in log
+
+
+def test_a_component_without_its_plugin_prints_the_command_that_installs_it(folder):
+    d = Daprd(folder, [component("store", "state.nobody-has-it")], plugins_path=folder)
+    d.start(healthy=False)
+    assert d.wait_exit() == 1
+    d.out.close()
+    assert "to install it: dapr plugin install state.nobody-has-it" in d.log()
+
+
+def test_nothing_unsigned_or_signed_by_strangers_is_installed(home, work, folder):
+    out = packed(home, work, folder)
+    assert "is not signed" in run(home, work, "install", out, code=1)
+    stranger = keys(home, work, "stranger", trust=False)
+    run(home, work, "sign", out, "--key", stranger)
+    assert "which is not trusted" in run(home, work, "install", out, code=1)
+    assert "which is not trusted" in run(home, work, "verify", out, code=1)
+    assert not installed(home)
+    assert "signed by nobody that is trusted" in run(home, work, "install", out, "--allow-unsigned")
+    run(home, work, "trust", "add", f"{work}/stranger.pub", "stranger")
+    assert "stranger" in run(home, work, "trust", "list")
+    run(home, work, "verify", out)
+    run(home, work, "trust", "remove", "stranger")
+    assert "is not trusted" in run(home, work, "verify", out, code=1)
+
+
+@pytest.mark.skipif(not shutil.which("minisign"), reason="needs Debian's minisign")
+def test_minisign_and_we_verify_each_other(home, work, folder):
+    key = keys(home, work)
+    out = packed(home, work, folder, key)
+    run(home, work, "install", out)
+    place = pathlib.Path(home["HOME"]) / ".dapr/plugins/state.mine/1.0.0/.dapr"
+    check = ["minisign", "-V", "-m", place / "files", "-x", place / "signature.minisig"]
+    p = subprocess.run([*check, "-p", f"{work}/plugin.pub"], capture_output=True, text=True)
+    assert p.returncode == 0 and "plugin:state.mine 1.0.0" in p.stdout
+    # their key, our signature; their signature, our check
+    subprocess.run(["minisign", "-G", "-W", "-p", work / "their.pub", "-s", work / "their.key"], check=True, capture_output=True)
+    run(home, work, "sign", out, "--key", f"{work}/their.key")
+    run(home, work, "verify", out, "--key", f"{work}/their.pub")
+    for old in ([], ["-l"]):
+        subprocess.run(["minisign", "-S", *old, "-m", place / "files", "-x", place / "signature.minisig", "-s", work / "their.key"], check=True,
+                       capture_output=True)
+        run(home, work, "verify", "state.mine", "--key", f"{work}/their.pub")
+    assert "not trusted" in run(home, work, "verify", "state.mine", code=1)
+
+
+def test_a_locked_key_needs_its_password(home, work, folder):
+    pw = work / "pw"
+    pw.write_text("open sesame\n")
+    p = ctl(home, "plugin", "keygen", "--key", f"{work}/k.key", "--password-file", str(pw), cwd=work)
+    if p.returncode and "memory" in p.stderr:
+        pytest.skip("locking a key takes 64 MiB of memory")
+    assert p.returncode == 0 and (os.stat(work / "k.key").st_mode & 0o777) == 0o600
+    out = packed(home, work, folder)
+    run(home, work, "sign", out, "--key", f"{work}/k.key", "--password-file", str(pw))
+    run(home, work, "verify", out, "--key", f"{work}/k.pub")
+    pw.write_text("wrong\n")
+    assert "password of the secret key is wrong" in run(home, work, "sign", out, "--key", f"{work}/k.key", "--password-file", str(pw), code=1)
+    assert "is there already" in run(home, work, "keygen", "--no-password", "--key", f"{work}/k.key", code=1)
+
+
+def test_a_changed_package_is_refused(home, work, folder):
+    key = keys(home, work)
+    out = pathlib.Path(packed(home, work, folder, key))
+    good = out.read_bytes()
+    at = good.index(b"title: Mine")
+    for bad, because in ((good[:at] + b"titel" + good[at + 5:], "was changed"), (good[:-1024], "cut off"), (good[:5000], "cut off"),
+                         (good + b"x", "follows its end"), (b"x" * 2000, "neither a package nor")):
+        out.write_bytes(bad)
+        text = run(home, work, "install", str(out), code=1)
+        assert because in text or "no tar archive" in text, text
+    assert not installed(home)
+    # the list of another package under this signature
+    other = pathlib.Path(packed(home, work, folder, version="1.1.0")).read_bytes()
+    files = good[512:good.index(b"\0", 512)]
+    swapped = other.replace(other[512:other.index(b"\0", 512)], files.replace(b"1.0.0", b"1.1.0"))
+    out.write_bytes(swapped)
+    assert "is not" in run(home, work, "install", str(out), "--allow-unsigned", code=1)
+    assert not installed(home)
+
+
+def test_archives_of_others_are_refused(home, work, folder):
+    def tar(*entries):
+        b = io.BytesIO()
+        with tarfile.open(fileobj=b, mode="w", format=tarfile.USTAR_FORMAT) as t:
+            for name, kind, data in entries:
+                i = tarfile.TarInfo(name)
+                i.type, i.size = kind, len(data)
+                if kind == tarfile.SYMTYPE:
+                    i.linkname = "/etc/passwd"
+                t.addfile(i, io.BytesIO(data))
+        return b.getvalue()
+    files = (".dapr/files", tarfile.REGTYPE, b"x")
+    for entries, because in (([("../../evil", tarfile.REGTYPE, b"x")], "climbs out"), ([("/evil", tarfile.REGTYPE, b"x")], "absolute"),
+                             ([("link", tarfile.SYMTYPE, b"")], "symbolic link"), ([("dev", tarfile.CHRTYPE, b"")], "device"),
+                             ([files], "of no form"), ([("d", tarfile.DIRTYPE, b"")], "folder")):
+        f = work / "evil.tar"
+        f.write_bytes(tar(*entries))
+        assert because in run(home, work, "install", str(f), "--allow-unsigned", code=1)
+    assert not installed(home) and not (folder / "evil").exists()
+
+
+def test_an_older_version_is_installed_only_when_asked_for(home, work, folder):
+    key = keys(home, work)
+    old, new = packed(home, work, folder, key, version="1.0.0"), packed(home, work, folder, key, version="1.1.0")
+    run(home, work, "install", new)
+    assert "is older than 1.1.0" in run(home, work, "install", old, code=1)
+    run(home, work, "install", old, "--allow-downgrade")
+    assert "say which" in run(home, work, "remove", "state.mine", code=1)
+    run(home, work, "remove", "state.mine@1.1.0")
+    assert {p.split("/")[1] for p in installed(home)} == {"1.0.0"}
+    run(home, work, "remove", "state.mine")
+    assert not installed(home)
+    assert "is not installed" in run(home, work, "remove", "state.mine", code=1)
+
+
+def test_a_package_for_another_machine_is_refused(home, work, folder):
+    d = plugin(folder)
+    program = (d / "state.mine").read_bytes()
+    (d / "state.mine").write_bytes(program[:18] + b"\xb7\x00" + program[20:] if program[18:20] == b"\x3e\x00" else program[:18] + b"\x3e\x00" + program[20:])
+    run(home, work, "build", str(d), "--out", "other.tar")
+    assert "this machine is" in run(home, work, "install", "other.tar", "--allow-unsigned", code=1)
+
+
+def test_a_full_disk_leaves_nothing_behind(home, work, folder):
+    out = packed(home, work, folder)
+    small = folder / "small"
+    small.mkdir()
+    script = (f'mount -t tmpfs -o size=96k none {small} && {BUILD}/bin/daprctl plugin install {out} --allow-unsigned --dir {small}/plugins; '
+              f'echo code $?; find {small} -type f')
+    p = subprocess.run(["unshare", *([] if os.geteuid() == 0 else ["-r"]), "-m", "sh", "-c", script], env=home, capture_output=True, text=True)
+    if "mount" in p.stderr or "unshare" in p.stderr:
+        pytest.skip("no mounts here")
+    assert p.stdout.strip() == "code 1" and "No space left on device; nothing was installed" in p.stderr, p.stdout + p.stderr
+
+
+# ---- indexes ----
+
+class Files(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self):
+        if self.path.startswith("/old/"):
+            self.send_response(302)
+            self.send_header("Location", self.path[4:])
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+        else:
+            super().do_GET()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def shop(home, work, folder):
+    """A web server with two versions of a signed plugin; gives its URL, or over TLS when called so."""
+    key = keys(home, work)
+    public = folder / "public"
+    public.mkdir()
+    for v in ("1.0.0", "1.1.0", "2.0.0-rc.1"):
+        shutil.copy(packed(home, work, folder, key, version=v), public)
+    assert "3 packages" in run(home, work, "index", str(public))
+    servers = []
+
+    def start(tls=None):
+        s = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Files, directory=public))
+        if tls:
+            c = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            c.load_cert_chain(*tls)
+            s.socket = c.wrap_socket(s.socket, server_side=True)
+        threading.Thread(target=s.serve_forever, args=(0.02,), daemon=True).start()
+        servers.append(s)
+        return f"http{'s' if tls else ''}://127.0.0.1:{s.server_port}/"
+    start.folder = public
+    yield start
+    for s in servers:
+        s.shutdown()
+        s.server_close()
+
+
+def test_from_an_index_on_the_web(home, work, shop):
+    url = shop()
+    assert "1.1.0" in run(home, work, "search", "mine", "--index", url)
+    assert "nothing of that name" in run(home, work, "search", "nonsense", "--index", url)
+    assert "Installed state.mine 1.1.0" in run(home, work, "install", "state.mine", "--index", url)
+    assert "Installed state.mine 1.0.0" in run(home, work, "install", "state.mine@1.0.0", "--index", url)
+    assert "Installed state.mine 2.0.0-rc.1" in run(home, work, "install", "state.mine@2.0.0-rc.1", "--index", url + "old/index.json")
+    assert "but none that ^3 allows" in run(home, work, "install", "state.mine@^3", "--index", url, code=1)
+    assert "has no plugin state.other" in run(home, work, "install", "state.other", "--index", url, code=1)
+    assert "404" in run(home, work, "install", "state.mine", "--index", url + "nowhere/", code=1)
+    assert "no index" in run(home, work, "install", "state.mine2", code=1)
+    assert "no version constraint" in run(home, work, "install", "state.mine@newest", "--index", url, code=1)
+    home["DAPR_PLUGIN_INDEX"] = url
+    run(home, work, "remove", "state.mine", "--all")
+    run(home, work, "install", "state.in-memory")  # by its component type
+    run(home, work, "remove", "state.mine", "--all")
+    run(home, work, "install", url + "old/state.mine-1.0.0.tar")
+    assert not [f for f in installed(home) if f.startswith(".")]
+
+
+def test_an_index_that_lies_is_found_out(home, work, shop):
+    url, path = shop(), shop.folder / "index.json"
+    good = path.read_text()
+    for bad, because in ((good.replace('"version":"1.1.0"', '"version":"7.0.0"'), "is not what the index says"),
+                         (good.replace("state.mine-1.1.0.tar", "../index.json"), "server answers|no tar archive"),
+                         (good.replace("state.mine-1.1.0.tar", "state.mine-1.0.0.tar"), "is not what the index says"),
+                         (good.replace('"size":', '"size":1,"was":'), "larger than it may be"), (good[:-20], "no JSON"), ("{}", "no index"),
+                         ('{"plugins":[{"name":"../x","version":"1.0.0","platform":"any","file":"x"}]}', "lacks name")):
+        path.write_text(bad)
+        text = run(home, work, "install", "state.mine", "--index", url, code=1)
+        assert any(b in text for b in because.split("|")), text
+    assert not installed(home)
+
+
+def test_from_an_index_over_tls(home, work, shop, folder):
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", folder / "k.pem", "-out",
+                    folder / "c.pem", "-subj", "/CN=shop", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"], check=True, capture_output=True)
+    url = shop((folder / "c.pem", folder / "k.pem"))
+    assert "certificate" in run(home, work, "install", "state.mine", "--index", url, code=1)
+    run(home, work, "install", "state.mine", "--index", url, "--ca-file", str(folder / "c.pem"))
+
+
+def test_the_lock_file_pins(home, work, shop, folder):
+    url = shop()
+    home["DAPR_PLUGIN_INDEX"] = url
+    run(home, work, "install", "state.mine@1.0.0")
+    run(home, work, "lock")
+    lock = work / "plugins.lock"
+    assert "version: 1.0.0" in lock.read_text() and "digest: blake2b:" in lock.read_text()
+    run(home, work, "lock", "--check")
+    run(home, work, "remove", "state.mine")
+    assert "pinned and not installed" in run(home, work, "lock", "--check", code=1)
+    run(home, work, "install")
+    assert "Installed" not in run(home, work, "install", "state.mine")  # the pinned one, not the newest
+    assert "pins state.mine to 1.0.0" in run(home, work, "install", "state.mine@1.1.0", code=1)
+    run(home, work, "install", "state.mine@1.1.0", "--update-lock")
+    assert "version: 1.1.0" in lock.read_text()
+    # another package of the pinned version
+    d = plugin(folder, version="1.1.0", name="state.mine", text="description: Other.\n") if not (folder / "state.mine-1.1.0").exists() else folder / "state.mine-1.1.0"
+    (d / "plugin.yaml").write_text((d / "plugin.yaml").read_text() + "description: Other.\n")
+    run(home, work, "build", str(d), "--out", "other.tar", "--key", f"{work}/plugin.key")
+    run(home, work, "remove", "state.mine", "--all")
+    assert "another package of state.mine 1.1.0" in run(home, work, "install", "other.tar", code=1)
+    run(home, work, "install")
+    program = pathlib.Path(home["HOME"]) / ".dapr/plugins/state.mine/1.1.0/state.mine"
+    program.write_bytes(program.read_bytes() + b"x")
+    assert "was changed" in run(home, work, "lock", "--check", code=1)
+    assert "was changed" in run(home, work, "verify", "state.mine", code=1)
+    lock.write_text("version: 1\nplugins:\n  - name: x\n")
+    assert "plugins.lock:3" in run(home, work, "install", code=1)
+
+
+def test_bundles_and_image_layouts_carry_packages_without_a_network(home, work, shop):
+    url = shop()
+    run(home, work, "bundle", "state.mine", "state.mine@1.0.0", "--index", url)
+    run(home, work, "bundle", "state.mine", "--index", url, "--oci", "--out", "layout")
+    run(home, work, "install", "plugins-bundle.tar")
+    assert {p.split("/")[1] for p in installed(home)} == {"1.0.0", "1.1.0"}
+    run(home, work, "remove", "state.mine", "--all")
+    run(home, work, "install", "state.mine", "--index", "plugins-bundle.tar")
+    run(home, work, "remove", "state.mine", "--all")
+    run(home, work, "install", "oci:layout")
+    run(home, work, "remove", "state.mine", "--all")
+    blob = max((work / "layout/blobs/sha256").iterdir(), key=lambda f: f.stat().st_size)
+    blob.write_bytes(blob.read_bytes()[:-1024])
+    assert "holds no package" in run(home, work, "install", "oci:layout", code=1)
+    manifest = [f for f in (work / "layout/blobs/sha256").iterdir() if b"artifactType" in f.read_bytes()[:400]][0]
+    manifest.write_bytes(manifest.read_bytes() + b" ")
+    assert "damaged" in run(home, work, "install", "oci:layout", code=1)
