@@ -141,7 +141,7 @@ $(B)/include/dapr/%.h: sdk/include/dapr/%.h
 -include $(shell test -d $(B)/obj && find $(B)/obj -name '*.d')
 
 # ---- what a person calls; the text after ## is printed by `make help` ----
-.PHONY: all gen unit test demo conformance bench asan tsan fuzz lint fmt docs docs-check install deps clean help cover
+.PHONY: all gen unit test demo conformance sdk-tests bench asan tsan fuzz lint fmt docs docs-check install deps clean help cover
 
 all: $(PROG_FILES) $(PLUGIN_FILES) $(SDK_FILES) ## build daprd, daprctl and every plugin into build/release
 
@@ -164,6 +164,9 @@ unit: $(TEST_FILES) $(TEST_HELPERS) ## run the unit and fault tests
 
 conformance: all ## run the black-box tests through official SDK clients
 	@tests/conformance/run
+
+sdk-tests: all ## whole apps of the official SDKs: Python, JavaScript, Go, Java (needs go, mvn and a JDK; fetches modules)
+	@SDK_TESTS=1 tests/conformance/run -k test_apps
 
 bench: all ## compare daprd binaries: make bench BINS="ref=/path/to/daprd"
 	@tests/bench/run ours=$(CURDIR)/$(B)/bin/daprd $(BINS)
