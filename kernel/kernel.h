@@ -14,6 +14,7 @@
 #include "sdk/base/map.h"
 
 struct app;
+struct block;
 struct identity;
 struct names;
 struct bindings;
@@ -35,6 +36,9 @@ struct kernel {
         struct tracer *tracer;   /* kernel/observe/trace.h */
         struct health health;
         struct super *super;
+        const struct block *const *blocks; /* kernel/front/call.h */
+        size_t n_blocks;
+        struct reload *reload;   /* kernel/reload.h; NULL until everything has started */
         struct front *front;
         struct identity *identity; /* kernel/mesh/identity.h; NULL without mTLS */
         struct names *names;       /* of other apps (kernel/mesh/names.h); NULL before the internal server listens */

@@ -21,6 +21,7 @@
 #include "kernel/mesh/names.h"
 #include "kernel/host.h"
 #include "kernel/metric_rules.h"
+#include "kernel/reload.h"
 #include "kernel/observe/observe.h"
 #include "kernel/observe/trace.h"
 #include "kernel/plugin_metrics.h"
@@ -46,7 +47,7 @@ struct runtime {
         struct arena arena;  /* texts of errors */
         const char *fatal;   /* why the start failed */
         bool start_ended;
-        int h_runtime, h_security, h_outbound;
+        int h_runtime, h_security, h_outbound, h_reload[2];
         struct plugin_metrics *plugin_metrics;
         struct metric_rules *metric_rules;
         size_t blocks_started, blocks_loud; /* loud: may still take events from outside */
@@ -176,7 +177,7 @@ static int init_kernel(struct runtime *rt)
 
 static void type_appeared(void *arg, const char *type)
 {
-        runtime_type_appeared(arg, blocks, N_BLOCKS, type);
+        runtime_type_appeared(arg, type);
 }
 
 static int load_resources(void *arg)
@@ -190,7 +191,8 @@ static int load_resources(void *arg)
 static int start_components(struct runtime *rt)
 {
         struct kernel *k = rt->k;
-        struct super_conf conf = {.opts = &k->opts, .exe_dir = k->exe_dir, .on_type = type_appeared, .arg = k};
+        struct super_conf conf = {.opts = &k->opts, .exe_dir = k->exe_dir, .on_type = type_appeared, .on_move = runtime_on_move,
+                                  .on_moved = runtime_on_moved, .on_leave = runtime_on_leave, .on_arrive = runtime_on_arrive, .arg = k};
         const char *err = NULL;
         int r;
 
@@ -217,7 +219,7 @@ static int start_components(struct runtime *rt)
         if (r)
                 log_error(SCOPE, "could not initialize pluggable components %s", strerror(-r));
         log_info(SCOPE, "Waiting for all outstanding components to be processed…");
-        r = runtime_start_components(k, blocks, N_BLOCKS, &rt->arena, &err);
+        r = runtime_start_components(k, &rt->arena, &err);
         if (r) {
                 rt->fatal = err;
                 return r;
@@ -286,6 +288,15 @@ static int start_security(struct runtime *rt)
         return r;
 }
 
+static void reload_failed(void *arg, const char *text)
+{
+        struct runtime *rt = arg;
+
+        if (!rt->fatal)
+                rt->fatal = arena_strdup(&rt->arena, str_of(text));
+        cond_broadcast(&rt->k->changed);
+}
+
 static int start(struct runtime *rt)
 {
         struct kernel *k = rt->k;
@@ -302,6 +313,7 @@ static int start(struct runtime *rt)
         if ((r = load(rt)))
                 return r;
         log_features(&k->config);
+        reload_targets(k, rt->h_reload);
         log_absent(&k->opts);
         if ((r = init_kernel(rt)))
                 return r;
@@ -325,6 +337,8 @@ static int start(struct runtime *rt)
         if (k->opts.app_max_concurrency > 0)
                 log_info(SCOPE, "app max concurrency set to %d", k->opts.app_max_concurrency);
         if ((r = app_start(k->app)))
+                return r;
+        if ((r = reload_start(k, rt->h_reload, reload_failed, rt)))
                 return r;
         log_info(SCOPE, "dapr initialized. Status: Running. Init Elapsed %lldms", (long long)((loop_now_exact() - began) * 1e3));
         health_set(&k->health, rt->h_runtime, true);
@@ -396,6 +410,7 @@ static void stop(struct runtime *rt)
         struct kernel *k = rt->k;
         int grace_s = k->opts.dapr_graceful_shutdown_seconds;
 
+        reload_stop(k);
         block_shutdown(rt);
         health_set(&k->health, rt->h_runtime, false);
         if (grace_s > 0)
@@ -508,6 +523,8 @@ int runtime_run(struct kernel *k)
         sig_watch_start(&rt.sigterm, SIGTERM, on_sigterm);
         mask_signals(SIG_UNBLOCK);
         find_self(k);
+        k->blocks = blocks;
+        k->n_blocks = N_BLOCKS;
         rt.h_security = health_add(&k->health, "security-provider", HEALTH_ALL);
         rt.h_runtime = health_add(&k->health, "runtime", HEALTH_ALL);
         rt.h_outbound = health_add(&k->health, "app", HEALTH_OUTBOUND);

@@ -31,8 +31,9 @@ struct start {
 };
 struct starts {
         struct kernel *k;
-        const struct block *const *blocks;
-        size_t n_blocks, n;
+        bool hot;  /* a failure is no reason to stop the process */
+        bool late; /* everything else runs: it is listed when its streams have begun */
+        size_t n;
         struct start *v;
         struct cond changed;
         struct fsem slots;
@@ -99,6 +100,24 @@ static int add_consumer_id(struct component_spec *c, const char *app_id)
         return 0;
 }
 
+int runtime_resolve_component(struct kernel *k, struct component_spec *spec, const char **ret_err)
+{
+        int r = component_resolve(spec, &k->opts, get_secret, k, ret_err);
+
+        return r ? r : add_consumer_id(spec, k->opts.app_id);
+}
+
+/* The blocks' say on a component that is up. 0, or the first refusal. */
+static int ask_blocks(struct kernel *k, struct component *c, struct arena *a, const char **ret_err)
+{
+        for (size_t i = 0; i < k->n_blocks; i++) {
+                int r = k->blocks[i]->component ? k->blocks[i]->component(k, c, a, ret_err) : 0;
+                if (r)
+                        return r;
+        }
+        return 0;
+}
+
 static void start_one(struct start *s)
 {
         struct kernel *k = s->all->k;
@@ -110,17 +129,13 @@ static void start_one(struct start *s)
                 return;
         }
         wait_for_store(s);
-        r = component_resolve(s->spec, &k->opts, get_secret, k, &err);
+        r = runtime_resolve_component(k, s->spec, &err);
         if (r == 1) {
                 s->unready = true;
                 return;
         }
         if (r) {
                 fail(s, "INIT_COMPONENT_FAILURE", err);
-                return;
-        }
-        if (add_consumer_id(s->spec, k->opts.app_id)) {
-                fail(s, "INIT_COMPONENT_FAILURE", NULL);
                 return;
         }
         if (fsem_take(&s->all->slots)) {
@@ -134,14 +149,11 @@ static void start_one(struct start *s)
                 fail(s, r == -ENOENT ? "CREATE_COMPONENT_FAILURE" : "INIT_COMPONENT_FAILURE", err);
                 return;
         }
-        for (size_t i = 0; i < s->all->n_blocks; i++) {
-                const struct block *b = s->all->blocks[i];
-                if (b->component && (r = b->component(k, s->component, &s->arena, &err))) {
-                        fail(s, r == -ENOENT ? "CREATE_COMPONENT_FAILURE" : "INIT_COMPONENT_FAILURE", err);
-                        super_component_stop(k->super, s->component);
-                        s->component = NULL;
-                        return;
-                }
+        r = ask_blocks(k, s->component, &s->arena, &err);
+        if (r) {
+                fail(s, r == -ENOENT ? "CREATE_COMPONENT_FAILURE" : "INIT_COMPONENT_FAILURE", err);
+                super_component_stop(k->super, s->component);
+                s->component = NULL;
         }
 }
 
@@ -158,13 +170,17 @@ static void start_fiber(void *arg)
 
 static int publish(struct kernel *k, struct component *c)
 {
+        return map_set(&k->components[component_kind_of(c)], str_of(component_name(c)), c);
+}
+
+/* From now on everybody sees it. */
+static int list_it(struct kernel *k, struct component *c)
+{
         struct component **all = realloc(k->all_components, (k->n_components + 1) * sizeof *all);
 
         if (!all)
                 return -ENOMEM;
         k->all_components = all;
-        if (map_set(&k->components[component_kind_of(c)], str_of(component_name(c)), c))
-                return -ENOMEM;
         all[k->n_components++] = c;
         return 0;
 }
@@ -185,7 +201,7 @@ static const char *report_failure(struct start *s, struct arena *a)
                         observe_component_init_failed(s->all->k->observe, spec->type, "init", spec->name);
         }
         text = arena_printf(a, "process component %s error: %s", spec->name, text);
-        if (spec->ignore_errors) {
+        if (spec->ignore_errors || s->all->hot) {
                 log_error(SCOPE, "Ignoring error processing component: %s", text);
                 return NULL;
         }
@@ -203,7 +219,7 @@ static const char *take_result(struct start *s, struct arena *a)
                 return NULL;
         if (s->err)
                 return report_failure(s, a);
-        if (publish(k, s->component))
+        if (publish(k, s->component) || (!s->all->late && list_it(k, s->component)))
                 return "out of memory";
         observe_component_init(k->observe, s->spec->type);
         observe_component_loaded(k->observe);
@@ -256,9 +272,9 @@ static void starts_fini(struct starts *all)
         free(all->v);
 }
 
-static int starts_init(struct starts *all, struct kernel *k, const struct block *const *blocks, size_t n_blocks, size_t n)
+static int starts_init(struct starts *all, struct kernel *k, size_t n)
 {
-        *all = (struct starts){.k = k, .blocks = blocks, .n_blocks = n_blocks};
+        *all = (struct starts){.k = k};
         all->v = calloc(n ? n : 1, sizeof *all->v);
         return all->v ? 0 : -ENOMEM;
 }
@@ -272,7 +288,7 @@ static void starts_add(struct starts *all, struct component_spec *spec)
         arena_init(&s->arena, 0);
 }
 
-int runtime_start_components(struct kernel *k, const struct block *const *blocks, size_t n, struct arena *a, const char **ret_err)
+int runtime_start_components(struct kernel *k, struct arena *a, const char **ret_err)
 {
         size_t total = k->resources.n_components, ready;
         struct component_spec **order = calloc(total + 1, sizeof *order);
@@ -280,7 +296,7 @@ int runtime_start_components(struct kernel *k, const struct block *const *blocks
         const char *text;
 
         *ret_err = "out of memory";
-        if (!order || starts_init(&all, k, blocks, n, total)) {
+        if (!order || starts_init(&all, k, total)) {
                 free(order);
                 return -ENOMEM;
         }
@@ -300,25 +316,128 @@ int runtime_start_components(struct kernel *k, const struct block *const *blocks
         return text ? -EINVAL : 0;
 }
 
-void runtime_type_appeared(struct kernel *k, const struct block *const *blocks, size_t n, const char *type)
+static void arrive(struct kernel *k, struct component *c)
+{
+        for (size_t i = 0; i < k->n_blocks; i++)
+                if (k->blocks[i]->arrived)
+                        k->blocks[i]->arrived(k, c);
+}
+
+static void arrive_all(struct starts *all)
+{
+        for (size_t i = 0; i < all->n; i++) {
+                struct component *c = all->v[i].published ? all->v[i].component : NULL;
+                if (!c)
+                        continue;
+                arrive(all->k, c);
+                if (list_it(all->k, c))
+                        log_error(SCOPE, "Component %s runs, but is not listed: out of memory", component_name(c));
+        }
+}
+
+static bool is_published(const struct kernel *k, const struct component_spec *spec)
+{
+        for (size_t i = 0; i < k->n_components; i++)
+                if (strcmp(component_name(k->all_components[i]), spec->name) == 0)
+                        return true;
+        return false;
+}
+
+void runtime_type_appeared(struct kernel *k, const char *type)
 {
         struct starts all;
         struct arena a;
 
-        if (k->shutting_down || starts_init(&all, k, blocks, n, k->resources.n_components))
+        if (k->shutting_down || starts_init(&all, k, k->resources.n_components))
                 return;
         arena_init(&a, 0);
         for (size_t i = 0; i < k->resources.n_components; i++) {
                 struct component_spec *spec = k->resources.components[i];
-                bool running = false;
-                for (size_t j = 0; j < k->n_components; j++)
-                        running |= component_spec_of(k->all_components[j]) == spec;
-                if (!running && strcasecmp(spec->type, type) == 0)
+                if (!is_published(k, spec) && strcasecmp(spec->type, type) == 0)
                         starts_add(&all, spec);
         }
+        all.late = true;
         run(&all, &a);
+        arrive_all(&all);
         starts_fini(&all);
         arena_fini(&a);
+}
+
+int runtime_add_component(struct kernel *k, struct component_spec *spec, bool fatal, struct arena *a, const char **ret_err)
+{
+        struct starts all;
+        const char *text;
+
+        *ret_err = "out of memory";
+        if (starts_init(&all, k, 1))
+                return -ENOMEM;
+        all.hot = !fatal;
+        all.late = true;
+        starts_add(&all, spec);
+        text = run(&all, a);
+        if (all.v[0].unready)
+                log_warn("dapr.runtime.processor.secret", "Component %s references a secret store that isn't loaded: %s", spec->name,
+                         component_needs_store(spec, &k->opts));
+        arrive_all(&all);
+        starts_fini(&all);
+        *ret_err = text;
+        return text ? -EINVAL : 0;
+}
+
+static void unpublish(struct kernel *k, struct component *c)
+{
+        struct map *m = &k->components[component_kind_of(c)];
+        size_t n = 0;
+
+        if (map_get(m, str_of(component_name(c))) == c)
+                map_del(m, str_of(component_name(c)));
+        for (size_t i = 0; i < k->n_components; i++)
+                if (k->all_components[i] != c)
+                        k->all_components[n++] = k->all_components[i];
+        k->n_components = n;
+}
+
+void runtime_remove_component(struct kernel *k, struct component *c)
+{
+        unpublish(k, c);
+        runtime_on_leave(k, c);
+        super_component_stop(k->super, c);
+}
+
+/* ---- exchanges ---- */
+
+int runtime_on_move(void *arg, struct component *c, struct component *to, bool other_spec, struct arena *a, const char **ret_err)
+{
+        struct kernel *k = arg;
+        int r = ask_blocks(k, to, a, ret_err);
+
+        for (size_t i = 0; r == 0 && i < k->n_blocks; i++)
+                if (k->blocks[i]->moving)
+                        k->blocks[i]->moving(k, c, to);
+        return r;
+}
+
+void runtime_on_moved(void *arg, struct component *c)
+{
+        struct kernel *k = arg;
+
+        for (size_t i = 0; i < k->n_blocks; i++)
+                if (k->blocks[i]->moved)
+                        k->blocks[i]->moved(k, c);
+}
+
+void runtime_on_leave(void *arg, struct component *c)
+{
+        struct kernel *k = arg;
+
+        for (size_t i = 0; i < k->n_blocks; i++)
+                if (k->blocks[i]->leaving)
+                        k->blocks[i]->leaving(k, c);
+}
+
+void runtime_on_arrive(void *arg, struct component *c)
+{
+        arrive(arg, c);
 }
 
 void runtime_stop_components(struct kernel *k, double grace_s)

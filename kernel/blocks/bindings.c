@@ -54,15 +54,20 @@ static const char *component_text(const struct component *c, struct arena *a, co
         return text ? text : "out of memory";
 }
 
-static int ask_operations(struct binding *x, struct arena *a, const char **ret_err)
+struct component *binding_component(const struct kernel *k, const struct binding *x)
+{
+        return kernel_component((struct kernel *)k, KIND_BINDING, str_of(x->name));
+}
+
+static int ask_operations(struct binding *x, struct component *c, struct arena *a, const char **ret_err)
 {
         Dapr__Proto__Components__V1__ListOperationsRequest req = DAPR__PROTO__COMPONENTS__V1__LIST_OPERATIONS_REQUEST__INIT;
         Dapr__Proto__Components__V1__ListOperationsResponse *resp;
         struct rpc_status st = {0};
 
-        if (component_call(x->component, &x->arena, OUTPUT "ListOperations", &req.base,
+        if (component_call(c, &x->arena, OUTPUT "ListOperations", &req.base,
                            &dapr__proto__components__v1__list_operations_response__descriptor, &resp, &st)) {
-                *ret_err = component_text(x->component, a, &st);
+                *ret_err = component_text(c, a, &st);
                 return -1;
         }
         x->operations = resp->operations;
@@ -101,13 +106,13 @@ static int on_component(struct kernel *k, struct component *c, struct arena *a, 
         if (!(b = block_of(k)) || !(x = calloc(1, sizeof *x)))
                 return -1;
         arena_init(&x->arena, 0);
-        x->component = c;
+        x->foreign = component_is_foreign(c);
         x->name = arena_strdup(&x->arena, str_of(spec->name));
         x->route = arena_strdup(&x->arena, str_of(route_of(spec)));
         x->input = component_serves(c, INPUT_SERVICE);
         x->output = component_serves(c, OUTPUT_SERVICE);
         x->wants_input = component_explicit_directions(spec) & FEATURE_INPUT_BINDING;
-        if (!x->name || !x->route || (x->output && ask_operations(x, a, ret_err))) {
+        if (!x->name || !x->route || (x->output && ask_operations(x, c, a, ret_err))) {
                 binding_free(x);
                 return -1;
         }
@@ -121,9 +126,44 @@ static int on_component(struct kernel *k, struct component *c, struct arena *a, 
                 log_info(BINDINGS_SCOPE, "successful init for input binding (%s)", component_log_name((struct component_spec *)spec));
         if (x->output)
                 log_info(BINDINGS_SCOPE, "successful init for output binding (%s)", component_log_name((struct component_spec *)spec));
-        if (x->input)
-                bindings_input_added(b, x);
         return 0;
+}
+
+static struct binding *of_component(struct kernel *k, const struct component *c)
+{
+        return k->bindings && component_kind_of(c) == KIND_BINDING ? map_get(&k->bindings->map, str_of(component_name(c))) : NULL;
+}
+
+static void arrived(struct kernel *k, struct component *c)
+{
+        struct binding *x = of_component(k, c);
+
+        if (x)
+                bindings_input_arrived(k->bindings, x);
+}
+
+static void moving(struct kernel *k, struct component *c, struct component *to)
+{
+        struct binding *x = of_component(k, c);
+
+        if (x)
+                bindings_input_moving(k->bindings, x, to);
+}
+
+static void moved(struct kernel *k, struct component *c)
+{
+        struct binding *x = of_component(k, c);
+
+        if (x)
+                bindings_input_moved(k->bindings, x);
+}
+
+static void leaving(struct kernel *k, struct component *c)
+{
+        struct binding *x = of_component(k, c);
+
+        if (x)
+                bindings_input_left(k->bindings, x);
 }
 
 static int init(struct kernel *k)
@@ -208,17 +248,23 @@ static int pack_request(struct arena *a, struct str operation, struct str data, 
         return ret->p ? 0 : -ENOMEM;
 }
 
-static int invoke_once(struct binding *x, struct arena *a, struct str request, struct binding_result *out)
+static int invoke_once(struct kernel *k, struct binding *x, struct arena *a, struct str request, struct binding_result *out)
 {
+        struct component *c = binding_component(k, x);
         struct rpc_status st = {0};
         struct str bytes;
         const out_response *resp;
-        int code = component_call_bytes(x->component, a, OUTPUT "Invoke", request, &bytes, &st);
+        int code;
 
         *out = (struct binding_result){0};
+        if (!c) {
+                out->error = arena_printf(a, "couldn't find output binding %s", x->name);
+                return -1;
+        }
+        code = component_call_bytes(c, a, OUTPUT "Invoke", request, &bytes, &st);
         if (code) {
-                out->error = component_text(x->component, a, &st);
-                if (!component_is_foreign(x->component))
+                out->error = component_text(c, a, &st);
+                if (!component_is_foreign(c))
                         read_failure_metadata(a, &st, &out->md);
                 return -1;
         }
@@ -227,7 +273,7 @@ static int invoke_once(struct binding *x, struct arena *a, struct str request, s
                 out->error = "the component's answer is not a valid message";
                 return -1;
         }
-        out->empty = bytes.n == 0 && !component_is_foreign(x->component);
+        out->empty = bytes.n == 0 && !component_is_foreign(c);
         out->data = pb_str(resp->data);
         for (size_t i = 0; i < resp->n_metadata; i++)
                 rpc_md_add(&out->md, a, str_of(resp->metadata[i]->key), str_of(resp->metadata[i]->value));
@@ -235,6 +281,7 @@ static int invoke_once(struct binding *x, struct arena *a, struct str request, s
 }
 
 struct invocation {
+        struct kernel *k;
         struct binding *x;
         struct arena *a;
         struct str request;
@@ -245,12 +292,12 @@ static int invoke_try(void *arg, struct policy_try *t)
 {
         struct invocation *v = arg;
 
-        return invoke_once(v->x, v->a, v->request, v->out);
+        return invoke_once(v->k, v->x, v->a, v->request, v->out);
 }
 
 static int invoke_by_policy(struct kernel *k, struct binding *x, struct arena *a, struct str request, struct binding_result *out)
 {
-        struct invocation v = {x, a, request, out};
+        struct invocation v = {k, x, a, request, out};
         struct policy policy;
         enum policy_result r;
 
@@ -270,7 +317,7 @@ int bindings_invoke(struct kernel *k, struct arena *a, struct str name, struct s
         *out = (struct binding_result){0};
         if (!operation.n)
                 out->error = "operation field is missing from request";
-        else if (!x || !x->output)
+        else if (!x || !x->output || !binding_component(k, x))
                 out->error = arena_printf(a, "couldn't find output binding %.*s", STR_FMT(name));
         else if (!has_operation(x, operation))
                 out->error = arena_printf(a, "binding %.*s does not support operation %.*s. supported operations:%s", STR_FMT(name),
@@ -460,6 +507,10 @@ const struct block bindings_block_def = {
         .n_grpc = sizeof grpc_rows / sizeof *grpc_rows,
         .component = on_component,
         .init = init,
+        .arrived = arrived,
+        .moving = moving,
+        .moved = moved,
+        .leaving = leaving,
         .quiesce = bindings_input_quiesce,
         .fini = fini,
 };

@@ -16,14 +16,14 @@ struct reader;
 /* A binding as this block knows it, beside its component. */
 struct binding {
         const char *name;
-        struct component *component;
+        bool foreign;              /* a pluggable component that is not ours */
         bool input, output;
         bool wants_input;          /* direction names input: the app is not asked */
         const char *route;         /* of input events */
         const char **operations;   /* of output */
         size_t n_operations;
         struct reader *reader;     /* NULL = nothing is read */
-        struct binding *retired;   /* of the same name, replaced: freed at the end */
+        struct binding *retired;   /* of the same name, replaced: calls may still use it; freed at the end */
         struct arena arena;
 };
 struct bindings {
@@ -38,6 +38,7 @@ struct bindings {
 };
 
 /* ---- bindings.c ---- */
+struct component *binding_component(const struct kernel *k, const struct binding *x); /* present one; NULL = it is gone */
 struct binding_result {
         struct str data;
         struct rpc_mdlist md;      /* with a failure too */
@@ -51,7 +52,11 @@ int bindings_invoke(struct kernel *k, struct arena *a, struct str name, struct s
 /* ---- bindings_input.c ---- */
 int bindings_input_init(struct kernel *k);     /* watches the app's health */
 void bindings_input_quiesce(struct kernel *k); /* stops reading, for ever; parks until the events in flight are answered */
-void bindings_input_added(struct bindings *b, struct binding *x); /* a component that came late */
+/* The component came late, or came back / is moving / has moved / has gone (struct block). Park. */
+void bindings_input_arrived(struct bindings *b, struct binding *x);
+void bindings_input_moving(struct bindings *b, struct binding *x, struct component *to);
+void bindings_input_moved(struct bindings *b, struct binding *x);
+void bindings_input_left(struct bindings *b, struct binding *x);
 
 /* ---- bindings_app.c ---- */
 struct binding_event {

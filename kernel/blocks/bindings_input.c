@@ -34,6 +34,7 @@ struct reader {
         size_t in_flight;
         bool closed, loop_ended;
         struct stream *stream;     /* the present one */
+        struct reader *older;      /* reads from where the component was until the move is over */
 };
 
 struct stream {
@@ -165,10 +166,15 @@ static int event_start(struct reader *r, struct stream *s, const Dapr__Proto__Co
 
 /* ---- the stream ---- */
 
-static int open_stream(struct reader *r, struct stream **ret, struct rpc_status *st)
+static int open_stream(struct reader *r, struct component *c, struct stream **ret, struct rpc_status *st)
 {
-        struct stream *s = calloc(1, sizeof *s);
+        struct stream *s = c ? calloc(1, sizeof *s) : NULL;
         int code;
+
+        if (!c) {
+                *st = (struct rpc_status){.code = RPC_NOT_FOUND, .message = STR("it is gone")};
+                return RPC_NOT_FOUND;
+        }
 
         if (!s) {
                 *st = (struct rpc_status){.code = RPC_RESOURCE_EXHAUSTED, .message = STR("out of memory")};
@@ -177,7 +183,7 @@ static int open_stream(struct reader *r, struct stream **ret, struct rpc_status 
         arena_init(&s->arena, 0);
         fmutex_init(&s->sending);
         s->refs = 1;
-        code = component_open(r->x->component, &s->arena, READ, &s->rpc, st);
+        code = component_open(c, &s->arena, READ, &s->rpc, st);
         if (code) {
                 st->message = STR_NULL; /* it lies in the arena */
                 stream_unref(s);
@@ -225,7 +231,7 @@ static void loop_fiber(void *arg)
         while (!r->closed) {
                 struct rpc_status st = {0};
                 double began = loop_now_exact();
-                int code = open_stream(r, &r->stream, &st);
+                int code = r->stream ? 0 : open_stream(r, binding_component(r->b->k, r->x), &r->stream, &st);
                 if (code == 0) {
                         read_events(r, r->stream);
                         close_stream(r, r->stream);
@@ -254,26 +260,57 @@ static int events_at_once(const struct kernel *k)
         return n > 0 && n < EVENTS_AT_ONCE ? n : EVENTS_AT_ONCE;
 }
 
-static int reader_start(struct bindings *b, struct binding *x)
+static struct reader *reader_new(struct bindings *b, struct binding *x)
 {
         struct reader *r = calloc(1, sizeof *r);
-        int e;
 
         if (!r)
-                return -ENOMEM;
+                return NULL;
         r->b = b;
         r->x = x;
         scope_init(&r->scope);
         scope_init(&r->events);
         cond_init(&r->changed);
         fsem_init(&r->slots, events_at_once(b->k));
-        e = fiber_go(&r->scope, "binding-read", loop_fiber, r);
+        return r;
+}
+
+/* Takes r. */
+static int reader_run(struct reader *r)
+{
+        int e = fiber_go(&r->scope, "binding-read", loop_fiber, r);
+
         if (e) {
+                if (r->stream) {
+                        close_stream(r, r->stream);
+                        stream_unref(r->stream);
+                }
                 free(r);
                 return e;
         }
-        x->reader = r;
+        r->x->reader = r;
         return 0;
+}
+
+static int reader_start(struct bindings *b, struct binding *x)
+{
+        struct reader *r = reader_new(b, x);
+
+        return r ? reader_run(r) : -ENOMEM;
+}
+
+/* One more, on the instance that takes over; the present one goes on beside it. */
+static int reader_start_at(struct bindings *b, struct binding *x, struct component *to, struct reader *older)
+{
+        struct reader *r = reader_new(b, x);
+        struct rpc_status st = {0};
+
+        if (!r)
+                return -ENOMEM;
+        r->older = older;
+        if (open_stream(r, to, &r->stream, &st))
+                r->stream = NULL; /* the loop tries again */
+        return reader_run(r);
 }
 
 /* Half-closes: a component that is done with its acknowledgements ends the stream; one that does not is cut off soon. */
@@ -304,9 +341,8 @@ static void wait_in_flight(struct reader *r)
                 cond_wait(&r->changed);
 }
 
-static void reader_stop(struct binding *x)
+static void reader_stop(struct reader *r)
 {
-        struct reader *r = x->reader;
         bool busy;
 
         if (!r)
@@ -316,14 +352,25 @@ static void reader_stop(struct binding *x)
         busy = r->in_flight > 0;
         wait_in_flight(r);
         /* a component of the reference's contract may hand its last answers on by itself: it gets the reference's moment for that */
-        if (busy && component_is_foreign(x->component))
+        if (busy && r->x->foreign)
                 fiber_sleep(LINGER_MS / 1e3);
         wait_in_flight(r);
         end_stream(r);
         scope_join(&r->events);
         fiber_shield_end();
-        x->reader = NULL;
         free(r);
+}
+
+static void stop_reading(struct binding *x)
+{
+        struct reader *r = x->reader;
+
+        x->reader = NULL;
+        while (r) {
+                struct reader *older = r->older;
+                reader_stop(r);
+                r = older;
+        }
 }
 
 /* ---- all of them ---- */
@@ -348,7 +395,7 @@ static void start_one(struct bindings *b, struct binding *x)
 
 static void stop_fiber(void *arg)
 {
-        reader_stop(arg);
+        stop_reading(arg);
 }
 
 static void stop_all(struct bindings *b)
@@ -359,7 +406,7 @@ static void stop_all(struct bindings *b)
         for (struct map_entry *e = NULL; (e = map_next(&b->map, e));) {
                 struct binding *x = e->value;
                 if (x->reader && fiber_go(&scope, "binding-stop", stop_fiber, x))
-                        reader_stop(x);
+                        stop_reading(x);
         }
         fiber_shield_begin();
         scope_join(&scope);
@@ -405,14 +452,73 @@ int bindings_input_init(struct kernel *k)
         return app_watch_health(k->app, app_changed, b);
 }
 
-void bindings_input_added(struct bindings *b, struct binding *x)
+/* ---- components that come, change and go ---- */
+
+static void stop_retired(struct binding *x)
+{
+        for (struct binding *old = x->retired; old; old = old->retired)
+                stop_reading(old);
+}
+
+void bindings_input_arrived(struct bindings *b, struct binding *x)
 {
         if (!b->reading || fmutex_lock(&b->changing))
                 return;
-        if (x->retired)
-                reader_stop(x->retired);
-        if (b->reading && !x->reader)
+        stop_retired(x);
+        if (b->reading && x->input && !x->reader && binding_component(b->k, x))
                 start_one(b, x);
+        fmutex_unlock(&b->changing);
+}
+
+/* What is read now: of x, or of the one that x has replaced. */
+static struct reader *present_reader(struct binding *x)
+{
+        for (; x; x = x->retired)
+                if (x->reader)
+                        return x->reader;
+        return NULL;
+}
+
+void bindings_input_moving(struct bindings *b, struct binding *x, struct component *to)
+{
+        struct reader *r;
+        const char *err = NULL;
+        struct arena a;
+
+        if (fmutex_lock(&b->changing))
+                return;
+        r = present_reader(x);
+        arena_init(&a, 0);
+        if (b->reading && x->input && (r || x->retired) && (r && r->x == x ? 1 : bindings_app_wants(b, x, &a, &err)) > 0) {
+                if (reader_start_at(b, x, to, r))
+                        log_error(BINDINGS_SCOPE, "error reading from input binding %s: out of memory", x->name);
+                else if (r && r->x != x)
+                        r->x->reader = NULL; /* it is the new one's older one */
+        }
+        arena_fini(&a);
+        fmutex_unlock(&b->changing);
+}
+
+void bindings_input_moved(struct bindings *b, struct binding *x)
+{
+        struct reader *r;
+
+        if (fmutex_lock(&b->changing))
+                return;
+        stop_retired(x);
+        while (x->reader && (r = x->reader->older)) {
+                x->reader->older = r->older;
+                reader_stop(r);
+        }
+        fmutex_unlock(&b->changing);
+}
+
+void bindings_input_left(struct bindings *b, struct binding *x)
+{
+        if (fmutex_lock(&b->changing))
+                return;
+        stop_retired(x);
+        stop_reading(x);
         fmutex_unlock(&b->changing);
 }
 

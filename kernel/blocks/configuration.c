@@ -393,6 +393,56 @@ static void quiesce(struct kernel *k)
                 config_watch_ask_end(s);
 }
 
+static struct config_watch *next_of_store(struct configuration_block *b, const char *store, unsigned round)
+{
+        list_for_each(at, &b->list) {
+                struct config_watch *s = list_entry(at, struct config_watch, node);
+                if (!s->ended && s->round != round && !strcmp(s->store, store)) {
+                        s->round = round;
+                        return s;
+                }
+        }
+        return NULL;
+}
+
+/* fn parks, and the list may change meanwhile. */
+static void each_watch(struct kernel *k, struct component *c, struct component *to, void (*fn)(struct config_watch *s, struct component *to))
+{
+        struct config_watch *s;
+        unsigned round;
+
+        if (component_kind_of(c) != KIND_CONFIGURATION || !k->watches)
+                return;
+        round = ++k->watches->round;
+        while ((s = next_of_store(k->watches, component_name(c), round)))
+                fn(s, to);
+}
+
+static void leave_one(struct config_watch *s, struct component *to)
+{
+        config_watch_leave(s);
+}
+
+static void arrive_one(struct config_watch *s, struct component *to)
+{
+        config_watch_arrive(s);
+}
+
+static void arrived(struct kernel *k, struct component *c)
+{
+        each_watch(k, c, NULL, arrive_one);
+}
+
+static void moving(struct kernel *k, struct component *c, struct component *to)
+{
+        each_watch(k, c, to, config_watch_move);
+}
+
+static void leaving(struct kernel *k, struct component *c)
+{
+        each_watch(k, c, NULL, leave_one);
+}
+
 static void fini(struct kernel *k)
 {
         free(k->watches);
@@ -420,6 +470,9 @@ const struct block configuration_block_def = {
         .grpc = grpc_routes,
         .n_grpc = sizeof grpc_routes / sizeof *grpc_routes,
         .init = init,
+        .arrived = arrived,
+        .moving = moving,
+        .leaving = leaving,
         .quiesce = quiesce,
         .fini = fini,
 };

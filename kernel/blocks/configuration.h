@@ -22,6 +22,7 @@ struct configuration_block {
         struct list list;
         size_t count;
         bool closed;               /* stopping: no subscription is made any more */
+        unsigned round;            /* of walks over the list that park */
 };
 
 /*
@@ -37,7 +38,11 @@ struct config_watch {
         /* Hands an update on; parks. */
         void (*deliver)(struct config_watch *s, const config_update *u);
         struct rpc_call *client;   /* gRPC: the app's call; NULL = an HTTP app is pushed to */
-        struct scope scope;        /* the fiber of the stream */
+        struct scope scope;        /* the fibers of the stream: one, two while the store moves */
+        struct fiber *reader;      /* that of the present stream */
+        unsigned round;            /* the last walk that has seen it */
+        bool delivering;           /* it hands an update on */
+        bool away;                 /* the store is out of sight: the stream is not opened until it is back */
         struct cond changed;
         enum { SUB_OPENING, SUB_OPEN, SUB_FAILED } state;
         const char *error;         /* SUB_FAILED: the store's words */
@@ -52,6 +57,10 @@ int config_watch_start(struct call *c, struct configuration_block *b, struct com
                        void (*deliver)(struct config_watch *s, const config_update *u), struct config_watch **ret, const char **ret_err);
 /* Takes it out of the list, stops its fiber and frees it; nothing is delivered any more. For the owner. Parks, shielded. */
 void config_watch_end(struct config_watch *s);
+/* Its store takes over at `to`: the stream is opened there, then the present one ends. Parks. */
+void config_watch_move(struct config_watch *s, struct component *to);
+void config_watch_leave(struct config_watch *s);  /* the store is gone: the stream ends, and is not opened again before */
+void config_watch_arrive(struct config_watch *s); /* it is back */
 /* Whoever owns it: it ends soon. */
 void config_watch_ask_end(struct config_watch *s);
 /* NULL = none of that id, or it is ending. */

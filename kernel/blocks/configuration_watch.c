@@ -174,6 +174,30 @@ static int open_stream(struct config_watch *s, struct component *store, struct a
         return 0;
 }
 
+/* The stream stands: it is the one that counts, and one before it ends, after the update that it may be handing on. */
+static void take_over(struct config_watch *s)
+{
+        struct fiber *before = s->reader;
+
+        if (before == fiber_self())
+                return;
+        s->reader = fiber_self();
+        if (before && !s->delivering)
+                fiber_cancel(before);
+}
+
+static bool is_present(const struct config_watch *s)
+{
+        return !s->ended && (!s->reader || s->reader == fiber_self());
+}
+
+static void hand_on(struct config_watch *s, const config_update *u)
+{
+        s->delivering = true;
+        s->deliver(s, u);
+        s->delivering = false;
+}
+
 /* Reads until the stream's end. Returns whether it had come to stand. */
 static bool read_updates(struct config_watch *s, struct rpc_call *rpc)
 {
@@ -181,23 +205,24 @@ static bool read_updates(struct config_watch *s, struct rpc_call *rpc)
         bool stood = false;
 
         while (rpc_recv_pb(rpc, &microdapr__plugin__v1__configuration_update__descriptor, &u) == 1) {
+                if (!stood)
+                        take_over(s);
                 stood = true;
                 if (s->state == SUB_OPENING) {
                         s->state = SUB_OPEN;
                         cond_broadcast(&s->changed);
                 }
                 if (u->n_items)
-                        s->deliver(s, u);
-                if (s->ended)
+                        hand_on(s, u);
+                if (!is_present(s) || s->away)
                         break;
         }
         return stood;
 }
 
 /* One life of the stream. Returns whether it had come to stand. */
-static bool follow(struct config_watch *s)
+static bool follow(struct config_watch *s, struct component *store)
 {
-        struct component *store = kernel_component(s->b->k, KIND_CONFIGURATION, str_of(s->store));
         struct rpc_status st = {.code = RPC_UNAVAILABLE, .message = STR("the store is gone")};
         struct rpc_call *rpc;
         struct arena a;
@@ -214,7 +239,7 @@ static bool follow(struct config_watch *s)
         }
         if (s->state == SUB_OPENING)
                 note_failure(s, store, &st);
-        else if (!s->ended)
+        else if (is_present(s) && !s->away)
                 log_warn(CONFIGURATION_SCOPE, "the subscription %s to configuration store %s is made anew: %.*s", s->id, s->store,
                          STR_FMT(st.message));
         arena_fini(&a);
@@ -227,12 +252,95 @@ static void stream_fiber(void *arg)
         double pause = REOPEN_MIN_S;
 
         while (!s->ended) {
-                if (follow(s))
+                while (s->away && !s->ended)
+                        if (cond_wait(&s->changed))
+                                break;
+                if (follow(s, kernel_component(s->b->k, KIND_CONFIGURATION, str_of(s->store))))
                         pause = REOPEN_MIN_S;
-                if (s->state == SUB_FAILED || s->ended || fiber_sleep(pause))
-                        return;
+                if (s->state == SUB_FAILED || !is_present(s) || fiber_sleep(pause))
+                        break;
                 pause = pause * 2 > REOPEN_MAX_S ? REOPEN_MAX_S : pause * 2;
         }
+        if (s->reader == fiber_self())
+                s->reader = NULL;
+}
+
+/* ---- a store that moves ---- */
+
+struct move {
+        struct config_watch *s;
+        struct component *to;  /* NULL when it may not be used any more */
+        bool over;
+        struct cond changed;
+};
+
+static void move_over(struct move *m)
+{
+        m->to = NULL;
+        m->over = true;
+        cond_broadcast(&m->changed);
+}
+
+static void move_fiber(void *arg)
+{
+        struct move *m = arg;
+        struct config_watch *s = m->s;
+        struct rpc_call *rpc;
+        struct rpc_status st = {0};
+        struct arena a;
+        bool opened;
+
+        arena_init(&a, 0);
+        opened = m->to && open_stream(s, m->to, &a, &rpc, &st) == 0;
+        move_over(m); /* m is gone from here */
+        if (opened) {
+                read_updates(s, rpc);
+                fiber_shield_begin();
+                rpc_cancel(rpc);
+                rpc_finish(rpc);
+                fiber_shield_end();
+        }
+        arena_fini(&a);
+        if (is_present(s) && s->reader)
+                stream_fiber(s); /* it is the present one, and goes on as such */
+}
+
+void config_watch_move(struct config_watch *s, struct component *to)
+{
+        struct move m = {.s = s, .to = to};
+
+        if (s->ended || s->state != SUB_OPEN)
+                return;
+        cond_init(&m.changed);
+        if (fiber_go(&s->scope, "configuration-move", move_fiber, &m))
+                return;
+        fiber_shield_begin();
+        while (!m.over)
+                cond_wait(&m.changed);
+        fiber_shield_end();
+}
+
+void config_watch_leave(struct config_watch *s)
+{
+        s->away = true;
+        if (s->reader && !s->delivering && s->state == SUB_OPEN) {
+                scope_cancel(&s->scope);
+                fiber_shield_begin();
+                scope_join(&s->scope);
+                fiber_shield_end();
+                scope_init(&s->scope);
+                s->reader = NULL;
+        }
+}
+
+void config_watch_arrive(struct config_watch *s)
+{
+        bool running = s->scope.count > 0;
+
+        s->away = false;
+        cond_broadcast(&s->changed);
+        if (!running && !s->ended && fiber_go(&s->scope, "configuration-watch", stream_fiber, s))
+                log_error(CONFIGURATION_SCOPE, "the subscription %s to configuration store %s cannot go on: out of memory", s->id, s->store);
 }
 
 /* ---- life ---- */

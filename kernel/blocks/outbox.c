@@ -18,15 +18,16 @@
 static const double SCAN_DELAY_S = 1, RETRY_FIRST_S = 0.5, RETRY_CAP_S = 3, RETRY_TOTAL_S = 10, RETRY_FACTOR = 3;
 
 struct outbox_store {
+        struct outbox_store *next;
+        bool gone;                 /* replaced, or its component has none any more: transactions under way may still use it */
         const char *store, *publish_pubsub, *publish_topic, *pubsub;
         bool discard;
         struct subscription_spec spec;
         struct subscription *sub;
 };
 struct outbox {
-        struct outbox_store *v;
-        size_t n;
-        bool started;
+        struct outbox_store *list; /* newest first */
+        bool started, stopped;
         struct arena arena;
 };
 
@@ -42,15 +43,19 @@ static bool is_truthy(const char *s)
         return false;
 }
 
-static int read_store(struct kernel *k, struct outbox *o, const struct component_spec *c)
+/* *ret = NULL: the component has no outbox. */
+static int read_store(struct kernel *k, struct outbox *o, const struct component_spec *c, struct outbox_store **ret)
 {
         static struct subscription_item many[] = {{"maxConcurrency", "100"}};
-        struct outbox_store *s = &o->v[o->n];
         const char *pubsub = component_metadata(c, "outboxPublishPubsub"), *topic = component_metadata(c, "outboxPublishTopic");
         const char *inner = component_metadata(c, "outboxPubsub");
+        struct outbox_store *s;
 
+        *ret = NULL;
         if (!pubsub || !*pubsub || !topic || !*topic)
                 return 0;
+        if (!(s = arena_zalloc(&o->arena, sizeof *s)))
+                return -ENOMEM;
         s->store = arena_strdup(&o->arena, str_of(c->name));
         s->publish_pubsub = arena_strdup(&o->arena, str_of(pubsub));
         s->publish_topic = arena_strdup(&o->arena, str_of(topic));
@@ -59,24 +64,37 @@ static int read_store(struct kernel *k, struct outbox *o, const struct component
         s->spec = (struct subscription_spec){
                 .origin = SUBSCRIPTION_INTERNAL, .name = "", .pubsub = s->pubsub, .dead_letter = "", .metadata = many, .n_metadata = 1,
                 .topic = arena_printf(&o->arena, "%s%s%soutbox", k->opts.own_namespace, k->opts.app_id, topic)};
-        o->n++;
-        return s->store && s->publish_pubsub && s->publish_topic && s->pubsub && s->spec.topic ? 0 : -ENOMEM;
+        if (!s->store || !s->publish_pubsub || !s->publish_topic || !s->pubsub || !s->spec.topic)
+                return -ENOMEM;
+        *ret = s;
+        return 0;
+}
+
+static void add(struct outbox *o, struct outbox_store *s)
+{
+        struct outbox_store **end = &o->list;
+
+        while (*end)
+                end = &(*end)->next;
+        *end = s;
 }
 
 int outbox_init(struct kernel *k)
 {
         struct outbox *o = calloc(1, sizeof *o);
+        struct outbox_store *s;
         int r = 0;
 
         if (!o)
                 return -ENOMEM;
         k->pubsub->outbox = o;
-        o->v = arena_zalloc(&o->arena, (k->n_components + 1) * sizeof *o->v);
-        if (!o->v)
-                return -ENOMEM;
-        for (size_t i = 0; r == 0 && i < k->n_components; i++)
-                if (component_kind_of(k->all_components[i]) == KIND_STATE)
-                        r = read_store(k, o, component_spec_of(k->all_components[i]));
+        for (size_t i = 0; r == 0 && i < k->n_components; i++) {
+                if (component_kind_of(k->all_components[i]) != KIND_STATE)
+                        continue;
+                r = read_store(k, o, component_spec_of(k->all_components[i]), &s);
+                if (r == 0 && s)
+                        add(o, s);
+        }
         return r;
 }
 
@@ -84,9 +102,9 @@ static struct outbox_store *find(const struct kernel *k, const char *store)
 {
         struct outbox *o = k->pubsub ? k->pubsub->outbox : NULL;
 
-        for (size_t i = 0; o && i < o->n; i++)
-                if (strcmp(o->v[i].store, store) == 0)
-                        return &o->v[i];
+        for (struct outbox_store *s = o ? o->list : NULL; s; s = s->next)
+                if (!s->gone && strcmp(s->store, store) == 0)
+                        return s;
         return NULL;
 }
 
@@ -318,6 +336,33 @@ static enum outcome handle(struct message *msg, const char **ret_err)
         return r == 0 ? OUTCOME_ACK : r == -ECANCELED ? OUTCOME_HOLD : OUTCOME_NACK;
 }
 
+static void start_one(struct kernel *k, struct outbox_store *s)
+{
+        struct arena a = {0};
+        const char *err = NULL;
+
+        if (!kernel_component(k, KIND_PUBSUB, str_of(s->pubsub))) {
+                log_warn(SCOPE, "could not subscribe to internal outbox topic: outbox pubsub %s not loaded", s->pubsub);
+        } else if (subscription_start(&s->sub, k->pubsub, &s->spec, handle, s, &a, &err)) {
+                s->sub = NULL;
+                log_warn("dapr.runtime", "failed to subscribe to outbox topics: %s", err);
+        } else {
+                list_add_tail(&k->pubsub->internal, &s->sub->node);
+        }
+        arena_fini(&a);
+}
+
+static void stop_one(struct outbox_store *s)
+{
+        struct subscription *sub = s->sub;
+
+        s->sub = NULL;
+        if (!sub)
+                return;
+        list_del(&sub->node);
+        subscription_stop(sub, false);
+}
+
 void outbox_start(struct kernel *k)
 {
         struct outbox *o = k->pubsub->outbox;
@@ -325,28 +370,54 @@ void outbox_start(struct kernel *k)
         if (!o || o->started)
                 return;
         o->started = true;
-        for (size_t i = 0; i < o->n; i++) {
-                struct outbox_store *s = &o->v[i];
-                struct arena a = {0};
-                const char *err = NULL;
-                if (!kernel_component(k, KIND_PUBSUB, str_of(s->pubsub)))
-                        log_warn(SCOPE, "could not subscribe to internal outbox topic: outbox pubsub %s not loaded", s->pubsub);
-                else if (subscription_start(&s->sub, k->pubsub, &s->spec, handle, s, &a, &err))
-                        log_warn("dapr.runtime", "failed to subscribe to outbox topics: %s", err);
-                arena_fini(&a);
+        for (struct outbox_store *s = o->list; s; s = s->next)
+                if (!s->gone)
+                        start_one(k, s);
+}
+
+static bool is_same(const struct outbox_store *a, const struct outbox_store *b)
+{
+        return a == b || (a && b && !strcmp(a->publish_pubsub, b->publish_pubsub) && !strcmp(a->publish_topic, b->publish_topic) &&
+                          !strcmp(a->pubsub, b->pubsub) && a->discard == b->discard);
+}
+
+void outbox_changed(struct kernel *k, const char *store)
+{
+        struct outbox *o = k->pubsub->outbox;
+        struct component *c = kernel_component(k, KIND_STATE, str_of(store));
+        struct outbox_store *old = o ? find(k, store) : NULL, *s = NULL;
+
+        if (!o || (c && read_store(k, o, component_spec_of(c), &s)) || is_same(old, s))
+                return;
+        if (old) {
+                old->gone = true;
+                stop_one(old);
         }
+        if (s) {
+                add(o, s);
+                if (o->started && !o->stopped)
+                        start_one(k, s);
+        }
+}
+
+void outbox_broker_arrived(struct kernel *k, const char *pubsub)
+{
+        struct outbox *o = k->pubsub->outbox;
+
+        for (struct outbox_store *s = o && o->started && !o->stopped ? o->list : NULL; s; s = s->next)
+                if (!s->gone && !s->sub && strcmp(s->pubsub, pubsub) == 0)
+                        start_one(k, s);
 }
 
 void outbox_stop(struct kernel *k)
 {
         struct outbox *o = k->pubsub->outbox;
 
-        for (size_t i = 0; o && i < o->n; i++) {
-                struct subscription *s = o->v[i].sub;
-                o->v[i].sub = NULL;
-                if (s)
-                        subscription_stop(s, false);
-        }
+        if (!o)
+                return;
+        o->stopped = true;
+        for (struct outbox_store *s = o->list; s; s = s->next)
+                stop_one(s);
 }
 
 void outbox_fini(struct kernel *k)

@@ -12,6 +12,9 @@
 #include "kernel/blocks/state.h"
 
 int outbox_init(struct kernel *k);   /* from the state components: 0 or -ENOMEM */
+/* The state component of that name has come, changed or gone. Parks. */
+void outbox_changed(struct kernel *k, const char *store);
+void outbox_broker_arrived(struct kernel *k, const char *pubsub); /* that of internal topics, perhaps. Parks. */
 void outbox_start(struct kernel *k); /* reads the internal topics, once. Parks. */
 void outbox_stop(struct kernel *k);  /* no more events. Parks. */
 void outbox_fini(struct kernel *k);

@@ -129,6 +129,16 @@ struct block {
          * INIT_COMPONENT_FAILURE, -ENOENT = its CREATE_COMPONENT_FAILURE. May be NULL. */
         int (*component)(struct kernel *k, struct component *c, struct arena *a, const char **ret_err);
         int (*init)(struct kernel *k);   /* after components were loaded; may be NULL */
+        /* Hot reload and swaps. Each may be NULL; all park and run on a fiber of their own.
+         * arrived: c has been published after init, or serves again: what it hands out begins to be taken.
+         * moving:  another instance, whose handle `to` lasts as long as the call, takes over c's calls in a moment (or has, when it is c
+         *          itself): streams are opened there, the old ones go on. component() came before when its spec is another one.
+         * moved:   it has taken over: old streams end, nothing that was handed out is lost.
+         * leaving: c is out of sight, or out of service: its streams end, what the app has in its hands is finished. */
+        void (*arrived)(struct kernel *k, struct component *c);
+        void (*moving)(struct kernel *k, struct component *c, struct component *to);
+        void (*moved)(struct kernel *k, struct component *c);
+        void (*leaving)(struct kernel *k, struct component *c);
         /* gRPC methods that no row has; one block at most. As an rpc_handler. May be NULL. */
         int (*unknown)(struct kernel *k, struct rpc_call *rpc);
         /* The stop has begun: takes no more events from outside, for ever, and parks until those in the app's hands have been

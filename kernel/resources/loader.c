@@ -34,7 +34,8 @@ struct load {
         const struct daprd_opts *o;
         const struct configuration *cfg;
         struct arena *errors;
-        size_t cap_components, cap_others;
+        size_t cap_components, cap_others, cap_broken;
+        bool wrong; /* something of the present file */
 };
 
 /* ---- growing lists ---- */
@@ -96,8 +97,9 @@ static const char *name_problem(const char *name)
         return strchr(name, '%') ? "may not contain '%'" : NULL;
 }
 
-static void log_wrong(const char *kind, const char *file, const char *error)
+static void log_wrong(struct load *l, const char *kind, const char *file, const char *error)
 {
+        l->wrong = true;
         log_warn(scope, "daprd load %s error when parsing manifests yaml resource in %s: %s", kind, file, error);
 }
 
@@ -109,7 +111,7 @@ static int add_component(struct load *l, const struct yaml_node *doc)
         int r = component_read(doc, &c, &errors, &error);
 
         if (r)
-                log_wrong("Component", doc->file, error);
+                log_wrong(l, "Component", doc->file, error);
         else if ((r = keep_component(l, c)))
                 component_spec_free(c);
         arena_fini(&errors);
@@ -167,7 +169,7 @@ static int add_raw(struct load *l, struct arena *a, const struct yaml_node *doc,
                 r->json = arena_str(&r->arena, buf_str(&json));
         buf_fini(&json);
         if (error)
-                log_wrong(r->kind, r->file, error);
+                log_wrong(l, r->kind, r->file, error);
         if (error || e || !r->json.p || keep_other(l, r)) {
                 raw_resource_free(r);
                 return error ? 0 : -ENOMEM;
@@ -212,13 +214,13 @@ static int add_document(struct load *l, struct arena *a, struct str text, const 
         int r = yaml_read(a, text, file, line, 0, &doc, &error);
 
         if (r)
-                log_wrong("Component", file, error);
+                log_wrong(l, "Component", file, error);
         else if (error)
                 log_warn(scope, "%s", error);
         if (r || yaml_is_null(doc))
                 return 0;
         if (doc->kind != YAML_MAP) {
-                log_wrong("Component", file, yaml_error(a, doc, "a resource must be a map with apiVersion, kind, metadata and spec"));
+                log_wrong(l, "Component", file, yaml_error(a, doc, "a resource must be a map with apiVersion, kind, metadata and spec"));
                 return 0;
         }
         const char *kind = text_at(a, doc, "kind"), *api_version = text_at(a, doc, "apiVersion");
@@ -229,12 +231,26 @@ static int add_document(struct load *l, struct arena *a, struct str text, const 
         if ((problem = name_problem(name))) {
                 log_warn(scope, "daprd load %s error when parsing manifests yaml resource in %s: invalid name \"%s\" for \"%s\": %s",
                          kind, file, name, kind, problem);
+                l->wrong = true;
                 return 0;
         }
         return k == 0 ? add_component(l, doc) : add_raw(l, a, doc, kind, api_version);
 }
 
 /* ---- files and folders ---- */
+
+static int note_broken(struct load *l, const char *path)
+{
+        void *list = list_room(l->set->broken, l->set->n_broken, &l->cap_broken);
+        char *copy = list ? strdup(path) : NULL;
+
+        if (list)
+                l->set->broken = list;
+        if (!copy)
+                return -ENOMEM;
+        l->set->broken[l->set->n_broken++] = copy;
+        return 0;
+}
 
 static int load_file(struct load *l, const char *path)
 {
@@ -245,12 +261,13 @@ static int load_file(struct load *l, const char *path)
 
         if (r) {
                 if (r == -EFBIG || r == -EINVAL || r == -EISDIR)
-                        log_wrong("Component", path, error);
+                        log_wrong(l, "Component", path, error);
                 else
                         log_warn(scope, "daprd load Component error when opening file %s: %s", path, error);
                 arena_fini(&file);
-                return 0;
+                return r == -ENOENT ? 0 : note_broken(l, path);
         }
+        l->wrong = false;
         while (rest.p && r == 0) {
                 struct arena doc;
                 int at = line;
@@ -261,7 +278,7 @@ static int load_file(struct load *l, const char *path)
                 arena_fini(&doc);
         }
         arena_fini(&file);
-        return r;
+        return r == 0 && l->wrong ? note_broken(l, path) : r;
 }
 
 static bool is_yaml_name(const char *name)
@@ -538,7 +555,10 @@ void resource_set_fini(struct resource_set *set)
                 component_spec_free(set->components[i]);
         for (size_t i = 0; i < set->n_others; i++)
                 raw_resource_free(set->others[i]);
+        for (size_t i = 0; i < set->n_broken; i++)
+                free(set->broken[i]);
         free(set->components);
         free(set->others);
+        free(set->broken);
         *set = (struct resource_set){0};
 }

@@ -73,6 +73,8 @@ struct resource_set {
         size_t n_components;
         struct raw_resource **others;
         size_t n_others;
+        char **broken;            /* files of which something could not be read */
+        size_t n_broken;
 };
 /* Reads every *.yaml / *.yml of the folders (non-recursive, sorted by name), multi-document; filters by scopes, namespace and
  * Configuration components.deny. What cannot be read or is wrong is logged with its place and left out, as the reference does.
@@ -85,6 +87,9 @@ int resources_load(struct resource_set *set, const struct daprd_opts *o, const s
 int resources_read(struct resource_set *set, const struct daprd_opts *o, const struct configuration *cfg, struct arena *err_arena,
                    const char **ret_err);
 void resource_set_fini(struct resource_set *set);
+/* For a reload: what `old` has from files that are broken in `set`, and `set` has not, stays: it moves over, with a line in the log.
+ * 0 or -ENOMEM. */
+int resources_keep_broken(struct resource_set *set, struct resource_set *old);
 
 /* The order in which to start components: secret stores first, then the others, each in load order; one with a secretKeyRef
  * comes right after its secret store. `loaded` names secret stores that exist already (n may be 0). Fills `order` (room for all

@@ -21,6 +21,7 @@ struct subscription_item {
 struct subscription_spec {
         enum subscription_origin origin;
         const char *name;  /* of the resource; "" for others */
+        const struct raw_resource *resource; /* in whose memory it lives; NULL for others */
         const char *pubsub, *topic, *dead_letter; /* "" if absent */
         struct subscription_rule *rules;
         size_t n_rules;

@@ -7,10 +7,12 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "dapr/proto/components/v1/pubsub.pb-c.h"
 #include "dapr/proto/runtime/v1/dapr.pb-c.h"
 #include "google/protobuf/empty.pb-c.h"
 #include "kernel/app/app.h"
 #include "kernel/blocks/outbox.h"
+#include "kernel/blocks/pubsub/pull.h"
 #include "sdk/base/loop.h"
 
 double pubsub_now_ms(void)
@@ -169,6 +171,7 @@ static int block_get(struct kernel *k)
         b->k = k;
         list_init(&b->running);
         list_init(&b->streams);
+        list_init(&b->internal);
         list_init(&b->opening);
         fmutex_init(&b->lock);
         scope_init(&b->scope);
@@ -190,7 +193,82 @@ static int on_component(struct kernel *k, struct component *c, struct arena *a, 
                 return -1;
         }
         b->retired = old;
-        return k->pubsub->active ? subscriber_broker_came(k->pubsub, b->name) : 0;
+        return 0;
+}
+
+/* ---- brokers that come, move and go ---- */
+
+static bool tell(struct component *c, const char *method, const ProtobufCMessage *req, const ProtobufCMessageDescriptor *d)
+{
+        struct rpc_status st = {0};
+        struct arena a = {0};
+        void *resp;
+        double old = fiber_set_deadline(loop_now_exact() + PUBSUB_PAUSE_S);
+        int r = component_call(c, &a, method, req, d, &resp, &st);
+
+        fiber_restore_deadline(old);
+        arena_fini(&a);
+        return r == 0;
+}
+
+static bool pause_broker(struct component *c)
+{
+        Dapr__Proto__Components__V1__PauseRequest req = DAPR__PROTO__COMPONENTS__V1__PAUSE_REQUEST__INIT;
+
+        return tell(c, PUBSUB_SERVICE "Pause", &req.base, &dapr__proto__components__v1__pause_response__descriptor);
+}
+
+static void resume_broker(struct component *c)
+{
+        Dapr__Proto__Components__V1__ResumeRequest req = DAPR__PROTO__COMPONENTS__V1__RESUME_REQUEST__INIT;
+
+        tell(c, PUBSUB_SERVICE "Resume", &req.base, &dapr__proto__components__v1__resume_response__descriptor);
+}
+
+static bool is_ours(struct kernel *k, const struct component *c)
+{
+        return k->pubsub && component_kind_of(c) == KIND_PUBSUB;
+}
+
+static void arrived(struct kernel *k, struct component *c)
+{
+        if (is_ours(k, c)) {
+                subscriber_arrived(k->pubsub, component_name(c));
+                outbox_broker_arrived(k, component_name(c));
+        } else if (k->pubsub && component_kind_of(c) == KIND_STATE) {
+                outbox_changed(k, component_name(c));
+        }
+}
+
+/* A broker whose messages live in the old process is read until it is empty; another one hands them out anew, and stops at once. */
+static void moving(struct kernel *k, struct component *c, struct component *to)
+{
+        struct broker *b = is_ours(k, c) ? pubsub_broker(k, str_of(component_name(c))) : NULL;
+
+        if (!b)
+                return;
+        if (c == to)
+                resume_broker(c);
+        subscriber_moving(k->pubsub, b->name, to);
+        b->paused = c != to && strcmp(component_spec_of(c)->type, "pubsub.in-memory") != 0 && pause_broker(c);
+}
+
+static void moved(struct kernel *k, struct component *c)
+{
+        struct broker *b = is_ours(k, c) ? pubsub_broker(k, str_of(component_name(c))) : NULL;
+
+        if (b)
+                subscriber_moved(k->pubsub, b->name, b->paused);
+        else if (k->pubsub && component_kind_of(c) == KIND_STATE)
+                outbox_changed(k, component_name(c));
+}
+
+static void leaving(struct kernel *k, struct component *c)
+{
+        if (is_ours(k, c))
+                subscriber_left(k->pubsub, component_name(c));
+        else if (k->pubsub && component_kind_of(c) == KIND_STATE)
+                outbox_changed(k, component_name(c));
 }
 
 /* ---- life ---- */
@@ -244,6 +322,7 @@ static void fini(struct kernel *k)
                 }
         map_fini(&b->brokers);
         pubsub_metrics_free(b->metrics);
+        free(b->declared);
         arena_fini(&b->arena);
         free(b);
         k->pubsub = NULL;
@@ -266,6 +345,10 @@ const struct block pubsub_block_def = {
         .n_grpc = PUBSUB_GRPC_ROUTES,
         .component = on_component,
         .init = init,
+        .arrived = arrived,
+        .moving = moving,
+        .moved = moved,
+        .leaving = leaving,
         .quiesce = quiesce,
         .fini = fini,
 };

@@ -51,6 +51,7 @@ struct broker {
         const char *name;
         bool foreign, namespace_scoped;
         struct topic_list publishing, subscribing, allowed, protected_; /* of this app */
+        bool paused;                 /* while it moves: the old instance hands out nothing more */
         struct component *component; /* at this call */
         struct broker *retired;      /* of the same name, replaced */
         struct arena arena;
@@ -58,14 +59,15 @@ struct broker {
 struct pubsub_block {
         struct kernel *k;
         struct map brokers;          /* by component name: struct broker * */
-        struct arena arena;          /* of the declarative and programmatic specs */
-        struct subscription_spec **declared, **programmatic;
+        struct arena arena;          /* of the programmatic specs */
+        struct subscription_spec **declared, **programmatic; /* declared: heap; the specs live in their resources' memory */
         size_t n_declared, n_programmatic;
-        struct list running, streams; /* struct subscription.node */
+        struct list running, streams, internal; /* struct subscription.node; internal: the outbox's */
         struct list opening;         /* streams without their first request: struct stream_opening.node */
         bool asked_app, active, closed;
         bool app_away, app_asked;    /* away.c: its port was closed when last tried; it is being tried */
         double app_next_try, app_back_at;
+        unsigned round;              /* of walks over subscriptions that park */
         struct fmutex lock;          /* starts and stops, one after the other */
         struct scope scope;          /* retries of starts */
         struct pubsub_metrics *metrics;
@@ -150,8 +152,15 @@ int subscriber_init(struct pubsub_block *b); /* reads the resources: 0, -ENOMEM,
 void subscriber_start(struct pubsub_block *b); /* the app is healthy. Parks. */
 void subscriber_stop(struct pubsub_block *b);  /* the app is not. Parks. */
 void subscriber_quiesce(struct pubsub_block *b); /* for ever, streams too. Parks. */
-/* A broker has come up while the app is healthy: its subscriptions start as soon as it is published. 0 or -ENOMEM. */
-int subscriber_broker_came(struct pubsub_block *b, const char *name);
+bool subscriber_accepts(struct raw_resource *r); /* a Subscription resource; what is wrong with it is logged */
+/* The Subscription resources are `set` now: those that are gone end, new ones begin. A spec of before whose resource is still in the set
+ * stays. Resources that are not may be freed after it. Parks. */
+int subscriber_reload(struct pubsub_block *b, const struct resource_set *set);
+/* A broker has come up, or back / is about to move / has moved / has gone: struct block in call.h. Park. */
+void subscriber_arrived(struct pubsub_block *b, const char *name);
+void subscriber_moving(struct pubsub_block *b, const char *name, struct component *to);
+void subscriber_moved(struct pubsub_block *b, const char *name, bool paused);
+void subscriber_left(struct pubsub_block *b, const char *name);
 /* What applies, in order, in a: declarative ones with programmatic ones over them, then streams. */
 int subscriber_list(struct pubsub_block *b, struct arena *a, const struct subscription_spec ***ret, size_t *ret_n);
 

@@ -55,46 +55,48 @@ static struct str pack_topic(struct arena *a, const struct subscription *s)
         return topic.metadata ? pb_pack(a, &req.base) : STR_NULL;
 }
 
-int pull_open(struct subscription *s, struct arena *a, const char **ret_err)
+static const char *open_error(struct arena *a, const struct subscription *s, const struct rpc_status *st)
 {
-        struct broker *b = pubsub_broker(s->block->k, str_of(s->pubsub));
-        struct pull *p = calloc(1, sizeof *p);
+        const char *text = s->foreign ? arena_printf(a, "rpc error: code = %s desc = %.*s", rpc_code_name(st->code), STR_FMT(st->message))
+                                      : arena_strdup(a, st->message);
+        return text ? text : "out of memory";
+}
+
+int pull_open(struct subscription *s, struct component *c, struct arena *a, struct pull **ret, const char **ret_err)
+{
+        struct pull *p = c ? calloc(1, sizeof *p) : NULL;
         struct rpc_status st = {0};
         struct str topic;
 
-        *ret_err = "out of memory";
-        if (!b || !p) {
-                free(p);
-                if (!b)
-                        *ret_err = arena_printf(a, "pubsub '%s' not found", s->pubsub);
+        *ret_err = c ? "out of memory" : arena_printf(a, "pubsub '%s' not found", s->pubsub);
+        if (!p)
                 return -1;
-        }
         p->refs = 1;
+        p->sub = s;
+        list_init(&p->node);
         fmutex_init(&p->sending);
         topic = pack_topic(&p->arena, s);
-        if (!topic.p || component_open(b->component, &p->arena, PUBSUB_SERVICE "PullMessages", &p->call, &st)) {
+        if (!topic.p || component_open(c, &p->arena, PUBSUB_SERVICE "PullMessages", &p->call, &st)) {
                 if (topic.p)
-                        *ret_err = broker_error(a, b, &st);
+                        *ret_err = open_error(a, s, &st);
                 pull_unref(p);
                 return -1;
         }
         p->call->flags |= RPC_REUSE;
         /* our plugins send their headers when the subscription stands; others may not before the first message */
-        if (rpc_send(p->call, topic) || (!b->foreign && rpc_headers(p->call))) {
+        if (rpc_send(p->call, topic) || (!s->foreign && rpc_headers(p->call))) {
                 rpc_cancel(p->call);
                 rpc_finish(p->call);
-                *ret_err = broker_error(a, b, &p->call->status);
+                *ret_err = open_error(a, s, &p->call->status);
                 pull_unref(p);
                 return -1;
         }
-        s->pull = p;
+        *ret = p;
         return 0;
 }
 
-void pull_close(struct subscription *s)
+void pull_close(struct subscription *s, struct pull *p)
 {
-        struct pull *p = s->pull;
-
         p->dead = true;
         rpc_cancel(p->call);
         fiber_shield_begin();
@@ -102,7 +104,9 @@ void pull_close(struct subscription *s)
         rpc_finish(p->call);
         fmutex_unlock(&p->sending);
         fiber_shield_end();
-        s->pull = NULL;
+        list_del(&p->node);
+        if (s->pull == p)
+                s->pull = NULL;
         pull_unref(p);
         cond_broadcast(&s->changed);
 }

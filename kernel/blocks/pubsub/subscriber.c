@@ -1,6 +1,6 @@
 /*
- * Which subscriptions the app has, and when they run. Declarative ones are read once, from the resources; programmatic ones are asked
- * for once, when the app is first healthy. For one topic of one broker a programmatic subscription wins over a declarative one, and
+ * Which subscriptions the app has, and when they run. Declarative ones come from the resources, and change with them; programmatic ones
+ * are asked for once, when the app is first healthy. For one topic of one broker a programmatic subscription wins over a declarative one, and
  * the first declarative one over later ones. They run while the app is healthy; one that cannot be started goes on trying by itself.
  */
 #include <errno.h>
@@ -15,41 +15,54 @@
 
 #define SCOPE "dapr.runtime.processor.subscription"
 
-static const double PUBLISHED_POLL_S = 0.01;
-enum { PUBLISHED_POLLS = 1000 };
-
 typedef Dapr__Proto__Runtime__V1__ListTopicSubscriptionsResponse list_response;
 typedef Dapr__Proto__Runtime__V1__TopicSubscription topic_subscription;
 
 /* ---- declarative ---- */
 
+/* NULL, logged, when it is wrong. */
+static struct subscription_spec *read_one(struct raw_resource *r)
+{
+        struct subscription_spec *spec = NULL;
+        struct rule_set *rules = NULL;
+        struct arena a = {0};
+        const char *err = NULL;
+        int e = subscription_read(&r->arena, r, &spec);
+
+        if (e == 0)
+                e = rules_new(&rules, spec, &a, &err);
+        if (e)
+                log_error(SCOPE, "error in Subscription %s (%s:%d): %s", r->name, r->file, r->line, err ? err : "out of memory");
+        rules_free(rules);
+        arena_fini(&a);
+        if (e)
+                return NULL;
+        spec->resource = r;
+        return spec;
+}
+
+bool subscriber_accepts(struct raw_resource *r)
+{
+        return read_one(r) != NULL;
+}
+
 int subscriber_init(struct pubsub_block *b)
 {
         const struct resource_set *set = &b->k->resources;
-        struct arena a = {0};
-        int r = 0;
 
         log_info("dapr.runtime", "Loading Declarative Subscriptions…");
-        b->declared = arena_alloc(&b->arena, (set->n_others + 1) * sizeof *b->declared);
+        b->declared = calloc(set->n_others + 1, sizeof *b->declared);
         if (!b->declared)
                 return -ENOMEM;
-        for (size_t i = 0; r == 0 && i < set->n_others; i++) {
-                struct rule_set *rules = NULL;
-                const char *err = NULL;
+        for (size_t i = 0; i < set->n_others; i++) {
                 if (strcmp(set->others[i]->kind, "Subscription") != 0)
                         continue;
                 log_info("dapr.runtime", "Found Subscription: %s", set->others[i]->name);
-                r = subscription_read(&b->arena, set->others[i], &b->declared[b->n_declared]);
-                if (r == 0)
-                        r = rules_new(&rules, b->declared[b->n_declared], &a, &err);
-                if (r)
-                        log_error(SCOPE, "error in Subscription %s (%s:%d): %s", set->others[i]->name, set->others[i]->file, set->others[i]->line,
-                                  err ? err : "out of memory");
-                rules_free(rules);
-                b->n_declared += r == 0;
+                if (!(b->declared[b->n_declared] = read_one(set->others[i])))
+                        return -EINVAL;
+                b->n_declared++;
         }
-        arena_fini(&a);
-        return r;
+        return 0;
 }
 
 /* ---- programmatic ---- */
@@ -265,18 +278,19 @@ static void merge(const struct subscription_spec **v, size_t *n, const struct su
         v[(*n)++] = s;
 }
 
-int subscriber_list(struct pubsub_block *b, struct arena *a, const struct subscription_spec ***ret, size_t *ret_n)
+static int list_of(struct pubsub_block *b, struct subscription_spec *const *declared, size_t n_declared, struct arena *a,
+                   const struct subscription_spec ***ret, size_t *ret_n)
 {
         const struct subscription_spec **v;
         size_t n = 0, streams = 0;
 
         list_for_each(at, &b->streams)
                 streams++;
-        v = arena_alloc(a, (b->n_declared + b->n_programmatic + streams + 1) * sizeof *v);
+        v = arena_alloc(a, (n_declared + b->n_programmatic + streams + 1) * sizeof *v);
         if (!v)
                 return -ENOMEM;
-        for (size_t i = 0; i < b->n_declared; i++)
-                merge(v, &n, b->declared[i], false);
+        for (size_t i = 0; i < n_declared; i++)
+                merge(v, &n, declared[i], false);
         for (size_t i = 0; i < b->n_programmatic; i++)
                 merge(v, &n, b->programmatic[i], true);
         list_for_each(at, &b->streams)
@@ -284,6 +298,11 @@ int subscriber_list(struct pubsub_block *b, struct arena *a, const struct subscr
         *ret = v;
         *ret_n = n;
         return 0;
+}
+
+int subscriber_list(struct pubsub_block *b, struct arena *a, const struct subscription_spec ***ret, size_t *ret_n)
+{
+        return list_of(b, b->declared, b->n_declared, a, ret, ret_n);
 }
 
 /* ---- start and stop ---- */
@@ -402,11 +421,6 @@ void subscriber_start(struct pubsub_block *b)
         fmutex_unlock(&b->lock);
 }
 
-struct late {
-        struct pubsub_block *b;
-        const char *name;
-};
-
 static bool is_running(struct pubsub_block *b, const struct subscription_spec *spec)
 {
         list_for_each(at, &b->running)
@@ -415,40 +429,207 @@ static bool is_running(struct pubsub_block *b, const struct subscription_spec *s
         return false;
 }
 
-static void late_fiber(void *arg)
-{
-        struct late *l = arg;
-        struct pubsub_block *b = l->b;
-        const struct subscription_spec **v;
-        struct arena a = {0};
-        size_t n;
-        bool there = false;
+/* ---- changes ---- */
 
-        for (int i = 0; !there && i < PUBLISHED_POLLS && fiber_sleep(PUBLISHED_POLL_S) == 0; i++)
-                there = kernel_component(b->k, KIND_PUBSUB, str_of(l->name)) != NULL;
-        if (there && fmutex_lock(&b->lock) == 0) {
-                if (b->active && ask_app(b) == 0 && subscriber_list(b, &a, &v, &n) == 0)
-                        for (size_t i = 0; i < n && !b->closed; i++)
-                                if (v[i]->origin != SUBSCRIPTION_STREAMING && strcmp(v[i]->pubsub, l->name) == 0 && !is_running(b, v[i]))
-                                        start_one(b, v[i]);
-                fmutex_unlock(&b->lock);
-        }
-        arena_fini(&a);
-        free(l);
+static bool is_wanted(const struct subscription_spec **v, size_t n, const struct subscription_spec *spec)
+{
+        for (size_t i = 0; i < n; i++)
+                if (v[i] == spec)
+                        return true;
+        return false;
 }
 
-int subscriber_broker_came(struct pubsub_block *b, const char *name)
+/* Ends what is not wanted any more, or by another broker's name than it is known by now; begins what is wanted and does not run. */
+static void reconcile(struct pubsub_block *b, struct subscription_spec *const *declared, size_t n_declared)
 {
-        struct late *l = calloc(1, sizeof *l);
+        const struct subscription_spec **v;
+        struct list ending = LIST_INIT(ending);
+        struct scope scope = SCOPE_INIT(scope);
+        struct arena a = {0};
+        size_t n;
 
-        if (!l)
-                return -ENOMEM;
-        *l = (struct late){b, name};
-        if (fiber_go(&b->scope, "late-broker", late_fiber, l)) {
-                free(l);
-                return -ENOMEM;
+        if (!b->active || b->closed || ask_app(b) || list_of(b, declared, n_declared, &a, &v, &n)) {
+                arena_fini(&a);
+                return;
         }
+        list_for_each_safe(at, next, &b->running) {
+                struct subscription *s = list_entry(at, struct subscription, node);
+                if (is_wanted(v, n, s->spec) && !subscription_is_outdated(s))
+                        continue;
+                list_del(&s->node);
+                list_add_tail(&ending, &s->node);
+        }
+        stop_all(&ending, false, &scope);
+        fiber_shield_begin();
+        scope_join(&scope);
+        fiber_shield_end();
+        for (size_t i = 0; i < n && !b->closed && b->active; i++)
+                if (v[i]->origin != SUBSCRIPTION_STREAMING && !is_running(b, v[i]))
+                        start_one(b, v[i]);
+        arena_fini(&a);
+}
+
+static bool has_resource(const struct resource_set *set, const struct raw_resource *r)
+{
+        for (size_t i = 0; i < set->n_others; i++)
+                if (set->others[i] == r)
+                        return true;
+        return false;
+}
+
+/* Those that stay, in their order; returns how many. */
+static size_t take_kept(struct pubsub_block *b, const struct resource_set *set, struct subscription_spec **v)
+{
+        size_t n = 0;
+
+        for (size_t i = 0; i < b->n_declared; i++)
+                if (has_resource(set, b->declared[i]->resource))
+                        v[n++] = b->declared[i];
+        return n;
+}
+
+/* Behind them those that are new; returns how many there are together. */
+static size_t take_new(const struct resource_set *set, struct subscription_spec **v, size_t kept)
+{
+        size_t n = kept;
+
+        for (size_t i = 0; i < set->n_others; i++) {
+                bool known = strcmp(set->others[i]->kind, "Subscription") != 0;
+                for (size_t k = 0; k < kept; k++)
+                        known |= v[k]->resource == set->others[i];
+                if (!known && (v[n] = read_one(set->others[i])))
+                        n++;
+        }
+        return n;
+}
+
+int subscriber_reload(struct pubsub_block *b, const struct resource_set *set)
+{
+        struct subscription_spec **v = calloc(b->n_declared + set->n_others + 1, sizeof *v), **old = b->declared;
+        size_t n;
+
+        if (!v)
+                return -ENOMEM;
+        /* what goes is not seen any more from now on; what comes is seen when it stands */
+        b->n_declared = take_kept(b, set, v);
+        b->declared = v;
+        n = take_new(set, v, b->n_declared);
+        fiber_shield_begin();
+        if (fmutex_lock(&b->lock) == 0) {
+                reconcile(b, v, n);
+                b->n_declared = n;
+                fmutex_unlock(&b->lock);
+        }
+        fiber_shield_end();
+        free(old);
         return 0;
+}
+
+/* The next subscription to the broker that this round has not seen; those of streams and the outbox too. */
+static struct subscription *next_of(struct pubsub_block *b, const char *name, unsigned round, bool running)
+{
+        struct list *lists[] = {&b->streams, &b->internal, &b->running};
+
+        for (size_t i = 0; i < (running ? 3 : 2); i++)
+                list_for_each(at, lists[i]) {
+                        struct subscription *s = list_entry(at, struct subscription, node);
+                        if (s->round == round || strcmp(s->pubsub, name) != 0)
+                                continue;
+                        s->round = round;
+                        return s;
+                }
+        return NULL;
+}
+
+void subscriber_arrived(struct pubsub_block *b, const char *name)
+{
+        unsigned round = ++b->round;
+        struct subscription *s;
+
+        while ((s = next_of(b, name, round, false)))
+                subscription_arrive(s);
+        if (fmutex_lock(&b->lock))
+                return;
+        reconcile(b, b->declared, b->n_declared);
+        fmutex_unlock(&b->lock);
+}
+
+void subscriber_moving(struct pubsub_block *b, const char *name, struct component *to)
+{
+        unsigned round = ++b->round;
+        struct subscription *s;
+
+        if (fmutex_lock(&b->lock))
+                return;
+        while ((s = next_of(b, name, round, true)))
+                if (!subscription_is_outdated(s))
+                        subscription_move(s, to);
+        fmutex_unlock(&b->lock);
+}
+
+struct moved {
+        struct subscription *s;
+        bool paused;
+};
+
+static void moved_fiber(void *arg)
+{
+        struct moved *m = arg;
+
+        subscription_moved(m->s, m->paused);
+        subscription_unbusy(m->s);
+        free(m);
+}
+
+void subscriber_moved(struct pubsub_block *b, const char *name, bool paused)
+{
+        struct scope scope = SCOPE_INIT(scope);
+        unsigned round = ++b->round;
+        struct subscription *s;
+
+        if (fmutex_lock(&b->lock))
+                return;
+        while ((s = next_of(b, name, round, true))) {
+                struct moved *m = malloc(sizeof *m);
+                if (m)
+                        *m = (struct moved){s, paused};
+                if (!m || fiber_go(&scope, "subscription-moved", moved_fiber, m)) {
+                        free(m);
+                        subscription_moved(s, paused);
+                } else {
+                        s->busy++; /* a stream's may end before the fiber begins */
+                }
+        }
+        fiber_shield_begin();
+        scope_join(&scope);
+        fiber_shield_end();
+        reconcile(b, b->declared, b->n_declared);
+        fmutex_unlock(&b->lock);
+}
+
+void subscriber_left(struct pubsub_block *b, const char *name)
+{
+        struct list ending = LIST_INIT(ending);
+        struct scope scope = SCOPE_INIT(scope);
+        unsigned round = ++b->round;
+        struct subscription *s;
+
+        if (fmutex_lock(&b->lock))
+                return;
+        list_for_each_safe(at, next, &b->running) {
+                s = list_entry(at, struct subscription, node);
+                if (strcmp(s->pubsub, name) != 0)
+                        continue;
+                list_del(&s->node);
+                list_add_tail(&ending, &s->node);
+        }
+        stop_all(&ending, false, &scope);
+        while ((s = next_of(b, name, round, false)))
+                subscription_leave(s);
+        fiber_shield_begin();
+        scope_join(&scope);
+        fiber_shield_end();
+        fmutex_unlock(&b->lock);
 }
 
 void subscriber_stop(struct pubsub_block *b)

@@ -134,7 +134,7 @@ static bool read_fields(struct message *m, struct str bytes)
         return !w.bad;
 }
 
-static struct message *message_new(struct subscription *s, struct str bytes)
+static struct message *message_new(struct subscription *s, struct pull *p, struct str bytes)
 {
         struct message *m = calloc(1, sizeof *m);
         struct str copy;
@@ -150,8 +150,8 @@ static struct message *message_new(struct subscription *s, struct str bytes)
                 return NULL;
         }
         m->sub = s;
-        m->pull = s->pull;
-        m->pull->refs++;
+        m->pull = p;
+        p->refs++;
         m->bytes = bytes.n;
         if (!m->topic.n)
                 m->topic = s->topic;
@@ -168,7 +168,7 @@ static void handle(struct message *m)
         enum outcome outcome = OUTCOME_HOLD;
         const char *err = NULL;
 
-        if (!s->closed && fsem_take(&s->slots) == 0) {
+        if (!s->closed && !m->pull->closed && fsem_take(&s->slots) == 0) {
                 if (!s->closed)
                         outcome = s->handle(m, &err);
                 fsem_give(&s->slots);
@@ -262,7 +262,7 @@ static bool window_is_full(const struct subscription *s)
         return !s->closed && (s->paused || s->in_flight >= s->max_messages || (s->in_flight && s->bytes >= s->max_bytes));
 }
 
-static void read_stream(struct subscription *s)
+static void read_stream(struct subscription *s, struct pull *p)
 {
         struct str bytes;
 
@@ -270,11 +270,11 @@ static void read_stream(struct subscription *s)
                 while (window_is_full(s))
                         if (cond_wait(&s->changed))
                                 return;
-                if (rpc_recv(s->pull->call, &bytes) != 1)
+                if (rpc_recv(p->call, &bytes) != 1)
                         return;
-                if (s->closed)
+                if (s->closed || p->closed)
                         continue;
-                struct message *m = message_new(s, bytes);
+                struct message *m = message_new(s, p, bytes);
                 if (m)
                         dispatch(m);
         }
@@ -289,40 +289,180 @@ static void first_try_over(struct subscription *s, const char *err)
         cond_broadcast(&s->changed);
 }
 
+static void log_failed(struct subscription *s, const char *err)
+{
+        if (s->away)
+                return;
+        if (s->started)
+                log_error(SCOPE, "Retry failed for subscription pubsub %s, topic %.*s: %s. Will retry.", s->pubsub, STR_FMT(s->topic), err);
+        else
+                first_try_over(s, arena_strdup(&s->arena, str_of(err)));
+}
+
+/* Reads p to its end. False: another stream has taken over, or there is nothing more to do. */
+static bool follow(struct subscription *s, struct pull *p)
+{
+        bool go_on;
+
+        read_stream(s, p);
+        go_on = !p->replaced && !s->closed && !fiber_is_cancelled();
+        if (go_on && !s->away)
+                log_error(SCOPE, "Failed to receive pubsub message: rpc error: code = %s desc = %.*s", rpc_code_name(p->call->status.code),
+                          STR_FMT(p->call->status.message));
+        pull_close(s, p);
+        return go_on;
+}
+
+static bool wait_until_back(struct subscription *s)
+{
+        while (s->away && !s->closed)
+                if (cond_wait(&s->changed))
+                        return false;
+        return !s->closed;
+}
+
+static struct component *broker_component(const struct subscription *s)
+{
+        struct broker *b = pubsub_broker(s->block->k, str_of(s->pubsub));
+
+        return b ? b->component : NULL;
+}
+
 static void pull_fiber(void *arg)
 {
         struct subscription *s = arg;
         double wait_s = RETRY_MIN_S;
         bool failed = false;
 
-        while (!s->closed) {
+        while (wait_until_back(s)) {
                 struct arena a = {0};
                 const char *err = NULL;
                 double since = loop_now_exact();
-                int r = pull_open(s, &a, &err);
+                bool go_on = true;
+                int r = pull_open(s, broker_component(s), &a, &s->pull, &err);
                 if (r == 0) {
                         if (failed)
                                 log_info(SCOPE, "Successfully started subscription after retry for pubsub %s, topic %.*s", s->pubsub,
                                          STR_FMT(s->topic));
                         first_try_over(s, NULL);
-                        read_stream(s);
-                        if (!s->closed && !fiber_is_cancelled())
-                                log_error(SCOPE, "Failed to receive pubsub message: rpc error: code = %s desc = %.*s",
-                                          rpc_code_name(s->pull->call->status.code), STR_FMT(s->pull->call->status.message));
-                        pull_close(s);
+                        go_on = follow(s, s->pull);
                         wait_s = loop_now_exact() - since > LONG_LIFE_S ? RETRY_MIN_S : wait_s;
-                } else if (s->started) {
-                        log_error(SCOPE, "Retry failed for subscription pubsub %s, topic %.*s: %s. Will retry.", s->pubsub, STR_FMT(s->topic),
-                                  err);
                 } else {
-                        first_try_over(s, arena_strdup(&s->arena, str_of(err)));
+                        log_failed(s, err);
                 }
                 failed = r != 0;
                 arena_fini(&a);
-                if (s->closed || fiber_sleep(wait_s))
+                if (!go_on || s->closed || fiber_sleep(wait_s))
                         return;
                 wait_s = wait_s * 2 < RETRY_MAX_S ? wait_s * 2 : RETRY_MAX_S;
         }
+}
+
+/* ---- a broker that moves, goes and comes back ---- */
+
+/* Reads on where another stream was; when that ends in turn it is opened again as any. */
+static void moved_fiber(void *arg)
+{
+        struct pull *p = arg;
+        struct subscription *s = p->sub;
+
+        if (follow(s, p))
+                pull_fiber(s);
+}
+
+void subscription_unbusy(struct subscription *s)
+{
+        s->busy--;
+        cond_broadcast(&s->changed);
+}
+
+void subscription_move(struct subscription *s, struct component *to)
+{
+        struct pull *old = s->pull, *p;
+        struct arena a = {0};
+        const char *err = NULL;
+
+        if (s->closed || s->away || !old) /* without a stream: the next try finds the new one */
+                return;
+        s->busy++;
+        if (pull_open(s, to, &a, &p, &err)) {
+                log_error(SCOPE, "Failed to reload subscription for pubsub %s, topic %.*s: %s", s->pubsub, STR_FMT(s->topic), err);
+        } else if (s->closed || s->pull != old || fiber_go(&s->pulling, "pull", moved_fiber, p)) {
+                pull_close(s, p);
+        } else {
+                old->replaced = true;
+                list_add_tail(&s->older, &old->node);
+                s->pull = p;
+        }
+        arena_fini(&a);
+        subscription_unbusy(s);
+}
+
+/* What the old plugin still had on its way goes to the app, while its stream has not been quiet for a moment. */
+static void wait_quiet(struct pull *p, double deadline)
+{
+        for (int quiet = 0; quiet < STABLE_POLLS && !p->dead && !p->sub->closed && loop_now() < deadline; fiber_sleep(POLL_S))
+                quiet = p->refs > 2 ? 0 : quiet + 1;
+}
+
+/* Its messages are settled, the plugin has read the last acknowledgements, its reader has ended. Takes one reference. */
+static void end_pull(struct subscription *s, struct pull *p, double deadline)
+{
+        bool busy = p->refs > 2;
+        double until;
+
+        p->closed = true;
+        while (p->refs > 2 && !s->closed && cond_wait_until(&s->changed, deadline) != -ETIMEDOUT)
+                ;
+        if (busy && s->foreign && !p->dead)
+                fiber_sleep(LAST_ACKS_S);
+        if (!p->dead)
+                rpc_send_end(p->call);
+        for (until = loop_now_exact() + LAST_ACKS_S; !p->dead && !s->closed;)
+                if (cond_wait_until(&s->changed, until) == -ETIMEDOUT)
+                        break;
+        if (!p->dead && !s->closed) /* a stop ends its reader itself */
+                rpc_cancel(p->call);
+        pull_unref(p);
+}
+
+void subscription_moved(struct subscription *s, bool paused)
+{
+        double deadline = loop_now_exact() + PUBSUB_DRAIN_S;
+
+        s->busy++;
+        fiber_shield_begin();
+        while (!list_is_empty(&s->older)) {
+                struct pull *p = list_entry(s->older.next, struct pull, node);
+                p->refs++;
+                if (paused || s->in_memory)
+                        wait_quiet(p, deadline);
+                list_del(&p->node);
+                end_pull(s, p, deadline);
+        }
+        fiber_shield_end();
+        subscription_unbusy(s);
+}
+
+void subscription_leave(struct subscription *s)
+{
+        struct pull *p = s->pull;
+
+        s->away = true;
+        if (!p)
+                return;
+        s->busy++;
+        fiber_shield_begin();
+        p->refs++;
+        end_pull(s, p, loop_now_exact() + PUBSUB_DRAIN_S);
+        fiber_shield_end();
+        subscription_unbusy(s);
+}
+
+void subscription_arrive(struct subscription *s)
+{
+        s->away = false;
+        cond_broadcast(&s->changed);
 }
 
 /* ---- start ---- */
@@ -378,6 +518,23 @@ static void subscription_free(struct subscription *s)
         arena_fini(&a);
 }
 
+static bool is_in_memory(const struct broker *b)
+{
+        return !b->foreign && strcmp(component_spec_of(b->component)->type, "pubsub.in-memory") == 0;
+}
+
+bool subscription_is_outdated(struct subscription *s)
+{
+        struct broker *b = pubsub_broker(s->block->k, str_of(s->pubsub));
+        struct arena a = {0};
+        bool outdated = b && (b->foreign != s->foreign || is_in_memory(b) != s->in_memory ||
+                              !str_eq(broker_topic(&a, s->block->k, b, s->topic), s->broker_topic) ||
+                              (s->spec->origin != SUBSCRIPTION_INTERNAL && !broker_allows(b, s->topic, &b->subscribing)));
+
+        arena_fini(&a);
+        return outdated;
+}
+
 static int check(struct subscription *s, struct arena *a, const char **ret_err)
 {
         const struct kernel *k = s->block->k;
@@ -393,7 +550,7 @@ static int check(struct subscription *s, struct arena *a, const char **ret_err)
                 return -EACCES;
         }
         s->foreign = b->foreign;
-        s->in_memory = !b->foreign && strcmp(component_spec_of(b->component)->type, "pubsub.in-memory") == 0;
+        s->in_memory = is_in_memory(b);
         s->broker_topic = broker_topic(&s->arena, k, b, s->topic);
         for (size_t i = 0; i < s->spec->n_metadata; i++)
                 if (rpc_md_add(&md, a, str_of(s->spec->metadata[i].key), str_of(s->spec->metadata[i].value)))
@@ -421,6 +578,7 @@ int subscription_start(struct subscription **ret, struct pubsub_block *b, const 
         s->arg = arg;
         s->stream = spec->origin == SUBSCRIPTION_STREAMING ? arg : NULL;
         list_init(&s->node);
+        list_init(&s->older);
         cond_init(&s->changed);
         scope_init(&s->pulling);
         scope_init(&s->handling);
@@ -495,7 +653,7 @@ static bool drain_paused(struct subscription *s, double deadline, bool *had_work
 void subscription_stop(struct subscription *s, bool graceful)
 {
         double deadline;
-        bool had_work, in_time = true;
+        bool had_work, in_time = true, busy = s->in_flight > 0;
 
         fiber_shield_begin();
         deadline = loop_now_exact() + PUBSUB_DRAIN_S;
@@ -515,6 +673,8 @@ void subscription_stop(struct subscription *s, bool graceful)
                 in_time = cond_wait_until(&s->changed, deadline) != -ETIMEDOUT;
         scope_cancel(&s->handling);
         scope_join(&s->handling);
+        if (s->pull && busy && s->foreign && !graceful)
+                fiber_sleep(LAST_ACKS_S); /* a broker of the reference's contract gets the reference's moment to take the last answers */
         if (s->pull && had_work && in_time) {
                 double until = loop_now_exact() + LAST_ACKS_S;
                 rpc_send_end(s->pull->call);
@@ -523,6 +683,8 @@ void subscription_stop(struct subscription *s, bool graceful)
         }
         scope_cancel(&s->pulling);
         scope_join(&s->pulling);
+        while (s->busy)
+                cond_wait(&s->changed);
         if (s->handed_back)
                 log_info(SCOPE, "subscription to topic %.*s on pubsub %s ended: %zu messages were handed back", STR_FMT(s->topic), s->pubsub,
                          s->handed_back);

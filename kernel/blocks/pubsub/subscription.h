@@ -65,6 +65,10 @@ struct subscription {
         bool started;                /* the first try to open the stream is over … */
         const char *start_error;     /* … and failed: text in arena */
         struct pull *pull;           /* NULL while there is no stream */
+        struct list older;           /* streams of before a move, until they have ended: struct pull.node */
+        bool away;                   /* the broker is out of sight: no stream is opened until it is back */
+        unsigned round;              /* the last walk that has seen it */
+        unsigned busy;               /* moves and leaves that are at work on it: it is not freed before */
         struct batcher *batcher;
         struct cond changed;
         struct scope pulling, handling;
@@ -78,6 +82,16 @@ int subscription_start(struct subscription **ret, struct pubsub_block *b, const 
 /* Ends it: asks the plugin to pause first when `graceful`; waits for what the app has in its hands (PUBSUB_DRAIN_S), sends the last
  * acknowledgements and closes the stream. Frees s. Parks. */
 void subscription_stop(struct subscription *s, bool graceful);
+/* The broker moves to `to`: another stream is opened there and takes over, the present one is read on. Parks. */
+void subscription_move(struct subscription *s, struct component *to);
+/* It has moved: streams of before end when what they brought is settled. paused: their plugin hands out nothing new. Parks. */
+void subscription_moved(struct subscription *s, bool paused);
+/* The broker is gone: the stream ends as at a stop, and is opened again when subscription_arrive() says so. Parks. */
+void subscription_leave(struct subscription *s);
+void subscription_arrive(struct subscription *s);
+void subscription_unbusy(struct subscription *s); /* busy is one less */
+/* Has the broker, as it is now, another idea of the topic than when this one began? Then it must begin anew. */
+bool subscription_is_outdated(struct subscription *s);
 void subscription_pause(struct subscription *s);
 void subscription_resume(struct subscription *s);
 /* Settles one message: acknowledgement to its stream, windows; frees it. */
