@@ -3,6 +3,7 @@ import json, os, pathlib, random, shutil, signal, socket, subprocess, tempfile, 
 
 import pytest
 
+pytest_plugins = ["brokers"]  # fixtures of brokers and their plugins
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BUILD = ROOT / os.environ.get("BUILD", "build/release")
 

@@ -68,47 +68,12 @@ static int read_settings(struct dapr_call *c, const struct dapr_metadata *md, st
         return b->kind && b->instance && (b->consumer_id || !id || !*id) ? 0 : -ENOMEM;
 }
 
-/* ---- the link for publishing ---- */
-
-/* Gives a use of a live link: amqp publishers share it. link_put() ends it. */
-static int link_get(struct broker *b, struct amqp_link **ret, char *err, size_t err_n)
-{
-        int r = fmutex_lock(&b->linking);
-        if (r)
-                return r;
-        if (b->link && amqp_link_is_broken(b->link)) {
-                while (b->users && !r)
-                        r = cond_wait(&b->unused);
-                if (!r) {
-                        amqp_link_close(b->link);
-                        b->link = NULL;
-                }
-        }
-        if (!r && !b->link) {
-                r = amqp_link_open(&b->link, &b->s, err, err_n);
-                if (r == 0)
-                        dapr_backend_up(b->instance);
-                else if (r != -ECANCELED)
-                        dapr_backend_down(b->instance, err);
-        }
-        if (!r) {
-                b->users++;
-                *ret = b->link;
-        }
-        fmutex_unlock(&b->linking);
-        return r;
-}
-
-static void link_put(struct broker *b)
-{
-        if (--b->users == 0)
-                cond_broadcast(&b->unused);
-}
+/* ---- the component ---- */
 
 static void rabbit_close(void *instance)
 {
         struct broker *b = instance;
-        amqp_link_close(b->link);
+        amqp_shared_fini(&b->shared);
         amqp_settings_fini(&b->s);
         free(b->instance);
         free(b->consumer_id);
@@ -123,19 +88,18 @@ static int rabbit_init(struct dapr_call *c, const struct dapr_metadata *md, void
         char err[300] = "";
         if (!b)
                 return -ENOMEM;
-        fmutex_init(&b->linking);
-        cond_init(&b->unused);
         int r = read_settings(c, md, b);
         if (!r)
-                r = amqp_settings_read(c, md, &b->s);
-        if (!r && (r = link_get(b, &l, err, sizeof(err))) < 0 && r != -ENOMEM && r != -ECANCELED)
+                r = amqp_settings_read(c, md, "rabbitmq pub/sub error: ", &b->s);
+        amqp_shared_init(&b->shared, &b->s, b->instance);
+        if (!r && (r = amqp_shared_get(&b->shared, &l, err, sizeof(err))) < 0 && r != -ENOMEM && r != -ECANCELED)
                 r = dapr_fail(c, r == -EACCES ? DAPR_PERMISSION_DENIED : DAPR_UNAVAILABLE, "rabbitmq pub/sub error: cannot connect to %s: %s",
                               b->s.address, *err ? err : strerror(-r));
         if (r) {
                 rabbit_close(b);
                 return r;
         }
-        link_put(b);
+        amqp_shared_put(&b->shared);
         *instance = b;
         return 0;
 }
@@ -145,10 +109,10 @@ static int rabbit_ping(struct dapr_call *c, void *instance)
         struct broker *b = instance;
         struct amqp_link *l;
         char err[300] = "";
-        int r = link_get(b, &l, err, sizeof(err));
+        int r = amqp_shared_get(&b->shared, &l, err, sizeof(err));
         if (r)
                 return dapr_fail(c, DAPR_UNAVAILABLE, "rabbitmq pub/sub error: %s", *err ? err : strerror(-r));
-        link_put(b);
+        amqp_shared_put(&b->shared);
         return 0;
 }
 
@@ -204,7 +168,7 @@ static int publish_once(struct dapr_call *c, struct broker *b, const struct dapr
         amqp_basic_properties_t props;
         struct amqp_link *l;
         const char *key = dapr_kvs_get(in->metadata, "routingKey");
-        int r = link_get(b, &l, err, err_n);
+        int r = amqp_shared_get(&b->shared, &l, err, err_n);
         if (r)
                 return r;
         fill_properties(c, b, in, &props);
@@ -214,24 +178,8 @@ static int publish_once(struct dapr_call *c, struct broker *b, const struct dapr
         if (r)
                 snprintf(err, err_n, "%s", r == -EIO ? "did not receive confirmation of publishing"
                                          : amqp_link_is_broken(l) ? amqp_link_error(l) : strerror(-r));
-        link_put(b);
+        amqp_shared_put(&b->shared);
         return r;
-}
-
-/* Worth another try on a new link? */
-static bool is_lost(int r)
-{
-        switch (r) {
-        case -EACCES:
-        case -EINVAL:
-        case -ECANCELED:
-        case -ENOMEM:
-        case -ENAMETOOLONG:
-        case -ETIMEDOUT:
-                return false;
-        default:
-                return true;
-        }
 }
 
 static int publish(struct dapr_call *c, struct broker *b, const struct dapr_publish *in, const char **ret_err)
@@ -241,7 +189,7 @@ static int publish(struct dapr_call *c, struct broker *b, const struct dapr_publ
         int r = 0;
         for (int i = 0; i < PUBLISH_TRIES; i++) {
                 r = publish_once(c, b, in, err, sizeof(err));
-                if (!is_lost(r) || i + 1 == PUBLISH_TRIES || r == 0)
+                if (!amqp_is_lost(r) || i + 1 == PUBLISH_TRIES)
                         break;
                 if (fiber_sleep(pause))
                         return -ECANCELED;

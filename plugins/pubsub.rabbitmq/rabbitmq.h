@@ -14,10 +14,7 @@ struct broker { /* one component */
         uint8_t delivery_mode;
         int64_t prefetch, max_len, max_len_bytes, ttl_ms; /* ttl_ms -1 = none */
         double reconnect_s;
-        struct fmutex linking;
-        struct amqp_link *link; /* for publishing; NULL or broken = to be opened */
-        unsigned users;         /* publishers that hold `link` */
-        struct cond unused;
+        struct amqp_shared shared; /* for publishing */
 };
 
 int rabbit_subscribe(struct dapr_call *c, void *instance, struct dapr_subscription *s, const struct dapr_topic *topic);

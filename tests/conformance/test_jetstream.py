@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from brokers import Collector, Nats, check_nothing_is_lost, nats, pb, plugin, publish_all  # noqa: F401
+from brokers import Collector, Nats, check_nothing_is_lost, publish_all
 from conftest import component, free_port, wait_until
 
 
@@ -249,7 +249,7 @@ def test_nothing_is_lost_when_the_plugin_is_killed(plugin, stream):
     check_nothing_is_lost(c, 3000)
 
 
-def test_a_consumer_that_the_server_lost_is_made_again(plugin, nats):
+def test_a_consumer_that_the_server_lost_is_made_again(plugin):
     n = Nats()
     try:
         n.stream("T", "t")

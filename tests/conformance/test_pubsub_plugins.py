@@ -4,8 +4,7 @@ import collections, os, subprocess, threading, time
 import grpc
 import pytest
 
-from brokers import (Collector, Mosquitto, RabbitMQ, Subscription, check_nothing_is_lost, mosquitto, nats, pb, plugin, publish_all,  # noqa: F401
-                     rabbitmq)
+from brokers import Collector, Mosquitto, RabbitMQ, check_nothing_is_lost, publish_all
 from conftest import Redis, wait_until
 
 # ---- what every broker does ----

@@ -213,12 +213,32 @@ void amqp_message_free(struct amqp_message *m)
         free(m->correlation_id);
         free(m->type);
         free(m->content_type);
+        for (size_t i = 0; i < m->n_headers; i++)
+                free((char *)m->headers[i].key); /* the value stands behind it */
+        free(m->headers);
         free(m);
 }
 
 static char *keep(bool given, amqp_bytes_t b)
 {
         return given ? strndup(b.bytes, b.len) : NULL;
+}
+
+static void keep_headers(struct amqp_message *m, const amqp_table_t *t)
+{
+        int n = t->num_entries < AMQP_HEADERS_MAX ? t->num_entries : AMQP_HEADERS_MAX;
+        m->headers = n > 0 ? calloc((size_t)n, sizeof(*m->headers)) : NULL;
+        for (int i = 0; m->headers && i < n; i++) {
+                amqp_bytes_t key = t->entries[i].key, value = t->entries[i].value.value.bytes;
+                if (t->entries[i].value.kind != AMQP_FIELD_KIND_UTF8)
+                        continue;
+                char *both = calloc(1, key.len + value.len + 2);
+                if (!both)
+                        return;
+                memcpy(both, key.bytes, key.len);
+                memcpy(both + key.len + 1, value.bytes, value.len);
+                m->headers[m->n_headers++] = (struct dapr_kv){both, both + key.len + 1};
+        }
 }
 
 static void complete(struct amqp_link *l)
@@ -247,6 +267,8 @@ static int on_header(struct amqp_link *l, const amqp_frame_t *f)
         m->correlation_id = keep(p->_flags & AMQP_BASIC_CORRELATION_ID_FLAG, p->correlation_id);
         m->type = keep(p->_flags & AMQP_BASIC_TYPE_FLAG, p->type);
         m->content_type = keep(p->_flags & AMQP_BASIC_CONTENT_TYPE_FLAG, p->content_type);
+        if (p->_flags & AMQP_BASIC_HEADERS_FLAG)
+                keep_headers(m, &p->headers);
         complete(l);
         return 0;
 }
@@ -263,6 +285,17 @@ static int on_body(struct amqp_link *l, const amqp_frame_t *f)
         return 0;
 }
 
+bool amqp_link_take(struct amqp_link *l, struct amqp_message **ret)
+{
+        if (list_is_empty(&l->incoming))
+                return false;
+        *ret = list_entry(l->incoming.next, struct amqp_message, node);
+        list_del(&(*ret)->node);
+        l->n_incoming--;
+        cond_signal(&l->taken);
+        return true;
+}
+
 int amqp_link_next(struct amqp_link *l, struct amqp_message **ret)
 {
         while (list_is_empty(&l->incoming) && !l->broken) {
@@ -272,10 +305,7 @@ int amqp_link_next(struct amqp_link *l, struct amqp_message **ret)
         }
         if (l->broken)
                 return l->broken; /* what came and was not taken yet comes again */
-        *ret = list_entry(l->incoming.next, struct amqp_message, node);
-        list_del(&(*ret)->node);
-        l->n_incoming--;
-        cond_signal(&l->taken);
+        amqp_link_take(l, ret);
         return 0;
 }
 

@@ -14,7 +14,8 @@
 #include "sdk/base/map.h"
 #include "sdk/base/str.h"
 
-enum { AMQP_INCOMING_MAX = 1000, AMQP_CALL_S = 20, AMQP_MESSAGE_MAX = 512 << 20, AMQP_SHORT_MAX = 255 };
+enum { AMQP_INCOMING_MAX = 1000, AMQP_CALL_S = 20, AMQP_MESSAGE_MAX = 512 << 20, AMQP_SHORT_MAX = 255,
+       AMQP_HEADERS_MAX = 64 };
 
 struct tls_context;
 struct amqp_settings {
@@ -24,8 +25,8 @@ struct amqp_settings {
         double heartbeat_s;
 };
 /* From connectionString (or host), or hostname, protocol, username, password; caCert, clientCert, clientKey, saslExternal, clientName,
- * heartBeat. 0, -ENOMEM, or dapr_fail()'s code with the field named. fini in any case. */
-int amqp_settings_read(struct dapr_call *c, const struct dapr_metadata *md, struct amqp_settings *s);
+ * heartBeat. prefix stands before what is wrong with them. 0, -ENOMEM, or dapr_fail()'s code with the field named. fini in any case. */
+int amqp_settings_read(struct dapr_call *c, const struct dapr_metadata *md, const char *prefix, struct amqp_settings *s);
 void amqp_settings_fini(struct amqp_settings *s);
 
 struct amqp_message { /* free with amqp_message_free() */
@@ -34,7 +35,8 @@ struct amqp_message { /* free with amqp_message_free() */
         char *body;
         size_t n, want;
         char *message_id, *correlation_id, *type, *content_type; /* NULL = not given */
-        bool whole;
+        struct dapr_kv *headers; /* those that are text, the first AMQP_HEADERS_MAX */
+        size_t n_headers;
 };
 void amqp_message_free(struct amqp_message *m);
 
@@ -55,6 +57,26 @@ int amqp_link_exchange(struct amqp_link *l, const char *name, const char *kind, 
 int amqp_link_publish(struct amqp_link *l, const char *exchange, const char *key, const amqp_basic_properties_t *p, struct str body);
 /* The next message that came. 0, -ECANCELED, or the link's error. Parks. */
 int amqp_link_next(struct amqp_link *l, struct amqp_message **ret);
+bool amqp_link_take(struct amqp_link *l, struct amqp_message **ret); /* false: none has come */
+
+/* ---- one link that several callers share, opened again when it has broken ---- */
+struct amqp_shared {
+        const struct amqp_settings *s;
+        const char *instance;              /* whose backend state it reports */
+        int (*opened)(void *arg, struct amqp_link *l); /* optional: first thing on a new link. 0 or -errno. Parks. */
+        void *arg;
+        struct fmutex linking;
+        struct amqp_link *link;            /* NULL or broken = to be opened */
+        unsigned users;
+        struct cond unused;
+};
+void amqp_shared_init(struct amqp_shared *x, const struct amqp_settings *s, const char *instance);
+void amqp_shared_fini(struct amqp_shared *x);
+/* Gives a use of a live link; amqp_shared_put() ends it. 0, or as amqp_link_open(). Parks. */
+int amqp_shared_get(struct amqp_shared *x, struct amqp_link **ret, char *err, size_t err_n);
+void amqp_shared_put(struct amqp_shared *x);
+/* Is a failure worth another try on a new link? */
+bool amqp_is_lost(int r);
 
 static inline amqp_bytes_t amqp_z(const char *z)
 {

@@ -66,7 +66,7 @@ static int read_url(struct str rest, bool tls, struct amqp_settings *s)
         return r ? r : read_address(authority, tls, s);
 }
 
-static int read_where(struct dapr_call *c, const struct dapr_metadata *md, struct amqp_settings *s, bool *ret_tls)
+static int read_where(struct dapr_call *c, const struct dapr_metadata *md, const char *prefix, struct amqp_settings *s, bool *ret_tls)
 {
         const char *url = dapr_md_string(md, "connectionString"), *protocol = dapr_md_string(md, "protocol");
         const char *host = dapr_md_string(md, "hostname"), *user = dapr_md_string(md, "username"), *password = dapr_md_string(md, "password");
@@ -77,16 +77,16 @@ static int read_where(struct dapr_call *c, const struct dapr_metadata *md, struc
                 bool plain = str_has_prefix(u, STR("amqp://"));
                 *ret_tls = str_has_prefix(u, STR("amqps://"));
                 if (!plain && !*ret_tls)
-                        return dapr_fail(c, DAPR_INVALID_ARGUMENT, "rabbitmq pub/sub error: invalid connection string: AMQP scheme must be either "
-                                                                   "'amqp://' or 'amqps://'");
+                        return dapr_fail(c, DAPR_INVALID_ARGUMENT, "%sinvalid connection string: AMQP scheme must be either "
+                                                                   "'amqp://' or 'amqps://'", prefix);
                 if (protocol && *protocol && strcmp(protocol, plain ? "amqp" : "amqps") != 0)
-                        return dapr_fail(c, DAPR_INVALID_ARGUMENT, "rabbitmq pub/sub error: protocol does not match connection string, protocol: %s",
+                        return dapr_fail(c, DAPR_INVALID_ARGUMENT, "%sprotocol does not match connection string, protocol: %s", prefix,
                                          protocol);
                 return read_url(str_skip(u, plain ? 7 : 8), *ret_tls, s);
         }
         *ret_tls = protocol && strcmp(protocol, "amqps") == 0;
         if (protocol && *protocol && !*ret_tls && strcmp(protocol, "amqp") != 0)
-                return dapr_fail(c, DAPR_INVALID_ARGUMENT, "rabbitmq pub/sub error: protocol is %s: write amqp or amqps", protocol);
+                return dapr_fail(c, DAPR_INVALID_ARGUMENT, "%sprotocol is %s: write amqp or amqps", prefix, protocol);
         int r = read_address(str_of(host && *host ? host : "localhost"), *ret_tls, s);
         if (!r && user && *user)
                 r = keep(str_of(user), &s->user);
@@ -95,18 +95,18 @@ static int read_where(struct dapr_call *c, const struct dapr_metadata *md, struc
         return r;
 }
 
-int amqp_settings_read(struct dapr_call *c, const struct dapr_metadata *md, struct amqp_settings *s)
+int amqp_settings_read(struct dapr_call *c, const struct dapr_metadata *md, const char *prefix, struct amqp_settings *s)
 {
         char err[256];
         bool tls = false;
         *s = (struct amqp_settings){.user = strdup("guest"), .password = strdup("guest"), .vhost = strdup("/"), .heartbeat_s = HEARTBEAT_S};
-        int r = s->user && s->password && s->vhost ? read_where(c, md, s, &tls) : -ENOMEM;
+        int r = s->user && s->password && s->vhost ? read_where(c, md, prefix, s, &tls) : -ENOMEM;
         if (r)
                 return r;
         const char *cert = dapr_md_string(md, "clientCert"), *key = dapr_md_string(md, "clientKey"), *ca = dapr_md_string(md, "caCert");
         const char *name = dapr_md_string(md, "clientName");
         bool both = cert && *cert && key && *key;
-        s->external = dapr_md_bool(md, "saslExternal");
+        s->external = dapr_md_bool(md, "saslExternal") || dapr_md_bool(md, "externalSasl");
         if (s->external && !(both && ca && *ca))
                 return dapr_fail(c, DAPR_INVALID_ARGUMENT, "saslExternal can only be set to true, when all these properties are set: caCert, "
                                                            "clientCert, clientKey");
@@ -121,7 +121,7 @@ int amqp_settings_read(struct dapr_call *c, const struct dapr_metadata *md, stru
         struct tls_options o = {.cert_pem = str_of(both ? cert : ""), .key_pem = str_of(both ? key : ""), .roots_pem = str_of(ca ? ca : "")};
         return tls_context_new(&s->tls, &o, err, sizeof(err)) == 0
                        ? 0
-                       : dapr_fail(c, DAPR_INVALID_ARGUMENT, "rabbitmq pub/sub error: invalid TLS configuration: %s", err);
+                       : dapr_fail(c, DAPR_INVALID_ARGUMENT, "%sinvalid TLS configuration: %s", prefix, err);
 }
 
 void amqp_settings_fini(struct amqp_settings *s)

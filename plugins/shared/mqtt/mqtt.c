@@ -191,10 +191,25 @@ void mqtt_settle(struct mqtt *m, struct mqtt_message *msg, enum mqtt_settle how)
                 message_free(msg);
                 return;
         }
-        if (how == MQTT_LATER)
-                msg->due = loop_now() + fmin(0.5 * (double)(1u << (msg->tries < 6 ? msg->tries : 6)), 30);
-        msg->tries += how == MQTT_LATER;
-        hold(m, msg, how == MQTT_BACK);
+        if (how == MQTT_LATER) {
+                list_add_tail(&m->taken, &msg->node);
+                mqtt_settle_after(m, msg, fmin(0.5 * (double)(1u << (msg->tries < 6 ? msg->tries : 6)), 30));
+        } else {
+                hold(m, msg, true);
+        }
+}
+
+void mqtt_settle_after(struct mqtt *m, struct mqtt_message *msg, double seconds)
+{
+        list_del(&msg->node);
+        msg->due = loop_now() + seconds;
+        msg->tries++;
+        hold(m, msg, false);
+}
+
+unsigned mqtt_tries(const struct mqtt_message *msg)
+{
+        return msg->tries;
 }
 
 /* ---- acknowledgements of ours ---- */
@@ -375,11 +390,15 @@ static void keep_fiber(void *arg)
 
 /* ---- what consumers call ---- */
 
-int mqtt_open(struct dapr_call *c, const struct dapr_metadata *md, struct mqtt **ret)
+int mqtt_start(struct dapr_call *c, struct mqtt_settings *s, const char *instance, struct mqtt **ret)
 {
         struct mqtt *m = calloc(1, sizeof(*m));
-        if (!m)
+        if (!m) {
+                mqtt_settings_fini(s);
                 return -ENOMEM;
+        }
+        m->s = *s;
+        *s = (struct mqtt_settings){0};
         scope_init(&m->scope);
         cond_init(&m->changed);
         cond_init(&m->room);
@@ -387,10 +406,8 @@ int mqtt_open(struct dapr_call *c, const struct dapr_metadata *md, struct mqtt *
         list_init(&m->held);
         list_init(&m->taken);
         list_init(&m->filters);
-        m->instance = strdup(dapr_instance(c));
-        int r = m->instance ? mqtt_settings_read(c, md, &m->s) : -ENOMEM;
-        if (!r)
-                r = fiber_go(&m->scope, "mqtt", keep_fiber, m);
+        m->instance = strdup(instance);
+        int r = m->instance ? fiber_go(&m->scope, "mqtt", keep_fiber, m) : -ENOMEM;
         double limit = loop_now() + fmin(MQTT_WAIT_S, dapr_deadline_s(c) - 0.2);
         while (!r && !m->connected) {
                 int w = cond_wait_until(&m->changed, limit);
@@ -405,6 +422,15 @@ int mqtt_open(struct dapr_call *c, const struct dapr_metadata *md, struct mqtt *
         }
         *ret = m;
         return 0;
+}
+
+int mqtt_open(struct dapr_call *c, const struct dapr_metadata *md, struct mqtt **ret)
+{
+        struct mqtt_settings s = {0};
+        int r = mqtt_settings_read(c, md, &s);
+        if (r)
+                mqtt_settings_fini(&s);
+        return r ? r : mqtt_start(c, &s, dapr_instance(c), ret);
 }
 
 void mqtt_close(struct mqtt *m)

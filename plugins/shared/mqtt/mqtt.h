@@ -17,6 +17,7 @@
 enum { MQTT_HELD_MAX = 10000, MQTT_WAIT_S = 20, MQTT_KEEPALIVE_S = 30 };
 
 struct mqtt;
+struct mqtt_settings;
 struct mqtt_message { /* in hand of a consumer until mqtt_settle() */
         struct list node;
         const char *topic;
@@ -42,7 +43,9 @@ struct mqtt_filter { /* the consumer's storage */
 /* From the component's metadata (url, consumerID, qos, cleanSession, caCert, clientCert, clientKey): connects, waiting up to
  * MQTT_WAIT_S or the caller's deadline. 0, or dapr_fail()'s code. Reports the backend's state. Parks. */
 int mqtt_open(struct dapr_call *c, const struct dapr_metadata *md, struct mqtt **ret);
-void mqtt_close(struct mqtt *m);
+/* The same with settings that were read before (settings.h), which it takes in any case. instance: whose backend state it reports. */
+int mqtt_start(struct dapr_call *c, struct mqtt_settings *s, const char *instance, struct mqtt **ret);
+void mqtt_close(struct mqtt *m); /* NULL is fine */
 bool mqtt_is_connected(const struct mqtt *m);
 uint8_t mqtt_qos(const struct mqtt *m);
 bool mqtt_clean_session(const struct mqtt *m);
@@ -58,5 +61,8 @@ int mqtt_next(struct mqtt *m, struct mqtt_filter *f, struct mqtt_message **ret);
 enum mqtt_settle { MQTT_TAKEN, MQTT_LATER, MQTT_BACK };
 /* Takes the message: acknowledges and frees it, holds it for a while and gives it out again, or gives it out again at once. */
 void mqtt_settle(struct mqtt *m, struct mqtt_message *msg, enum mqtt_settle how);
+/* Holds it and gives it out again in so many seconds. */
+void mqtt_settle_after(struct mqtt *m, struct mqtt_message *msg, double seconds);
+unsigned mqtt_tries(const struct mqtt_message *msg); /* how often it was held so */
 
 #endif

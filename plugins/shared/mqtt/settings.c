@@ -37,7 +37,7 @@ static int read_url(struct dapr_call *c, const char *url, struct mqtt_settings *
         for (size_t i = 0; i < sizeof(secure) / sizeof(*secure); i++)
                 *ret_tls |= str_ieq(scheme, str_of(secure[i]));
         if (!known && !*ret_tls)
-                return dapr_fail(c, DAPR_INVALID_ARGUMENT, "mqtt pubsub error: url must begin with tcp://, mqtt://, ssl://, tls:// or mqtts://");
+                return dapr_fail(c, DAPR_INVALID_ARGUMENT, "mqtt: url must begin with tcp://, mqtt://, ssl://, tls:// or mqtts://");
         rest = str_skip(rest, (size_t)at + 3);
         rest = str_cut(&rest, '/');
         ptrdiff_t amp = -1;
@@ -58,7 +58,7 @@ static int read_url(struct dapr_call *c, const char *url, struct mqtt_settings *
                 colon = rest.p[i] == ':' ? (ptrdiff_t)i : rest.p[i] == ']' ? -1 : colon;
         struct str host = colon > 0 ? str_n(rest.p, (size_t)colon) : rest;
         if (!host.n)
-                return dapr_fail(c, DAPR_INVALID_ARGUMENT, "mqtt pubsub error: url names no host");
+                return dapr_fail(c, DAPR_INVALID_ARGUMENT, "mqtt: url names no host");
         s->host = host.p[0] == '[' && host.n > 2 ? keep(str_n(host.p + 1, host.n - 2)) : keep(host);
         s->address = colon > 0 ? keep(rest) : malloc(rest.n + 6);
         if (!s->host || !s->address)
@@ -91,7 +91,7 @@ int mqtt_settings_read(struct dapr_call *c, const struct dapr_metadata *md, stru
         if (!id || !*id)
                 return dapr_fail(c, DAPR_INVALID_ARGUMENT, "missing consumerID");
         if (strlen(id) > MQTT_STRING_MAX)
-                return dapr_fail(c, DAPR_INVALID_ARGUMENT, "mqtt pubsub error: consumerID is longer than %d bytes", MQTT_STRING_MAX);
+                return dapr_fail(c, DAPR_INVALID_ARGUMENT, "mqtt: consumerID is longer than %d bytes", MQTT_STRING_MAX);
         if (qos && *qos && (parse_int64(str_of(qos), &n) || n < 0 || n > 2))
                 return dapr_fail(c, DAPR_INVALID_ARGUMENT, "invalid qos %s: write 0, 1 or 2", qos);
         s->qos = (uint8_t)n;

@@ -280,6 +280,26 @@ int pg_query(struct pg *p, const char *sql, const struct pg_param *params, int n
         return on_any(p, 0, sql, params, n, again, ret, e);
 }
 
+int pg_text_query(struct pg *p, const char *sql, const struct pg_param *params, int n, PGresult **ret, struct pg_error *e)
+{
+        double old = pg_limit(p);
+        struct pg_conn *c = NULL;
+        int r = pg_acquire(p, &c, e);
+        if (!r) {
+                c->as_text = true;
+                r = params ? session_run(c, NULL, sql, params, n, ret, e) : session_simple(c, sql, ret, e);
+                c->as_text = false;
+                pg_release(c);
+        }
+        fiber_restore_deadline(old);
+        return r;
+}
+
+const struct pg_settings *pg_settings_of(const struct pg *p)
+{
+        return &p->s;
+}
+
 /* ---- results ---- */
 
 struct str pg_column(const PGresult *res, int row, int col)

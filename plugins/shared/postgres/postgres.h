@@ -70,6 +70,9 @@ int pg_run(struct pg *p, int statement, const struct pg_param *params, int n, bo
 /* The same for a statement that is used once. */
 int pg_query(struct pg *p, const char *sql, const struct pg_param *params, int n, bool again, PGresult **ret, struct pg_error *e);
 
+/* For SQL of the app's: results come as text. params NULL: there may be several statements. Never sent twice. */
+int pg_text_query(struct pg *p, const char *sql, const struct pg_param *params, int n, PGresult **ret, struct pg_error *e);
+
 /* A connection for oneself, for transactions. */
 int pg_acquire(struct pg *p, struct pg_conn **ret, struct pg_error *e);
 /* One that broke, or is inside a transaction still, is closed. NULL is fine. */
@@ -89,6 +92,17 @@ static inline bool pg_is_null(const PGresult *res, int row, int col)
 int64_t pg_affected(PGresult *res);
 /* For an outcome of the above: fills the call's text; returns DAPR_UNAVAILABLE, DAPR_INTERNAL or the errno. what: put before, or NULL. */
 int pg_fail(struct dapr_call *c, int r, const struct pg_error *e, const char *what);
+
+/* ---- notifications ---- */
+struct pg_listener;
+struct pg_notification {
+        struct str channel, payload; /* until the next one is asked for */
+};
+/* A connection beside the pool that listens to a channel (an SQL identifier, written as it stands in LISTEN). */
+int pg_listen(struct pg *p, const char *channel, struct pg_listener **ret, struct pg_error *e);
+/* Parks for the next. 0, -ECANCELED, or the connection's failure; then only pg_unlisten() is left. */
+int pg_listener_next(struct pg_listener *l, struct pg_notification *ret, struct pg_error *e);
+void pg_unlisten(struct pg_listener *l); /* NULL is fine */
 
 /* ---- schema versions in a metadata table ---- */
 struct pg_migration {

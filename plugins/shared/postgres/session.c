@@ -228,8 +228,8 @@ int session_run(struct pg_conn *c, const char *name, const char *sql, const stru
                 lengths[i] = (int)params[i].n;
                 formats[i] = params[i].binary;
         }
-        int sent = name ? PQsendQueryPrepared(c->h, name, n, values, lengths, formats, 1)
-                        : PQsendQueryParams(c->h, sql, n, NULL, values, lengths, formats, 1);
+        int sent = name ? PQsendQueryPrepared(c->h, name, n, values, lengths, formats, !c->as_text)
+                        : PQsendQueryParams(c->h, sql, n, NULL, values, lengths, formats, !c->as_text);
         free(block);
         return sent ? receive(c, ret, e) : lost(c, -ECONNRESET, e);
 }
@@ -243,10 +243,15 @@ int session_prepare(struct pg_conn *c, const char *name, const char *sql, struct
         return r;
 }
 
+int session_simple(struct pg_conn *c, const char *sql, PGresult **ret, struct pg_error *e)
+{
+        return PQsendQuery(c->h, sql) ? receive(c, ret, e) : lost(c, -ECONNRESET, e);
+}
+
 int session_do(struct pg_conn *c, const char *sql, struct pg_error *e)
 {
         PGresult *res = NULL;
-        int r = PQsendQuery(c->h, sql) ? receive(c, &res, e) : lost(c, -ECONNRESET, e);
+        int r = session_simple(c, sql, &res, e);
         if (!r)
                 PQclear(res);
         return r;

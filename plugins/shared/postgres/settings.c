@@ -324,6 +324,8 @@ static int read_limits(struct dapr_call *c, const struct dapr_metadata *md, cons
         if (s->timeout_s < 1)
                 return dapr_fail(c, DAPR_INVALID_ARGUMENT, "%sinvalid value for 'timeout': must be greater than 1s", prefix);
         int64_t conns = dapr_md_int(md, "maxConns"), idle_ns = dapr_md_duration_ns(md, "connectionMaxIdleTime");
+        if (!dapr_md_has(md, "connectionMaxIdleTime"))
+                idle_ns = dapr_md_duration_ns(md, "connMaxIdleTime"); /* older name */
         if (conns > 1)
                 s->max_conns = conns > CONNS_MAX ? CONNS_MAX : (int)conns;
         if (s->max_conns < 2) /* the second one works while the first holds the lock of a migration */

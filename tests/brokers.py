@@ -262,7 +262,7 @@ class RabbitMQ:
                 "deliveryMode": "2", "requeueInFailure": "true", **more}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def rabbitmq():
     r = RabbitMQ()
     yield r
@@ -328,7 +328,7 @@ class Nats:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def nats():
     n = Nats()
     yield n
