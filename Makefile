@@ -148,7 +148,7 @@ all: $(PROG_FILES) $(PLUGIN_FILES) $(SDK_FILES) ## build daprd, daprctl and ever
 deps: ## install the Debian packages that the build and the tests need (nothing to do when they are there)
 	@.ci/deps
 
-demo: ## install packages, build, run a sidecar with an app: state on SQLite, a secret, a restart
+demo: ## install packages, build, run a sidecar with an app: state on SQLite, a secret, a restart, events
 	@.ci/deps
 	@$(MAKE) --no-print-directory all
 	@tests/demo/run

@@ -43,6 +43,20 @@ struct run_opts {
         bool enable_profiling, app_ssl, enable_health, enable_api_logging, kubernetes;
         bool placement_given, scheduler_given; /* "" disables then */
 };
+struct publish_opts {
+        struct ctl_globals globals;
+        const char *app_id, *pubsub, *topic, *data, *data_file, *metadata, *content_type, *socket, *output;
+};
+struct invoke_binding_opts {
+        struct ctl_globals globals;
+        const char *app_id, *operation, *data, *data_file, *metadata, *socket, *output;
+};
+struct logs_opts {
+        struct ctl_globals globals;
+        const char *app_id, *output;
+        bool app, follow, kubernetes;
+        int tail;
+};
 struct completion_opts {
         struct ctl_globals globals;
 };
@@ -72,7 +86,7 @@ struct plugin_new_opts {
 };
 
 extern const struct flag_program list_program, stop_program, version_program, init_program, uninstall_program, run_program,
-        completion_program, plugin_list_program, plugin_info_program, plugin_logs_program, plugin_restart_program, plugin_new_program;
+        completion_program, publish_program, invoke_binding_program, logs_program, plugin_list_program, plugin_info_program, plugin_logs_program, plugin_restart_program, plugin_new_program;
 int list_run(void *opts, int argc, char **argv);
 int stop_run(void *opts, int argc, char **argv);
 int version_run(void *opts, int argc, char **argv);
@@ -80,6 +94,9 @@ int init_run(void *opts, int argc, char **argv);
 int uninstall_run(void *opts, int argc, char **argv);
 int run_run(void *opts, int argc, char **argv);
 int completion_run(void *opts, int argc, char **argv);
+int publish_run(void *opts, int argc, char **argv);
+int invoke_binding_run(void *opts, int argc, char **argv);
+int logs_run(void *opts, int argc, char **argv);
 int plugin_list_run(void *opts, int argc, char **argv);
 int plugin_info_run(void *opts, int argc, char **argv);
 int plugin_logs_run(void *opts, int argc, char **argv);

@@ -104,6 +104,13 @@ const char *sidecar_host(struct arena *a, const char *listen_addresses);
 /* One HTTP request to a sidecar's API; token from DAPR_API_TOKEN. 0 and status + body, or -errno. Parks, at most timeout_s. */
 int sidecar_http(struct arena *a, const struct sidecar *s, const char *method, const char *path, struct str body, double timeout_s,
                  int *status, struct str *ret);
+/* The same with a content type. */
+struct sidecar_request {
+        const char *method, *path, *content_type;
+        struct str body;
+        double timeout_s;
+};
+int sidecar_send(struct arena *a, const struct sidecar *s, const struct sidecar_request *req, int *status, struct str *ret);
 /* The same to the control socket, which tells about plugins. -ENOENT: there is no socket that answers. */
 int sidecar_control(struct arena *a, const struct sidecar *s, const char *method, const char *path, double timeout_s, int *status,
                     struct str *ret);

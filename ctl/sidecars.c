@@ -27,21 +27,24 @@ const char *sidecar_host(struct arena *a, const char *listen_addresses)
         return str_chr(one, ':') >= 0 && one.p[0] != '[' ? arena_printf(a, "[%.*s]", STR_FMT(one)) : arena_strdup(a, one);
 }
 
-static int ask(struct arena *a, const char *target, const char *method, const char *path, struct str body, double timeout_s,
-               int *status, struct str *ret)
+static int ask(struct arena *a, const char *target, const struct sidecar_request *req, int *status, struct str *ret)
 {
-        struct http_client_conf conf = {.target = str_of(target), .authority = STR("localhost"), .connect_timeout_s = timeout_s};
+        struct http_client_conf conf = {.target = str_of(target), .authority = STR("localhost"), .connect_timeout_s = req->timeout_s};
         struct http_client *c;
         int r = target ? http_client_new(&c, &conf) : -ENOMEM;
         if (r)
                 return r;
         const char *token = getenv("DAPR_API_TOKEN");
-        struct http_header h[] = {{STR("user-agent"), STR("daprctl/" CTL_VERSION)}, {STR("dapr-api-token"), str_of(token ? token : "")}};
+        struct http_header h[3] = {{STR("user-agent"), STR("daprctl/" CTL_VERSION)}};
+        size_t n = 1;
+        if (token && *token)
+                h[n++] = (struct http_header){STR("dapr-api-token"), str_of(token)};
+        if (req->content_type)
+                h[n++] = (struct http_header){STR("content-type"), str_of(req->content_type)};
         struct http_exchange *x = NULL;
         double old = fiber_deadline();
-        fiber_set_deadline(loop_now_exact() + timeout_s);
-        r = http_client_start(c, a, str_of(method), str_of(path), h, token && *token ? 2 : 1, (int64_t)body.n,
-                              body.p ? body : STR(""), &x);
+        fiber_set_deadline(loop_now_exact() + req->timeout_s);
+        r = http_client_start(c, a, str_of(req->method), str_of(req->path), h, n, (int64_t)req->body.n, req->body.p ? req->body : STR(""), &x);
         if (!r)
                 r = http_exchange_response(x);
         if (!r)
@@ -55,12 +58,17 @@ static int ask(struct arena *a, const char *target, const char *method, const ch
         return r;
 }
 
+int sidecar_send(struct arena *a, const struct sidecar *s, const struct sidecar_request *req, int *status, struct str *ret)
+{
+        return ask(a, s->socket ? arena_printf(a, "unix:%s/dapr-%s-http.socket", s->socket, s->app_id) : arena_printf(a, "%s:%d", s->host, s->http_port),
+                   req, status, ret);
+}
+
 int sidecar_http(struct arena *a, const struct sidecar *s, const char *method, const char *path, struct str body, double timeout_s,
                  int *status, struct str *ret)
 {
-        return ask(a, s->socket ? arena_printf(a, "unix:%s/dapr-%s-http.socket", s->socket, s->app_id)
-                                : arena_printf(a, "%s:%d", s->host, s->http_port),
-                   method, path, body, timeout_s, status, ret);
+        const struct sidecar_request req = {.method = method, .path = path, .body = body, .timeout_s = timeout_s};
+        return sidecar_send(a, s, &req, status, ret);
 }
 
 /* ---- the control socket ---- */
@@ -106,7 +114,7 @@ int sidecar_control(struct arena *a, const struct sidecar *s, const char *method
                 const char *file = bases[i] && *bases[i] == '/' ? control_path(a, s, bases[i]) : NULL;
                 if (!path_exists(file))
                         continue;
-                r = ask(a, arena_printf(a, "unix:%s", file), method, path, STR_NULL, timeout_s, status, ret);
+                r = ask(a, arena_printf(a, "unix:%s", file), &(struct sidecar_request){.method = method, .path = path, .timeout_s = timeout_s}, status, ret);
                 if (r != -ECONNREFUSED && r != -ENOENT)
                         return r;
         }

@@ -19,7 +19,7 @@
 
 #define SCOPE "dapr.runtime.processor.subscription"
 
-static const double RETRY_MIN_S = 0.1, RETRY_MAX_S = 15, START_S = 5, LONG_LIFE_S = 5, POLL_S = 0.02, LAST_ACKS_S = 0.4;
+static const double RETRY_MIN_S = 0.1, RETRY_MAX_S = 15, START_S = 5, REOPEN_MAX_S = 1, POLL_S = 0.02, LAST_ACKS_S = 0.4;
 enum { STABLE_POLLS = 5 };
 
 struct lane {
@@ -272,6 +272,7 @@ static void read_stream(struct subscription *s, struct pull *p)
                                 return;
                 if (rpc_recv(p->call, &bytes) != 1)
                         return;
+                s->n_read++;
                 if (s->closed || p->closed)
                         continue;
                 struct message *m = message_new(s, p, bytes);
@@ -337,7 +338,7 @@ static void pull_fiber(void *arg)
         while (wait_until_back(s)) {
                 struct arena a = {0};
                 const char *err = NULL;
-                double since = loop_now_exact();
+                size_t before = s->n_read;
                 bool go_on = true;
                 int r = pull_open(s, broker_component(s), &a, &s->pull, &err);
                 if (r == 0) {
@@ -346,7 +347,10 @@ static void pull_fiber(void *arg)
                                          STR_FMT(s->topic));
                         first_try_over(s, NULL);
                         go_on = follow(s, s->pull);
-                        wait_s = loop_now_exact() - since > LONG_LIFE_S ? RETRY_MIN_S : wait_s;
+                        if (s->n_read != before)
+                                wait_s = RETRY_MIN_S;
+                        else if (wait_s > REOPEN_MAX_S) /* the broker's plugin is there */
+                                wait_s = REOPEN_MAX_S;
                 } else {
                         log_failed(s, err);
                 }

@@ -60,6 +60,7 @@ struct subscription {
         struct fsem slots;           /* maxConcurrency */
         /* state */
         size_t in_flight, bytes;     /* messages read and not settled */
+        size_t n_read;               /* ever */
         size_t handed_back;          /* neither acknowledged nor refused */
         bool closed;                 /* what comes or fails now is held */
         bool started;                /* the first try to open the stream is over … */
