@@ -130,7 +130,10 @@ FUZZ_FILES   := $(FUZZERS:%=$(B)/fuzz/%)
 # For plugin authors: one archive with all that a plugin links, and the public headers.
 SDK_PARTS := ev boost_context protobuf-c nghttp2 wolfssl z
 SDK_HEADERS := $(notdir $(wildcard sdk/include/dapr/*.h))
-SDK_FILES := $(B)/lib/libdapr-plugin.a $(SDK_HEADERS:%=$(B)/include/dapr/%)
+# And the packages for authors in other languages, with the wire contracts that they read.
+SDK_LANG_SRC := $(shell find sdk/go sdk/python sdk/js -type f -not -name '*.pyc')
+SDK_PROTOS := $(wildcard $(addprefix proto/,plugin/v1/*.proto dapr/proto/components/v1/*.proto grpc/reflection/*/*.proto google/rpc/*.proto))
+SDK_FILES := $(B)/lib/libdapr-plugin.a $(SDK_HEADERS:%=$(B)/include/dapr/%) $(B)/share/dapr/sdk/.stamp
 $(B)/lib/libdapr-plugin.a: $(call libs,$(PLUGIN_LIBS))
 	@rm -f $@
 	@(echo "CREATE $@"; for a in $^; do echo "ADDLIB $$a"; done; \
@@ -138,6 +141,11 @@ $(B)/lib/libdapr-plugin.a: $(call libs,$(PLUGIN_LIBS))
 $(B)/include/dapr/%.h: sdk/include/dapr/%.h
 	@mkdir -p $(@D)
 	@cp $< $@
+$(B)/share/dapr/sdk/.stamp: $(SDK_LANG_SRC) $(SDK_PROTOS)
+	@rm -rf $(@D) && mkdir -p $(@D)
+	@cp --parents $(SDK_LANG_SRC) $(@D) && mv $(@D)/sdk/* $(@D) && rmdir $(@D)/sdk
+	@for d in python/dapr_plugin js; do cp --parents $(SDK_PROTOS) $(@D)/$$d; done
+	@touch $@
 -include $(shell test -d $(B)/obj && find $(B)/obj -name '*.d')
 
 # ---- what a person calls; the text after ## is printed by `make help` ----
@@ -212,6 +220,7 @@ install: all $(TOOL_FILES) ## install into PREFIX (/usr/local), below DESTDIR wh
 	install -D -m 644 $(B)/lib/libdapr-plugin.a $(TO)/lib/libdapr-plugin.a
 	install -d $(TO)/include/dapr
 	install -m 644 sdk/include/dapr/*.h $(TO)/include/dapr/
+	install -d $(TO)/share/dapr && cp -r $(B)/share/dapr/sdk $(TO)/share/dapr/
 	install -d $(TO)/share/man/man1
 	install -m 644 build/man/*.1 $(TO)/share/man/man1/
 	install -d $(TO)/share/bash-completion/completions $(TO)/share/zsh/site-functions $(TO)/share/fish/vendor_completions.d

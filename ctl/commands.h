@@ -81,7 +81,7 @@ struct plugin_restart_opts {
 };
 struct plugin_new_opts {
         struct ctl_globals globals;
-        const char *dir;
+        const char *dir, *lang;
         bool force;
 };
 
