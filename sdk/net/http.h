@@ -147,13 +147,15 @@ int http_client_start(struct http_client *c, struct arena *a, struct str method,
                       const struct http_header *h, size_t n, int64_t length, struct str body_now, struct http_exchange **ret);
 int http_exchange_write(struct http_exchange *x, struct str data);
 int http_exchange_end(struct http_exchange *x);
-/* Parks until status and headers are there (1xx are skipped). 0; -ECONNRESET (the peer closed without a word), -EBADMSG (not
+/* Parks until status and headers are there (1xx are skipped, but 101: it is an answer without a body). 0; -ECONNRESET (the peer closed without a word), -EBADMSG (not
  * HTTP), -EMSGSIZE (headers too large), … Strings of the exchange live until it is closed. */
 int http_exchange_response(struct http_exchange *x);
 /* >0, 0 at the end (trailers are there then), -ECONNRESET cut off, -EBADMSG. Parks. */
 ssize_t http_exchange_read(struct http_exchange *x, void *p, size_t n);
 /* The rest of the body into the arena, at most max bytes (-EMSGSIZE). */
 int http_exchange_body(struct http_exchange *x, struct arena *a, size_t max, struct str *ret);
+/* Breaks the exchange off, from another fiber if need be: whoever waits for it gets an error. Closing must follow. */
+void http_exchange_abort(struct http_exchange *x);
 void http_exchange_close(struct http_exchange *x); /* returns the connection to the pool, or drops it when not read to the end */
 
 /* URL helpers (arena strings). Decoding: %XX; plus_is_space as in query strings. p == NULL on a bad escape. */

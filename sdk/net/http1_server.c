@@ -511,7 +511,7 @@ static int put_head(struct h1_req *q, int status, const struct http_header *h, s
 {
         struct http_req *r = &q->r;
         struct buf *o = &q->conn->io->out;
-        if (r->begun || status < 200 || status > 999)
+        if (r->begun || (status < 200 && status != 101) || status > 999)
                 return -EINVAL;
         if (is_broken(q->conn->io))
                 return q->conn->io->error ? q->conn->io->error : q->conn->io->write_error;
@@ -536,7 +536,7 @@ static int put_head(struct h1_req *q, int status, const struct http_header *h, s
         } else if (!q->no_body_out && length < 0) {
                 q->close = true; /* HTTP/1.0: the end of the stream ends the body */
         }
-        q->close = must_close(q);
+        q->close = must_close(q) || status == 101;
         if (q->close && r->version >= 11)
                 buf_adds(o, STR("Connection: close\r\n"));
         else if (!q->close && r->version == 10)

@@ -467,7 +467,7 @@ static void take_head(struct exchange *e, const struct http1_head *h)
 {
         enum http1_body_kind kind = http1_body_of_response(h, e->method);
         http1_body_init(&e->body, kind, h->content_length > 0 ? (uint64_t)h->content_length : 0, e->arena);
-        e->keep_alive = h->keep_alive && kind != HTTP1_BODY_TO_END;
+        e->keep_alive = h->keep_alive && kind != HTTP1_BODY_TO_END && h->status != 101; /* whatever it switches to: nothing for us */
         e->x.status = h->status;
         e->x.headers = h->headers;
         e->x.content_length = h->content_length >= 0 ? h->content_length : kind == HTTP1_BODY_NONE ? 0 : -1;
@@ -488,9 +488,7 @@ static int read_head(struct exchange *e)
                 return r;
         buf_consume(in, (size_t)n);
         e->scanned = 0;
-        if (h.status == 101)
-                return -EPROTO;
-        if (h.status >= 200)
+        if (h.status >= 200 || h.status == 101)
                 take_head(e, &h);
         return 1;
 }
@@ -634,6 +632,16 @@ int http_exchange_body(struct http_exchange *x, struct arena *a, size_t max, str
                 }
                 n += (size_t)got;
         }
+}
+
+void http_exchange_abort(struct http_exchange *x)
+{
+        struct exchange *e = priv(x);
+        if (e->stream)
+                h2_reset(e->stream, H2_CANCEL);
+        else if (e->conn)
+                shutdown(e->conn->io->fd, SHUT_RDWR); /* the reader sees the end */
+        e->keep_alive = false;
 }
 
 void http_exchange_close(struct http_exchange *x)

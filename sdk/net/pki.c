@@ -92,6 +92,30 @@ bool pki_has_uri(struct str cert_der, struct str uri)
         return found;
 }
 
+int pki_uri(struct str cert_der, char *to, size_t n)
+{
+        DecodedCert *d = malloc(sizeof *d);
+        int r = -ENOENT;
+
+        if (!d)
+                return -ENOMEM;
+        wc_InitDecodedCert(d, (const unsigned char *)cert_der.p, (word32)cert_der.n, NULL);
+        if (wc_ParseCert(d, CERT_TYPE, NO_VERIFY, NULL))
+                r = -EINVAL;
+        for (DNS_entry *e = r == -EINVAL ? NULL : d->altNames; e && r == -ENOENT; e = e->next) {
+                if (e->type != ASN_URI_TYPE)
+                        continue;
+                r = (size_t)e->len < n ? 0 : -EMSGSIZE;
+                if (r == 0) {
+                        memcpy(to, e->name, (size_t)e->len);
+                        to[e->len] = '\0';
+                }
+        }
+        wc_FreeDecodedCert(d);
+        free(d);
+        return r;
+}
+
 static int64_t read_time(const unsigned char *date, int length)
 {
         struct tm tm;

@@ -19,6 +19,8 @@ struct pki_key {
 int pki_key_new(struct pki_key *ret);
 /* Does the certificate (DER) carry this URI as a subject alternative name? */
 bool pki_has_uri(struct str cert_der, struct str uri);
+/* The first URI among its subject alternative names, NUL-terminated. 0, -ENOENT (none), -EMSGSIZE, -EINVAL (no certificate). */
+int pki_uri(struct str cert_der, char *to, size_t n);
 /* Validity of the first certificate of a PEM chain, Unix seconds. 0 or -EINVAL. */
 int pki_validity(struct str pem, int64_t *not_before, int64_t *not_after);
 

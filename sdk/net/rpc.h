@@ -66,6 +66,10 @@ int rpc_send(struct rpc_call *c, struct str msg);
 /* Next message. It lives as long as the call, or with RPC_REUSE until the next rpc_recv. 1 = message, 0 = end of the peer's
  * messages, <0 error (c->status tells; on the server it is what the caller gets when the handler returns). */
 int rpc_recv(struct rpc_call *c, struct str *ret);
+/* Has the peer said its last, with nothing left to receive? Then rpc_recv would not park. */
+bool rpc_recv_done(const struct rpc_call *c);
+/* Has the peer said its last, whatever of it is still to be received? Then rpc_recv does not park. */
+bool rpc_peer_ended(const struct rpc_call *c);
 /* The arena in which the message of the last rpc_recv_pb lives: the call's, or with RPC_REUSE the one that is emptied. */
 struct arena *rpc_msg_arena(struct rpc_call *c);
 int rpc_send_pb(struct rpc_call *c, const ProtobufCMessage *m);

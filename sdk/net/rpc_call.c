@@ -298,6 +298,18 @@ int rpc_recv(struct rpc_call *c, struct str *ret)
         return call_next(call_of(c), ret);
 }
 
+bool rpc_recv_done(const struct rpc_call *c)
+{
+        const struct call *k = (const struct call *)c;
+        return k->ended || !k->s || (k->s->remote_ended && !buf_len(&k->s->in));
+}
+
+bool rpc_peer_ended(const struct rpc_call *c)
+{
+        const struct call *k = (const struct call *)c;
+        return k->ended || !k->s || k->s->remote_ended;
+}
+
 int rpc_recv_pb(struct rpc_call *c, const ProtobufCMessageDescriptor *d, void *ret)
 {
         struct str bytes;

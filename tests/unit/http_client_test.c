@@ -403,7 +403,7 @@ ON_LOOP_TEST(odd_responses)
                 {"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc", -EBADMSG, ""},
                 {"HTTP/1.1 200 OK\r\nContent-Le", -ECONNRESET, ""},
                 {"SSH-2.0-x\r\n\r\n", -EBADMSG, ""},
-                {"HTTP/1.1 101 Switching Protocols\r\n\r\n", -EPROTO, ""},
+                {"HTTP/1.1 101 Switching Protocols\r\n\r\n", 101, ""},
                 {"HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 0\r\n\r\n", 302, ""},
                 {"HTTP/1.1 999 What\r\nContent-Length: 0\r\n\r\n", 999, ""},
         };
