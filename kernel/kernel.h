@@ -16,9 +16,11 @@
 struct app;
 struct block;
 struct identity;
+struct mesh;
 struct names;
 struct bindings;
 struct configuration_block;
+struct endpoints;
 struct front;
 struct observe;
 struct pubsub_block;
@@ -42,6 +44,8 @@ struct kernel {
         struct front *front;
         struct identity *identity; /* kernel/mesh/identity.h; NULL without mTLS */
         struct names *names;       /* of other apps (kernel/mesh/names.h); NULL before the internal server listens */
+        struct mesh *mesh;         /* kernel/mesh/mesh.h */
+        struct endpoints *endpoints; /* kernel/mesh/endpoints.h; NULL before the resources were read */
         struct resiliency *resiliency; /* policies; NULL before the resources were read */
         struct app *app;         /* the app channel (kernel/app/app.h); NULL without --app-port */
 

@@ -17,7 +17,9 @@
 
 #include "kernel/app/app.h"
 #include "kernel/front/front.h"
+#include "kernel/mesh/endpoints.h"
 #include "kernel/mesh/identity.h"
+#include "kernel/mesh/mesh.h"
 #include "kernel/mesh/names.h"
 #include "kernel/host.h"
 #include "kernel/metric_rules.h"
@@ -172,7 +174,7 @@ static int init_kernel(struct runtime *rt)
                 rt->fatal = arena_printf(&rt->arena, "failed to setup tracing: %s", err);
                 return -EINVAL;
         }
-        return 0;
+        return mesh_new(&k->mesh, k, &rt->arena, &rt->fatal);
 }
 
 static void type_appeared(void *arg, const char *type)
@@ -225,6 +227,8 @@ static int start_components(struct runtime *rt)
                 return r;
         }
         log_info(SCOPE, "All outstanding components processed");
+        if ((r = endpoints_new(&k->endpoints, k, &rt->arena, &rt->fatal)))
+                return r;
         if (!k->app)
                 log_warn("dapr.runtime.channels", "App channel is not initialized. Did you configure an app-port?");
         for (; rt->blocks_started < N_BLOCKS; rt->blocks_started++) {
@@ -441,8 +445,10 @@ static void release(struct runtime *rt)
 {
         struct kernel *k = rt->k;
 
-        identity_free(k->identity);
         front_free(k->front);
+        mesh_free(k->mesh);
+        endpoints_free(k->endpoints);
+        identity_free(k->identity);
         app_free(k->app);
         resiliency_stop(k);
         super_free(k->super);

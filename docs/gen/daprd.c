@@ -15,6 +15,7 @@
 #include "kernel/observe/trace.h"
 #include "kernel/opts.h"
 #include "kernel/blocks/pubsub/pubsub.h"
+#include "kernel/mesh/mesh_metrics.h"
 #include "kernel/plugin_metrics.h"
 #include "kernel/super/manifest.h"
 #include "sdk/base/log.h"
@@ -103,6 +104,7 @@ static int metrics(void)
         struct observe *o;
         struct plugin_metrics *p;
         struct pubsub_metrics *b;
+        struct mesh_metrics *m;
         struct observe_conf conf = {.app_id = "", .namespace_ = "", .enabled = true, .record_error_codes = true, .increased_cardinality = true};
         struct tracer_conf traces = {.app_id = "", .sampling_rate = "0", .zipkin_endpoint = "", .otlp_endpoint = "", .otlp_protocol = ""};
         struct tracer *t;
@@ -111,7 +113,7 @@ static int metrics(void)
         if (k)
                 k->config.metrics_enabled = true;
         if (!k || metrics_new(&k->metrics) || observe_new(&o, k->metrics, &conf) || plugin_metrics_new(&p, k) ||
-            pubsub_metrics_new(&b, k))
+            pubsub_metrics_new(&b, k) || mesh_metrics_new(&m, k->metrics, ""))
                 return 1;
         traces.metrics = k->metrics;
         if (tracer_new(&t, &traces, err, sizeof err))
@@ -123,6 +125,7 @@ static int metrics(void)
         plugin_metrics_free(p);
         pubsub_metrics_free(b);
         tracer_free(t);
+        mesh_metrics_free(m);
         observe_free(o);
         metrics_free(k->metrics);
         free(k);

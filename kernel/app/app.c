@@ -72,6 +72,7 @@ int app_new(struct app **ret, struct kernel *k, struct arena *a, const char **re
         p->has_tls = strcmp(o->app_protocol, "https") == 0 || strcmp(o->app_protocol, "grpcs") == 0;
         p->token = str_of(o->app_api_token);
         snprintf(p->target, sizeof p->target, v6 ? "[%s]:%d" : "%s:%d", o->app_channel_address, o->app_port);
+        snprintf(p->base_url, sizeof p->base_url, "%s://%s", p->has_tls ? "https" : "http", p->target);
         p->limited = o->app_max_concurrency > 0;
         fsem_init(&p->slots, o->app_max_concurrency);
         scope_init(&p->scope);
@@ -108,6 +109,11 @@ void app_free(struct app *p)
 bool app_is_grpc(const struct app *p)
 {
         return p->is_grpc;
+}
+
+const char *app_base_url(const struct app *p)
+{
+        return p->base_url;
 }
 
 /* ---- the port ---- */

@@ -40,11 +40,13 @@ struct app_response {
 };
 /* One whole exchange. 0 (any status), -EMSGSIZE (response too large), -ECONNREFUSED, -ECONNRESET, -ETIMEDOUT, -ECANCELED. Parks. */
 int app_http(struct app *p, struct arena *a, const struct app_request *in, struct app_response *out);
-/* The same streamed: the exchange is http_client's; app_http_close returns connection and slot. Strings of head, but its body, must
- * live until then. */
+/* The same streamed: the exchange is http_client's; app_http_close returns connection and slot. With a body in head that is all of it
+ * and length does not count; else it follows by http_exchange_write. Strings of head must live until the close. */
 int app_http_open(struct app *p, struct arena *a, const struct app_request *head, int64_t length, struct http_exchange **ret);
 void app_http_close(struct app *p, struct http_exchange *x);
 
+/* "http://127.0.0.1:8080" of an HTTP app. */
+const char *app_base_url(const struct app *p);
 /* Why app_http failed with r < 0, in the reference's words: `Post "http://127.0.0.1:80/x": dial tcp 127.0.0.1:80: connect: connection
  * refused`. In a, or static. */
 const char *app_http_error(struct app *p, struct arena *a, const struct app_request *in, int r);

@@ -104,7 +104,7 @@ int app_http_open(struct app *p, struct arena *a, const struct app_request *head
                 return r;
         started(p, a, head);
         open->began = loop_now_exact();
-        r = start(p, a, head, h, n, length, STR_NULL, ret);
+        r = start(p, a, head, h, n, length, head->body, ret);
         if (r) {
                 completed(p, a, head, NULL, r, open->began);
                 app_slot_give(p);

@@ -19,6 +19,7 @@ struct app {
         struct kernel *k;
         bool is_grpc, has_tls;
         char target[300];              /* "127.0.0.1:8080" */
+        char base_url[310];
         struct str token;              /* APP_API_TOKEN; n == 0: none */
         struct tls_context *tls;
         struct http_client *http;      /* HTTP apps */

@@ -56,18 +56,15 @@ static int answer_metadata(struct call *c, const struct invoke_answer *a)
 {
         struct rpc_call *rpc = c->rpc;
 
+        rpc->md_out = a->md;
         if (!a->is_http) {
-                rpc->md_out = a->md;
                 rpc->md_trailers_out = a->trailers;
                 return 0;
         }
         if (!said_http)
                 log_warn(API_SCOPE, "[DEPRECATION NOTICE] Invocation path of gRPC -> HTTP is deprecated and will be removed in the future.");
         said_http = true;
-        return invoke_headers_to_md(c->arena, &a->headers, true, &rpc->md_out) ||
-                               rpc_md_add(&rpc->md_out, c->arena, STR("dapr-http-status"), str_of(arena_printf(c->arena, "%d", a->code)))
-                       ? -ENOMEM
-                       : 0;
+        return rpc_md_add(&rpc->md_out, c->arena, STR("dapr-http-status"), str_of(arena_printf(c->arena, "%d", a->code)));
 }
 
 /* What the app said, when it is not an answer. */
@@ -125,7 +122,8 @@ static int serve(struct call *c)
         const Dapr__Proto__Common__V1__InvokeRequest none = DAPR__PROTO__COMMON__V1__INVOKE_REQUEST__INIT;
         const Dapr__Proto__Runtime__V1__InvokeServiceRequest *req;
         struct invoke_request in = {.md = &c->rpc->md_in};
-        const char *why = NULL, *endpoint;
+        const char *why = NULL;
+        struct invoke_dest dest;
         struct policy policy;
         int r = rpc_recv_pb(c->rpc, &dapr__proto__runtime__v1__invoke_service_request__descriptor, &req);
 
@@ -138,13 +136,13 @@ static int serve(struct call *c)
                 return -ENOMEM;
         in.message = req->message ? req->message : &none;
         trace_attrs_invoke(c->trace, c->arena, str_of(req->id), str_of(in.message->method));
-        in.method = invoke_method(c->arena, str_of(in.message->method), &why);
-        if (!in.method.p || !invoke_find(c, str_of(req->id), &why))
-                return call_fail(c, ERR_DIRECT_INVOKE, req->id, why);
-        endpoint = arena_printf(c->arena, "%s:%s", req->id, in.message->method);
-        if (!endpoint)
-                return -ENOMEM;
-        resiliency_app(c->k, str_of(req->id), str_of(endpoint), &policy);
+        in.dest = &dest;
+        in.method = convert_method(c->arena, str_of(in.message->method), &why);
+        if (!in.method.p)
+                why = arena_printf(c->arena, "rpc error: code = InvalidArgument desc = invalid method: %s", why);
+        if (!in.method.p || !invoke_find(c->k, c->arena, str_of(req->id), &dest, &why))
+                return call_fail(c, ERR_DIRECT_INVOKE, req->id, why ? why : "out of memory");
+        invoke_policy(c, &dest, str_of(in.message->method), &policy);
         return invoke(c, req->id, &in, &policy);
 }
 

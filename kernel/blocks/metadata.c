@@ -79,6 +79,24 @@ static int fill_components(struct kernel *k, struct arena *a, metadata_message *
         return 0;
 }
 
+static int fill_endpoints(struct kernel *k, struct arena *a, metadata_message *m)
+{
+        m->http_endpoints = arena_zalloc(a, (k->resources.n_others + 1) * sizeof m->http_endpoints[0]);
+        if (!m->http_endpoints)
+                return -ENOMEM;
+        for (size_t i = 0; k->endpoints && i < k->resources.n_others; i++) {
+                Dapr__Proto__Runtime__V1__MetadataHTTPEndpoint *e;
+                if (strcmp(k->resources.others[i]->kind, "HTTPEndpoint") != 0)
+                        continue;
+                if (!(e = arena_new(a, Dapr__Proto__Runtime__V1__MetadataHTTPEndpoint)))
+                        return -ENOMEM;
+                dapr__proto__runtime__v1__metadata_httpendpoint__init(e);
+                e->name = k->resources.others[i]->name;
+                m->http_endpoints[m->n_http_endpoints++] = e;
+        }
+        return 0;
+}
+
 static int by_key(const void *x, const void *y)
 {
         return strcmp((*(extended_entry *const *)x)->key, (*(extended_entry *const *)y)->key);
@@ -168,7 +186,7 @@ int metadata_fill(struct kernel *k, struct arena *a, metadata_message *m)
         m->n_enabled_features = k->config.n_features;
         m->enabled_features = k->config.features;
         if (fill_components(k, a, m) || fill_extended(k, a, m) || metadata_fill_subscriptions(k, a, m) || fill_app(&k->opts, a, m) ||
-            fill_actors(k, a, m))
+            fill_actors(k, a, m) || fill_endpoints(k, a, m))
                 return -ENOMEM;
         return 0;
 }

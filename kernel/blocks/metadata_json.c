@@ -101,6 +101,20 @@ static void subscriptions(struct json_writer *w, const metadata_message *m)
         json_array_end(w);
 }
 
+static void endpoints(struct json_writer *w, const metadata_message *m)
+{
+        if (!m->n_http_endpoints)
+                return;
+        json_key(w, STR("httpEndpoints"));
+        json_array_begin(w);
+        for (size_t i = 0; i < m->n_http_endpoints; i++) {
+                json_object_begin(w);
+                json_kv(w, "name", str_of(m->http_endpoints[i]->name));
+                json_object_end(w);
+        }
+        json_array_end(w);
+}
+
 static void nonzero(struct json_writer *w, const char *key, int64_t v)
 {
         if (v) {
@@ -164,6 +178,7 @@ void metadata_json(struct kernel *k, struct arena *a, const metadata_message *m,
                 json_kv(&w, m->extended_metadata[i]->key, str_of(m->extended_metadata[i]->value));
         json_object_end(&w);
         subscriptions(&w, m);
+        endpoints(&w, m);
         app(&w, m->app_connection_properties);
         actors(&w, m->actor_runtime);
         json_key(&w, STR("workflows"));

@@ -16,6 +16,7 @@
 #include "kernel/front/stable_port.h"
 #include "kernel/front/unconfigured.h"
 #include "kernel/mesh/identity.h"
+#include "kernel/mesh/mesh.h"
 #include "kernel/pipeline/pipeline.h"
 #include "sdk/base/log.h"
 
@@ -110,6 +111,7 @@ int front_new(struct front **ret, struct kernel *k, const struct block *const *b
                 front_free(f);
                 return -ENOMEM;
         }
+        f->internal.unknown = f->grpc.unknown;
         choose_internal_port(f);
         f->h_metrics = health_add(&k->health, "metrics-exporter", HEALTH_ALL);
         f->h_grpc = health_add(&k->health, "grpc-api-server", HEALTH_ALL);
@@ -402,7 +404,11 @@ int front_start_internal(struct front *f, char *err, size_t err_n)
         struct daprd_opts *o = &f->k->opts;
         char addr[300];
         int r = grpc_new(f, &f->internal_server, &f->internal, "internal");
+        size_t n;
+        const struct rpc_method *methods = mesh_methods(f->k->mesh, &n);
 
+        if (r == 0)
+                r = rpc_server_add(f->internal_server, methods, n);
         if (r) {
                 snprintf(err, err_n, "%s", strerror(-r));
                 return r;

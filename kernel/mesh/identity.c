@@ -36,6 +36,9 @@ struct identity {
         struct tls_context *sentry_tls, *server;
         struct pki_key key;
         char *chain;          /* PEM, leaf first */
+        char chain_key[PKI_KEY_PEM_MAX]; /* of chain: `key` is renewed first */
+        unsigned generation;
+        struct map apps;      /* "<ns>/<app id>" -> struct peer, whom contexts point to: kept to the end */
         int64_t not_before, not_after;
         void (*on_new)(void *arg, struct tls_context *server);
         void *arg;
@@ -43,6 +46,34 @@ struct identity {
 };
 
 static const char *const h2_only[] = {"h2", NULL}; /* grpc-go ends connections without ALPN */
+
+int spiffe_of_leaf(struct str leaf, struct spiffe_id *ret)
+{
+        int r = pki_uri(leaf, ret->text, sizeof ret->text);
+        struct str rest = str_of(ret->text);
+
+        if (r)
+                return r == -ENOENT ? r : -EINVAL;
+        if (!str_has_prefix(rest, STR("spiffe://")))
+                return -ENOENT;
+        rest = str_skip(rest, sizeof "spiffe://" - 1);
+        ret->trust_domain = str_cut(&rest, '/');
+        if (!rest.p || !str_eqz(str_cut(&rest, '/'), "ns") || !rest.p)
+                return -EINVAL;
+        ret->ns = str_cut(&rest, '/');
+        ret->app_id = rest.p ? str_cut(&rest, '/') : STR(""); /* more may follow one day */
+        return ret->trust_domain.n && ret->ns.n && ret->app_id.n ? 0 : -EINVAL;
+}
+
+/* uri: "<ns>/<app id>" */
+static int check_app(void *arg, struct str leaf)
+{
+        const struct peer *p = arg;
+        struct spiffe_id id;
+        struct str rest = str_of(p->uri), ns = str_cut(&rest, '/');
+
+        return spiffe_of_leaf(leaf, &id) == 0 && str_eq(id.ns, ns) && str_eq(id.app_id, rest) ? 0 : -EACCES;
+}
 
 static int check_peer(void *arg, struct str leaf)
 {
@@ -180,8 +211,10 @@ static int adopt(struct identity *i, struct arena *a, const sign_response *resp,
         }
         free(i->chain);
         i->chain = chain;
+        memcpy(i->chain_key, i->key.key_pem, sizeof i->chain_key);
         tls_context_unref(i->server);
         i->server = server;
+        i->generation++;
         if (i->on_new)
                 i->on_new(i->arg, server);
         return 0;
@@ -239,6 +272,39 @@ int identity_start(struct identity *i, void (*on_new)(void *arg, struct tls_cont
         return fiber_go(&i->scope, "identity-renewal", renew, i);
 }
 
+static struct peer *expected(struct identity *i, struct str key)
+{
+        struct peer *p = map_get(&i->apps, key);
+
+        if (p || i->apps.count >= IDENTITY_PEERS_MAX || !(p = calloc(1, sizeof *p)))
+                return p;
+        memcpy(p->uri, key.p, key.n);
+        if (map_set(&i->apps, key, p)) {
+                free(p);
+                p = NULL;
+        }
+        return p;
+}
+
+int identity_client_tls(struct identity *i, struct str ns, struct str app_id, struct tls_context **ret)
+{
+        char key[sizeof ((struct peer *)0)->uri], err[256];
+        int n = snprintf(key, sizeof key, "%.*s/%.*s", STR_FMT(ns), STR_FMT(app_id));
+        struct tls_options to = {.cert_pem = str_of(i->chain), .key_pem = str_of(i->chain_key), .roots_pem = i->anchors, .alpn = h2_only,
+                                 .verify_peer = check_app};
+
+        if (n < 0 || (size_t)n >= sizeof key)
+                return -EINVAL;
+        if (!(to.verify_arg = expected(i, str_n(key, (size_t)n))))
+                return i->apps.count >= IDENTITY_PEERS_MAX ? -ENOSPC : -ENOMEM;
+        return tls_context_new(ret, &to, err, sizeof err);
+}
+
+unsigned identity_generation(const struct identity *i)
+{
+        return i->generation;
+}
+
 struct tls_context *identity_server_tls(struct identity *i)
 {
         return i->server;
@@ -255,6 +321,10 @@ void identity_free(struct identity *i)
         tls_context_unref(i->sentry_tls);
         tls_context_unref(i->server);
         explicit_bzero(&i->key, sizeof i->key);
+        explicit_bzero(i->chain_key, sizeof i->chain_key);
+        for (struct map_entry *e = NULL; (e = map_next(&i->apps, e));)
+                free(e->value);
+        map_fini(&i->apps);
         free(i->chain);
         free(i);
 }

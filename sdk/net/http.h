@@ -154,7 +154,8 @@ int http_exchange_response(struct http_exchange *x);
 ssize_t http_exchange_read(struct http_exchange *x, void *p, size_t n);
 /* The rest of the body into the arena, at most max bytes (-EMSGSIZE). */
 int http_exchange_body(struct http_exchange *x, struct arena *a, size_t max, struct str *ret);
-/* Breaks the exchange off, from another fiber if need be: whoever waits for it gets an error. Closing must follow. */
+/* Breaks the exchange off, from another fiber if need be: whoever waits for it gets an error. Closing must follow. Exchanges with ops are
+ * used by one fiber only: their request ends before the response is asked for. */
 void http_exchange_abort(struct http_exchange *x);
 void http_exchange_close(struct http_exchange *x); /* returns the connection to the pool, or drops it when not read to the end */
 

@@ -637,6 +637,8 @@ int http_exchange_body(struct http_exchange *x, struct arena *a, size_t max, str
 void http_exchange_abort(struct http_exchange *x)
 {
         struct exchange *e = priv(x);
+        if (x->ops)
+                return; /* they are used by one fiber */
         if (e->stream)
                 h2_reset(e->stream, H2_CANCEL);
         else if (e->conn)

@@ -1,0 +1,44 @@
+/*
+ * Calls to HTTP servers outside of the mesh: HTTPEndpoint resources by name, and "http://" or "https://" URLs. They go out directly,
+ * without mTLS of the mesh and without access control.
+ */
+#ifndef KERNEL_MESH_ENDPOINTS_H
+#define KERNEL_MESH_ENDPOINTS_H
+
+#include "sdk/net/http.h"
+
+struct endpoint;
+struct endpoints;
+struct kernel;
+
+enum { ENDPOINT_URLS_MAX = 256, ENDPOINT_REDIRECTS_MAX = 10 };
+
+/* Reads the HTTPEndpoints of the resources and their secrets; after the secret stores are there. Parks. 0; or < 0 with a sentence in
+ * *ret_err (in a or static). */
+int endpoints_new(struct endpoints **ret, struct kernel *k, struct arena *a, const char **ret_err);
+void endpoints_free(struct endpoints *e); /* no call may be running; NULL is fine */
+
+bool endpoint_is_url(struct str id);
+/* By name, or by the base of a URL, for one call. NULL: no such endpoint, or a URL that cannot be called (*ret_err says why, else NULL).
+ * endpoint_put must follow. */
+struct endpoint *endpoint_get(struct endpoints *e, struct arena *a, struct str id, const char **ret_err);
+void endpoint_put(struct endpoint *p); /* NULL is fine */
+bool endpoint_exists(const struct endpoints *e, struct str id); /* by name */
+struct str endpoint_base_url(const struct endpoint *p);
+
+struct endpoint_request {
+        struct str method, path;       /* path: "/orders?x=1", below the base URL */
+        const struct http_header *headers;
+        size_t n_headers;
+        int64_t length;                /* -1 unknown; does not count with a body */
+        struct str body;               /* p != NULL: all of it; else it follows by http_exchange_write */
+};
+/* As http_client_start. The endpoint's own headers take the place of the caller's of the same names. */
+int endpoint_open(struct endpoint *p, struct arena *a, const struct endpoint_request *q, struct http_exchange **ret);
+/* The answer is a redirect that an HTTPEndpoint follows: another exchange takes the place of *x, as net/http's client does it. 0 = it is
+ * the answer, or < 0. Parks. */
+int endpoint_redirect(struct endpoint *p, struct arena *a, struct endpoint_request *q, struct http_exchange **x);
+/* Why a call failed with r < 0, as net/http words it. */
+const char *endpoint_error(const struct endpoint *p, struct arena *a, const struct endpoint_request *q, int r);
+
+#endif
