@@ -45,7 +45,7 @@ static int read_authority(struct web_site *s, struct str authority, bool https, 
         return *target ? 0 : -ENOMEM;
 }
 
-static int set_up(struct web_site *s, const char *url, const char **ret_err)
+static int set_up(struct web_site *s, const char *url, struct tls_context *given, const char *server_name, const char **ret_err)
 {
         bool https = strncasecmp(url, "https", 5) == 0;
         struct str rest = arena_str(&s->arena, str_of(url + (https ? 8 : 7))), host;
@@ -66,24 +66,31 @@ static int set_up(struct web_site *s, const char *url, const char **ret_err)
         int r = read_authority(s, authority, https, &host, &target);
         if (r)
                 return r;
-        if (https && tls_context_new(&s->tls, &tls, err, sizeof err)) {
+        if (https && given)
+                s->tls = tls_context_ref(given);
+        else if (https && tls_context_new(&s->tls, &tls, err, sizeof err)) {
                 *ret_err = "the system's certificate authorities cannot be read";
                 return -EINVAL;
         }
         return http_client_new(&s->client, &(struct http_client_conf){.target = str_of(target),
                                                                       .authority = authority,
                                                                       .tls = s->tls,
-                                                                      .server_name = host,
+                                                                      .server_name = *server_name ? str_of(server_name) : host,
                                                                       .connect_timeout_s = CONNECT_S});
 }
 
 int web_site_new(struct web_site **ret, const char *url, const char **ret_err)
 {
+        return web_site_new_tls(ret, url, NULL, "", ret_err);
+}
+
+int web_site_new_tls(struct web_site **ret, const char *url, struct tls_context *tls, const char *server_name, const char **ret_err)
+{
         *ret_err = "not the URL of a web server";
         if (!web_is_url(url))
                 return -EINVAL;
         struct web_site *s = calloc(1, sizeof *s);
-        int r = s ? set_up(s, url, ret_err) : -ENOMEM;
+        int r = s ? set_up(s, url, tls, server_name, ret_err) : -ENOMEM;
         if (r)
                 web_site_free(s);
         else
@@ -129,6 +136,11 @@ int web_request(struct web_site *s, struct arena *a, const char *method, const c
                 r = http_exchange_response(x);
         if (!r) {
                 ret->status = x->status;
+                ret->headers = (struct http_headers){0};
+                for (size_t i = 0; r == 0 && i < x->headers.n; i++)
+                        r = http_headers_add(&ret->headers, a, arena_str(a, x->headers.v[i].name), arena_str(a, x->headers.v[i].value));
+        }
+        if (!r) {
                 ret->content_type = arena_str(a, http_headers_get(&x->headers, "Content-Type"));
                 r = ret->content_type.p ? http_exchange_body(x, a, max_answer, &ret->body) : -ENOMEM;
         }

@@ -7,12 +7,17 @@
 struct web_site;
 struct web_answer {
         int status;
-        struct str body;           /* in the request's arena */
+        struct str body;           /* in the request's arena, as the headers */
+        struct http_headers headers;
         struct str content_type;   /* the same; empty: none */
 };
 
 /* "https://host[:port][/path]"; a query or fragment of the URL is part of the path. 0, -ENOMEM, or -EINVAL with a static text. */
 int web_site_new(struct web_site **ret, const char *url, const char **ret_err);
+/* The same with own TLS settings for https (NULL = the system's roots; kept by a ref) and the name that the certificate must carry ("" =
+ * the URL's host). */
+struct tls_context;
+int web_site_new_tls(struct web_site **ret, const char *url, struct tls_context *tls, const char *server_name, const char **ret_err);
 void web_site_free(struct web_site *s); /* NULL is fine; no request may be running */
 /* Is it the URL of a web server at all? */
 bool web_is_url(const char *s);
