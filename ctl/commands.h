@@ -79,6 +79,21 @@ struct plugin_restart_opts {
         struct ctl_globals globals;
         const char *app_id;
 };
+struct plugin_upgrade_opts {
+        struct ctl_globals globals;
+        const char *app_id, *path, *version;
+        int64_t shadow_ns;
+};
+struct plugin_rollback_opts {
+        struct ctl_globals globals;
+        const char *app_id;
+};
+#define plugin_enable_opts plugin_rollback_opts
+#define plugin_disable_opts plugin_rollback_opts
+struct plugin_history_opts {
+        struct ctl_globals globals;
+        const char *app_id, *output;
+};
 struct plugin_new_opts {
         struct ctl_globals globals;
         const char *dir, *lang;
@@ -86,7 +101,8 @@ struct plugin_new_opts {
 };
 
 extern const struct flag_program list_program, stop_program, version_program, init_program, uninstall_program, run_program,
-        completion_program, publish_program, invoke_binding_program, logs_program, plugin_list_program, plugin_info_program, plugin_logs_program, plugin_restart_program, plugin_new_program;
+        completion_program, publish_program, invoke_binding_program, logs_program, plugin_list_program, plugin_info_program, plugin_logs_program, plugin_restart_program, plugin_new_program,
+        plugin_upgrade_program, plugin_rollback_program, plugin_enable_program, plugin_disable_program, plugin_history_program;
 int list_run(void *opts, int argc, char **argv);
 int stop_run(void *opts, int argc, char **argv);
 int version_run(void *opts, int argc, char **argv);
@@ -101,6 +117,11 @@ int plugin_list_run(void *opts, int argc, char **argv);
 int plugin_info_run(void *opts, int argc, char **argv);
 int plugin_logs_run(void *opts, int argc, char **argv);
 int plugin_restart_run(void *opts, int argc, char **argv);
+int plugin_upgrade_run(void *opts, int argc, char **argv);
+int plugin_rollback_run(void *opts, int argc, char **argv);
+int plugin_enable_run(void *opts, int argc, char **argv);
+int plugin_disable_run(void *opts, int argc, char **argv);
+int plugin_history_run(void *opts, int argc, char **argv);
 int plugin_new_run(void *opts, int argc, char **argv);
 
 /* Says that this command has no Kubernetes mode here; returns the exit code. */

@@ -221,7 +221,7 @@ static void read_document(struct decode *d, const struct yaml_node *doc)
 static struct str origin_of(struct component_spec *c)
 {
         struct buf b = {0};
-        const char *head[] = {c->name, c->namespace_, c->type, c->version, c->secret_store, c->ignore_errors ? "1" : "0"};
+        const char *head[] = {c->name, c->namespace_, c->type, c->version, c->secret_store, c->ignore_errors ? "1" : "0", c->plugin_version};
         for (size_t i = 0; i < sizeof head / sizeof *head; i++)
                 buf_printf(&b, "%zu:%s", strlen(head[i]), head[i]);
         buf_printf(&b, "%lld/%zu/%zu", (long long)c->init_timeout_ns, c->n_metadata, c->n_scopes);

@@ -11,26 +11,18 @@
 #include <unistd.h>
 
 #include "kernel/opts.h"
-#include "kernel/super/plugin.h"
-#include "sdk/base/json.h"
-#include "sdk/net/http.h"
+#include "kernel/super/control_internal.h"
 
 enum { APP_ID_CHARS = 40, CONTROL_CONNS_MAX = 32 };
 
-struct control {
-        struct super *super;
-        struct http_server *server;
-        char path[128];
-};
-
 /* ---- rows ---- */
 
-static void kv(struct json_writer *w, const char *key, const char *value)
+void control_kv(struct json_writer *w, const char *key, const char *value)
 {
         json_kv(w, key, str_of(value ? value : ""));
 }
 
-static void number(struct json_writer *w, const char *key, uint64_t v)
+void control_number(struct json_writer *w, const char *key, uint64_t v)
 {
         json_key(w, str_of(key));
         json_uint(w, v);
@@ -50,22 +42,22 @@ static void flag(struct json_writer *w, const char *key, bool v)
 
 static void write_state(struct json_writer *w, const struct component_status *st)
 {
-        kv(w, "state", plugin_state_name(st->state));
-        kv(w, "plugin", st->plugin_name);
-        kv(w, "pluginVersion", st->plugin_version);
-        kv(w, "executable", st->executable);
-        kv(w, "socket", st->socket);
-        number(w, "pid", (uint64_t)st->pid);
+        control_kv(w, "state", plugin_state_name(st->state));
+        control_kv(w, "plugin", st->plugin_name);
+        control_kv(w, "pluginVersion", st->plugin_version);
+        control_kv(w, "executable", st->executable);
+        control_kv(w, "socket", st->socket);
+        control_number(w, "pid", (uint64_t)st->pid);
         flag(w, "foreign", st->foreign);
-        kv(w, "backend", !st->backend_known ? "unknown" : st->backend_reachable ? "reachable" : "unreachable");
-        kv(w, "lastError", st->last_error);
-        kv(w, "lastDeath", death_class_name(st->last_death));
-        number(w, "restarts", st->restarts);
-        number(w, "deaths", st->deaths_in_window);
-        number(w, "calls", st->calls);
-        number(w, "errors", st->errors);
-        number(w, "inflight", st->inflight);
-        number(w, "rssBytes", st->rss_bytes);
+        control_kv(w, "backend", !st->backend_known ? "unknown" : st->backend_reachable ? "reachable" : "unreachable");
+        control_kv(w, "lastError", st->last_error);
+        control_kv(w, "lastDeath", death_class_name(st->last_death));
+        control_number(w, "restarts", st->restarts);
+        control_number(w, "deaths", st->deaths_in_window);
+        control_number(w, "calls", st->calls);
+        control_number(w, "errors", st->errors);
+        control_number(w, "inflight", st->inflight);
+        control_number(w, "rssBytes", st->rss_bytes);
         seconds(w, "cpuSeconds", st->cpu_seconds);
         seconds(w, "sinceSeconds", st->since_s);
 }
@@ -86,9 +78,9 @@ static void row_begin(struct json_writer *w, const struct component *c, struct a
         struct component_status st;
         component_status_get(c, a, &st);
         json_object_begin(w);
-        kv(w, "component", c->name);
-        kv(w, "type", c->now ? c->now->spec->type : "");
-        kv(w, "version", c->now ? c->now->spec->version : "");
+        control_kv(w, "component", c->name);
+        control_kv(w, "type", c->now ? c->now->spec->type : "");
+        control_kv(w, "version", c->now ? c->now->spec->version : "");
         flag(w, "disabled", c->disabled);
         write_state(w, &st);
         write_features(w, component_features(c));
@@ -97,10 +89,10 @@ static void row_begin(struct json_writer *w, const struct component *c, struct a
 static void write_failed(struct json_writer *w, const struct failed_start *f)
 {
         json_object_begin(w);
-        kv(w, "component", f->name);
-        kv(w, "type", f->type);
-        kv(w, "state", plugin_state_name(PLUGIN_FAILED));
-        kv(w, "lastError", f->error);
+        control_kv(w, "component", f->name);
+        control_kv(w, "type", f->type);
+        control_kv(w, "state", plugin_state_name(PLUGIN_FAILED));
+        control_kv(w, "lastError", f->error);
         json_object_end(w);
 }
 
@@ -114,9 +106,18 @@ static void write_metadata(struct json_writer *w, const struct component *c)
                 const struct metadata_item *m = &now->spec->metadata[i];
                 const struct manifest_field *f = manifest && m->name ? manifest_field(manifest, m->name) : NULL;
                 bool known = f && !f->sensitive && !m->secret_name; /* what no manifest vouches for may be a secret */
-                kv(w, m->name, known ? m->value : "***");
+                control_kv(w, m->name, known ? m->value : "***");
         }
         json_object_end(w);
+}
+
+void control_time(char to[40], int64_t at_ns)
+{
+        time_t t = (time_t)(at_ns / 1000000000);
+        struct tm tm;
+        gmtime_r(&t, &tm);
+        size_t n = strftime(to, 30, "%Y-%m-%dT%H:%M:%S", &tm);
+        snprintf(to + n, 40 - n, ".%03dZ", (int)(at_ns / 1000000 % 1000));
 }
 
 static void write_lines(struct json_writer *w, const char *key, const struct log_ring *ring)
@@ -126,15 +127,11 @@ static void write_lines(struct json_writer *w, const char *key, const struct log
         json_array_begin(w);
         for (size_t i = 0; (l = log_ring_at(ring, i)); i++) {
                 char at[40];
-                time_t t = (time_t)(l->at_ns / 1000000000);
-                struct tm tm;
-                gmtime_r(&t, &tm);
-                size_t n = strftime(at, sizeof at, "%Y-%m-%dT%H:%M:%S", &tm);
-                snprintf(at + n, sizeof at - n, ".%03dZ", (int)(l->at_ns / 1000000 % 1000));
+                control_time(at, l->at_ns);
                 json_object_begin(w);
-                kv(w, "time", at);
-                kv(w, "level", log_level_name(l->level));
-                kv(w, "msg", l->text);
+                control_kv(w, "time", at);
+                control_kv(w, "level", log_level_name(l->level));
+                control_kv(w, "msg", l->text);
                 json_object_end(w);
         }
         json_array_end(w);
@@ -142,21 +139,21 @@ static void write_lines(struct json_writer *w, const char *key, const struct log
 
 /* ---- routes ---- */
 
-static void reply(struct http_req *r, int status, const struct buf *body)
+void control_reply(struct http_req *r, int status, const struct buf *body)
 {
         struct http_header h = {STR("Content-Type"), STR("application/json")};
         http_resp_send(r, status, &h, 1, body->failed ? STR("{}") : buf_str(body));
 }
 
-static void refuse(struct http_req *r, int status, const char *text)
+void control_refuse(struct http_req *r, int status, const char *text)
 {
         struct buf b = {0};
         struct json_writer w;
         json_write_init(&w, &b);
         json_object_begin(&w);
-        kv(&w, "error", text);
+        control_kv(&w, "error", text);
         json_object_end(&w);
-        reply(r, status, &b);
+        control_reply(r, status, &b);
         buf_fini(&b);
 }
 
@@ -167,9 +164,9 @@ static void list(struct control *k, struct http_req *r)
         struct json_writer w;
         json_write_init(&w, &b);
         json_object_begin(&w);
-        kv(&w, "appId", s->conf.opts ? s->conf.opts->app_id : "");
-        number(&w, "pid", (uint64_t)getpid());
-        kv(&w, "version", DAPR_VERSION);
+        control_kv(&w, "appId", s->conf.opts ? s->conf.opts->app_id : "");
+        control_number(&w, "pid", (uint64_t)getpid());
+        control_kv(&w, "version", DAPR_VERSION);
         json_key(&w, STR("plugins"));
         json_array_begin(&w);
         list_for_each(pos, &s->components) {
@@ -180,7 +177,7 @@ static void list(struct control *k, struct http_req *r)
                 write_failed(&w, list_entry(pos, struct failed_start, in_super));
         json_array_end(&w);
         json_object_end(&w);
-        reply(r, 200, &b);
+        control_reply(r, 200, &b);
         buf_fini(&b);
 }
 
@@ -203,7 +200,7 @@ static void show(struct control *k, struct http_req *r, const struct component *
         write_metadata(&w, c);
         write_lines(&w, "log", &c->now->plugin->ring);
         json_object_end(&w);
-        reply(r, 200, &b);
+        control_reply(r, 200, &b);
         buf_fini(&b);
 }
 
@@ -215,18 +212,8 @@ static void show_lines(struct http_req *r, const struct component *c)
         json_object_begin(&w);
         write_lines(&w, "lines", &c->now->plugin->ring);
         json_object_end(&w);
-        reply(r, 200, &b);
+        control_reply(r, 200, &b);
         buf_fini(&b);
-}
-
-static void restart(struct control *k, struct http_req *r, struct component *c)
-{
-        const char *err = NULL;
-        int e = super_component_restart(k->super, c, r->arena, &err);
-        if (e)
-                refuse(r, 500, err ? err : "the restart failed");
-        else
-                http_resp_send(r, 204, NULL, 0, STR(""));
 }
 
 static void show_failed(struct control *k, struct http_req *r, struct str name)
@@ -239,11 +226,11 @@ static void show_failed(struct control *k, struct http_req *r, struct str name)
                 struct json_writer w;
                 json_write_init(&w, &b);
                 write_failed(&w, f);
-                reply(r, 200, &b);
+                control_reply(r, 200, &b);
                 buf_fini(&b);
                 return;
         }
-        refuse(r, 404, "there is no such component");
+        control_refuse(r, 404, "there is no such component");
 }
 
 static void handle(struct http_req *r, void *arg)
@@ -256,7 +243,7 @@ static void handle(struct http_req *r, void *arg)
                 return;
         }
         if (!str_has_prefix(rest, STR("/v1/plugins/"))) {
-                refuse(r, 404, "unknown path");
+                control_refuse(r, 404, "unknown path");
                 return;
         }
         rest = str_skip(rest, sizeof "/v1/plugins/" - 1);
@@ -266,14 +253,14 @@ static void handle(struct http_req *r, void *arg)
                 show(k, r, c);
         else if (get && !rest.p)
                 show_failed(k, r, name);
+        else if (get && str_eq(rest, STR("history")))
+                control_history(k, r, name);
         else if (!c)
-                refuse(r, 404, "there is no such component");
+                control_refuse(r, 404, "there is no such component");
         else if (get && str_eq(rest, STR("logs")))
                 show_lines(r, c);
-        else if (post && str_eq(rest, STR("restart")))
-                restart(k, r, c);
-        else
-                refuse(r, 404, "unknown path");
+        else if (!post || !control_post(k, r, c, rest))
+                control_refuse(r, 404, "unknown path");
 }
 
 /* ---- the socket ---- */

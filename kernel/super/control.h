@@ -9,8 +9,11 @@
  *   GET  /v1/plugins                    {"appId","pid","version","plugins":[row...]}
  *   GET  /v1/plugins/{component}        one row, with "metadata" (field names and values, secrets as "***") and "log"
  *   GET  /v1/plugins/{component}/logs   {"lines":[{"time" (RFC 3339),"level","msg"}...]}, oldest first, at most LOG_RING_LINES
- *   POST /v1/plugins/{component}/restart  204, or 500 {"error"}
- * row: {"component","type","version","state","plugin","pluginVersion","executable","socket","pid","foreign","backend" ("reachable",
+ *   GET  /v1/plugins/{component}/history {"events":[{"time","event","detail"}...]}, oldest first, also of one that is gone
+ *   POST /v1/plugins/{component}/restart|enable|disable  204, or 500 {"error"}
+ *   POST /v1/plugins/{component}/upgrade?path=DIR|version=V[&shadow=30s], .../rollback
+ *                                       {"plugin","version","shadowReads","shadowDifferences"}, or 500 {"error"}: what ran before still does
+ * row: {"component","type","version","disabled","state","plugin","pluginVersion","executable","socket","pid","foreign","backend" ("reachable",
  *       "unreachable", "unknown"),"lastError","lastDeath","restarts","deaths","calls","errors","inflight","rssBytes",
  *       "cpuSeconds","sinceSeconds","features":[...]}; a component that could not start has state FAILED and lastError only.
  * Errors: {"error": text} with 404 or 400.

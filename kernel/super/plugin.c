@@ -68,7 +68,7 @@ void plugin_set_error(struct plugin *p, const char *fmt, ...)
 
 const char *plugin_version(const struct plugin *p)
 {
-        return p->reported_version ? p->reported_version : p->manifest && p->manifest->version ? p->manifest->version : "";
+        return p->manifest && p->manifest->version ? p->manifest->version : p->reported_version ? p->reported_version : "";
 }
 
 void plugin_notify(struct plugin *p)

@@ -178,7 +178,7 @@ bool plugin_is_callable(const struct plugin *p);
 struct plugin *plugin_new(struct super *s, struct manifest *m /* takes; NULL = foreign */, const char *name);
 void plugin_free(struct plugin *p); /* no life, no components */
 void plugin_set_error(struct plugin *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-const char *plugin_version(const struct plugin *p); /* as it said in Hello, else of the manifest; "" if unknown */
+const char *plugin_version(const struct plugin *p); /* of the manifest, else as it said in Hello; "" if unknown */
 void plugin_notify(struct plugin *p); /* wakes waiters, tells the kernel */
 
 /* life.c: none of these parks */

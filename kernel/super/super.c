@@ -419,6 +419,7 @@ static int restart_broken(struct component *c, struct arena *a, const char **ret
         struct plugin *p = i->plugin;
         double deadline = loop_now() + component_timeout_s(i->spec);
         int r = 0;
+        swap_standby_over(c);
         stop_plugin(p, STOP_GRACE_S);
         wait_gone(p);
         plugin_event(p, EV_START);
@@ -458,6 +459,7 @@ int super_component_enable(struct super *s, struct component *c, bool on, struct
         if (!i)
                 r = -ENOENT;
         if (r == 0 && !on && !c->disabled) {
+                swap_standby_over(c);
                 c->disabled = true;
                 cond_broadcast(&i->plugin->changed);
                 if (s->conf.on_leave)

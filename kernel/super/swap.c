@@ -47,7 +47,7 @@ static void retire_later(struct super *s, struct instance *i)
                 super_retire(i, 0, OLD_GRACE_S);
 }
 
-static void standby_over(struct component *c)
+void swap_standby_over(struct component *c)
 {
         struct instance *old = c->standby;
         c->standby = NULL;
@@ -66,7 +66,7 @@ static void window_fiber(void *arg)
         free(arg);
         double s = w.c->standby_until - loop_now();
         if (fiber_sleep(s > 0 ? s : 0) == 0 && w.c->standby == w.standby)
-                standby_over(w.c);
+                swap_standby_over(w.c);
 }
 
 /* The old one, which stands by already, waits until the new one has proved itself. */
@@ -78,7 +78,7 @@ static void stand_by(struct component *c, struct instance *old)
                 *w = (struct window){c, old};
         if (!w || fiber_go(&c->super->scope, "instance-standby", window_fiber, w)) {
                 free(w);
-                standby_over(c);
+                swap_standby_over(c);
         }
 }
 
@@ -182,11 +182,17 @@ static int other_plugin(struct swap *w, const char *file)
         return r ? r : w->plugin ? 0 : -ENOMEM;
 }
 
+static bool same(const char *a, const char *b)
+{
+        return strcmp(a ? a : "", b ? b : "") == 0;
+}
+
 static int choose_plugin(struct swap *w)
 {
         const struct instance *now = w->c->now;
         const struct manifest *m = now->plugin->manifest;
-        bool same_type = strcasecmp(w->spec->type, now->spec->type) == 0 && strcmp(w->spec->version, now->spec->version) == 0;
+        bool same_type = strcasecmp(w->spec->type, now->spec->type) == 0 && same(w->spec->version, now->spec->version) &&
+                         same(w->spec->plugin_version, now->spec->plugin_version);
         int r;
         if (w->q->manifest && !m) {
                 w->err = "it is a pluggable component behind a socket of its own; start its other version there, daprd connects to it again";
@@ -291,8 +297,10 @@ static int over_to_candidate(struct swap *w)
                 r = shadow(w);
         if (r == 0 && conf->on_move)
                 r = conf->on_move(conf->arg, c, &w->to, w->other_spec, w->a, &w->err);
-        if (r == 0)
-                r = settle(w, 0);
+        if (r == 0 && (r = settle(w, 0)) && conf->on_move) {
+                const char *err;
+                conf->on_move(conf->arg, c, c, w->other_spec, w->a, &err); /* as it was */
+        }
         if (r) {
                 if (w->in_place) {
                         w->candidate->stopping = true;
@@ -350,7 +358,7 @@ static int swap(struct swap *w)
         w->other_spec = w->spec != c->now->spec;
         w->to = (struct component){.super = w->s, .kind = c->kind, .name = c->name};
         list_init(&w->to.in_super);
-        standby_over(c);
+        swap_standby_over(c);
         int r = choose_plugin(w);
         if (r)
                 return r;

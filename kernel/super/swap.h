@@ -9,6 +9,9 @@ enum { SHADOW_CALLS_MAX = 64, SHADOW_EXAMPLE_BYTES = 200 };
 /* A plugin's process is in trouble; from the loop's stack. Calls go back to an instance that stands by, if there is one. */
 void swap_plugin_lost(struct plugin *p);
 
+/* No roll-back any more to the one before: it goes. */
+void swap_standby_over(struct component *c);
+
 /* ---- shadow.c ---- */
 struct shadow {
         struct component *c;

@@ -1,0 +1,28 @@
+/* What the files of the control service share. */
+#ifndef KERNEL_SUPER_CONTROL_INTERNAL_H
+#define KERNEL_SUPER_CONTROL_INTERNAL_H
+
+#include "kernel/super/plugin.h"
+#include "sdk/base/json.h"
+#include "sdk/net/http.h"
+
+struct control {
+        struct super *super;
+        struct http_server *server;
+        char path[128];
+};
+
+/* ---- control.c ---- */
+void control_kv(struct json_writer *w, const char *key, const char *value);
+void control_number(struct json_writer *w, const char *key, uint64_t v);
+void control_time(char to[40], int64_t at_ns); /* RFC 3339 */
+void control_reply(struct http_req *r, int status, const struct buf *body); /* JSON */
+void control_refuse(struct http_req *r, int status, const char *text);
+
+/* ---- control_swap.c ---- */
+/* POST /v1/plugins/{component}/{verb}. False: there is no such verb. Parks. */
+bool control_post(struct control *k, struct http_req *r, struct component *c, struct str verb);
+/* GET /v1/plugins/{component}/history; also of one that is gone. */
+void control_history(struct control *k, struct http_req *r, struct str name);
+
+#endif

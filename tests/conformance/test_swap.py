@@ -1,0 +1,180 @@
+"""Swapping plugins under load: no call fails, no message is lost, candidates that are wrong never come to serve.
+Numbers of a drill: SWAP_CALLERS (8) on state, SWAP_PUBLISHERS (4) on publish/subscribe, SWAPS (6); SWAP_BROKEN (4) wrong candidates."""
+import http.client, json, os, shutil, subprocess, threading, time
+
+import pytest
+
+from conftest import BUILD, ROOT, component, free_port, wait_until
+from test_pubsub import app, declared, publish, redis_pub  # noqa: F401  (a fixture)
+
+CALLERS, PUBLISHERS = int(os.environ.get("SWAP_CALLERS", 8)), int(os.environ.get("SWAP_PUBLISHERS", 4))
+SWAPS, BROKEN = int(os.environ.get("SWAPS", 6)), int(os.environ.get("SWAP_BROKEN", 4))
+APP = f"swap-{os.getpid()}"
+
+
+def ctl(*args, limit=90):
+    return subprocess.run([str(BUILD / "bin/daprctl"), "plugin", *args, "--app-id", APP], env={"NO_COLOR": "1"}, capture_output=True, text=True,
+                          timeout=limit)
+
+
+def version_of(folder, plugin, version):
+    """The plugin again, as another version."""
+    to = folder / f"{plugin}-{version}"
+    shutil.copytree(BUILD / "plugins" / plugin, to)
+    text = (to / "plugin.yaml").read_text()
+    (to / "plugin.yaml").write_text("\n".join(f"version: {version}" if l.startswith("version:") else l for l in text.splitlines()) + "\n")
+    return to
+
+
+def wrong_candidate(folder, how):
+    to = folder / f"wrong-{how}"
+    to.mkdir()
+    sanitize = ["-fsanitize=address,undefined"] if BUILD.name == "asan" else []
+    subprocess.run(["gcc", "-std=gnu17", "-O1", "-Wall", "-Werror", f"-DWRONG=BAD_{how.upper()}", f"-I{BUILD}/include", *sanitize, "-o", str(to / "wrong"),
+                    str(ROOT / "tests/conformance/wrong_store.c"), str(BUILD / "lib/libdapr-plugin.a"), "-lm", "-lpthread"], check=True)
+    text = (BUILD / "plugins/state.sqlite/plugin.yaml").read_text()
+    (to / "plugin.yaml").write_text("\n".join("version: 9.9.9" if l.startswith("version:") else "executable: wrong" if l.startswith("executable:") else l
+                                              for l in text.splitlines()) + "\n")
+    return to
+
+
+class Load:
+    """Callers that write, read back and compare; publishers whose messages must all arrive. Every call's time is noted."""
+
+    def __init__(self, d, callers=CALLERS, publishers=0):
+        self.d, self.done, self.failures, self.times, self.sent = d, threading.Event(), [], [], []
+        self.threads = [threading.Thread(target=self.guard, args=(self.call, i), daemon=True) for i in range(callers)]
+        self.threads += [threading.Thread(target=self.guard, args=(self.publish, i), daemon=True) for i in range(publishers)]
+        for t in self.threads:
+            t.start()
+
+    def guard(self, fn, i):
+        c = http.client.HTTPConnection("127.0.0.1", self.d.http, timeout=30)
+        n = 0
+        while not self.done.is_set():
+            n += 1
+            try:
+                fn(c, i, n)
+            except Exception as e:
+                self.failures.append((i, n, repr(e)))
+                c.close()
+                if len(self.failures) > 1000:
+                    return
+        c.close()
+
+    def ask(self, c, method, path, body=None):
+        began = time.perf_counter()
+        c.request(method, path, body, {"content-type": "application/json"})
+        r = c.getresponse()
+        data = r.read()
+        self.times.append((began, time.perf_counter() - began))
+        return r.status, data
+
+    def call(self, c, i, n):
+        status, data = self.ask(c, "POST", "/v1.0/state/store", json.dumps([{"key": f"k{i}", "value": n}]))
+        assert status == 204, (status, data)
+        status, data = self.ask(c, "GET", f"/v1.0/state/store/k{i}")
+        assert status == 200 and json.loads(data) == n, (status, data)
+
+    def publish(self, c, i, n):
+        status, data = self.ask(c, "POST", "/v1.0/publish/pub/t", json.dumps({"n": f"{i}-{n}"}))
+        assert status == 204, (status, data)
+        self.sent.append(f"{i}-{n}")
+
+    def p99(self, begin, end):
+        v = sorted(t for at, t in self.times if begin <= at < end)
+        return v[int(len(v) * 0.99)] if v else 0
+
+    def stop(self):
+        self.done.set()
+        for t in self.threads:
+            t.join()
+        return self.failures[:5]
+
+
+def store(d_folder):
+    return component("store", "state.sqlite", [("connectionString", str(d_folder / "swap.db"))])
+
+
+def test_swaps_under_load_lose_nothing(daprd, app, redis, folder):
+    a = app()
+    d = daprd([store(folder), redis_pub(redis), declared("v2alpha1", "s", "t", routes={"default": "/got"})], app_id=APP, args=(f"--app-port={a.port}",))
+    stores = [version_of(folder, "state.sqlite", v) for v in ("1.1.0", "1.2.0")]
+    brokers = [version_of(folder, "pubsub.redis", v) for v in ("1.1.0", "1.2.0")]
+    load = Load(d, CALLERS, PUBLISHERS)
+    begin = time.perf_counter()
+    time.sleep(1 + SWAPS / 10)
+    middle = time.perf_counter()
+    for n in range(SWAPS):
+        name, path = ("pub", brokers[n // 2 % 2]) if n % 2 else ("store", stores[n // 2 % 2])
+        r = ctl("upgrade", name, "--path", str(path))
+        assert r.returncode == 0, r.stderr
+        assert f"{name} is served by" in r.stdout and path.name.split("-")[-1] in r.stdout
+    end = time.perf_counter()
+    assert load.stop() == []
+    wait_until("every message has come", lambda: set(load.sent) <= {e["n"] for e in a.data("/got")}, 60)
+    doubled = len(a.data("/got")) - len(set(load.sent))
+    print(f"\n{SWAPS} swaps, {CALLERS}+{PUBLISHERS} callers: {len(load.times)} calls, 0 failed; {len(load.sent)} messages, 0 lost, {doubled} twice; "
+          f"p99 {load.p99(begin, middle) * 1e3:.1f} ms without, {load.p99(middle, end) * 1e3:.1f} ms during swaps")
+    assert len(d.children()) <= 6  # those that stand by for a moment
+
+
+def test_candidates_that_are_wrong_never_come_to_serve(daprd, folder):
+    d = daprd([store(folder)], app_id=APP)
+    ways = {"hello": "does not serve state.sqlite", "init": "this build knows no connection string", "crash": "was killed by signal 11",
+            "answers": "wrong answers under shadow"}
+    candidates = {how: wrong_candidate(folder, how) for how in ways}
+    pid = list(d.children())
+    load = Load(d)
+    for n in range(BROKEN):
+        how = list(ways)[n % len(ways)]
+        r = ctl("upgrade", "store", "--path", str(candidates[how]), *(["--shadow", "300ms"] if how == "answers" else []))
+        assert r.returncode == 1 and ways[how] in r.stderr, (how, r.stderr)
+    assert load.stop() == []
+    assert list(d.children()) == pid, "it was never moved"
+    events = [e for e in json.loads(ctl("history", "store", "-o", "json").stdout)["events"] if e["event"] == "rolled back"]
+    assert len(events) == BROKEN and all(ways[list(ways)[n % len(ways)]] in e["detail"] for n, e in enumerate(events))
+
+
+def test_a_new_version_that_dies_after_the_shift_gives_the_calls_back(daprd, folder):
+    d = daprd([store(folder)], app_id=APP)
+    old = list(d.children())
+    d.request("POST", "/v1.0/state/store", [{"key": "k", "value": 1}])
+    assert ctl("upgrade", "store", "--path", str(version_of(folder, "state.sqlite", "2.0.0"))).returncode == 0
+    new = [p for p in d.children() if p not in old]
+    assert len(new) == 1
+    os.kill(new[0], 11)
+    wait_until("the old one serves again", lambda: list(d.children()) == old)
+    assert d.request("GET", "/v1.0/state/store/k").json() == 1
+    assert "signal 11" in [e for e in json.loads(ctl("history", "store", "-o", "json").stdout)["events"] if e["event"] == "rolled back"][0]["detail"]
+
+
+def test_upgrade_compare_roll_back_disable(daprd, folder):
+    d = daprd([store(folder)], app_id=APP)
+    other = version_of(folder, "state.sqlite", "2.0.0")
+    d.request("POST", "/v1.0/state/store", [{"key": "k", "value": 1}])
+    load = Load(d, 2)
+    r = ctl("upgrade", "store", "--path", str(other), "--shadow", "500ms")
+    assert r.returncode == 0 and "state.sqlite 2.0.0" in r.stdout and "0 differ" in r.stdout, (r.stdout, r.stderr)
+    r = ctl("rollback", "store")
+    assert r.returncode == 0 and "2.0.0" not in r.stdout, r.stderr
+    assert load.stop() == []
+    assert ctl("disable", "store").returncode == 0
+    r = d.request("GET", "/v1.0/state/store/k")
+    assert r.status == 500 and b"is disabled by the operator" in r.body
+    wait_until("its processes are gone", lambda: len(d.children()) <= 1)
+    assert ctl("enable", "store").returncode == 0
+    assert d.request("GET", "/v1.0/state/store/k").json() == 1
+    events = [e["event"] for e in json.loads(ctl("history", "store", "-o", "json").stdout)["events"]]
+    assert events == ["started", "shadowed", "swapped", "swapped", "disabled", "enabled"]
+
+
+def test_what_cannot_be_swapped_says_why(daprd, folder):
+    d = daprd([store(folder)], app_id=APP)
+    for args, text in ((("upgrade", "store"), "Say to what"), (("upgrade", "store", "--version", "7.7.7"), "version 7.7.7 of a plugin for state.sqlite is not installed"),
+                       (("upgrade", "store", "--path", str(folder)), "does not exist"), (("rollback", "store"), "no version before"),
+                       (("upgrade", "none", "--path", "/"), "no such component"), (("history", "none"), "nothing is known"),
+                       (("upgrade", "store", "--path", str(BUILD / "plugins/state.in-memory")), "does not serve state.sqlite")):
+        r = ctl(*args)
+        assert r.returncode == 1 and text in r.stderr, (args, r.stderr)
+    assert d.request("GET", "/v1.0/state/store/k").status == 204
