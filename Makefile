@@ -2,6 +2,7 @@
 #   LIBS += name          name_SRC := a.c b.c              -> build/MODE/lib/libname.a
 #   PROGS += name         name_SRC, name_LIBS, name_LD     -> build/MODE/bin/name
 #   TOOLS += name         name_SRC, name_LIBS, name_LD     -> build/MODE/tools/name, built only for what needs it
+#   GO_PLUGINS += x       plugins/x is a Go module     -> build/release/plugins/x/x, where Go and the modules can be had
 #   PLUGINS += state.x    state.x_SRC, state.x_LD          -> build/MODE/plugins/state.x/state.x (and plugin.yaml beside it)
 #   UNIT_TESTS += name    name_SRC, name_LIBS, name_LD     -> build/MODE/tests/name, run by `make unit`
 #   TEST_PROGS += name    the same, but only built: helpers that tests start
@@ -45,6 +46,7 @@ LIBS :=
 PROGS :=
 TOOLS :=
 PLUGINS :=
+GO_PLUGINS :=
 UNIT_TESTS :=
 TEST_PROGS :=
 FUZZERS :=
@@ -103,6 +105,20 @@ $(B)/plugins/$(1)/plugin.yaml: plugins/$(1)/plugin.yaml
 	@mkdir -p $$(@D)
 	@cp $$< $$@
 endef
+# Plugins in Go are left out where there is no Go, or no way to their modules; the build says so and goes on. In release mode only.
+GO := $(firstword $(shell command -v go) $(wildcard /usr/local/go/bin/go))
+define GO_PLUGIN_rule
+$(B)/go/$(1).stamp: $(wildcard plugins/$(1)/*) $(wildcard sdk/go/*.go)
+	@mkdir -p $(B)/go
+	@rm -rf $(B)/plugins/$(1)
+	@if [ -z "$(GO)" ]; then echo "  --   plugin $(1) is left out: there is no Go here"; \
+	elif (cd plugins/$(1) && CGO_ENABLED=0 GOFLAGS= GOWORK=off $(GO) build -buildvcs=false -trimpath -ldflags='-s -w' \
+	      -o $(CURDIR)/$(B)/go/$(1) .) > $(B)/go/$(1).log 2>&1; then \
+	  echo "  GO   $(B)/plugins/$(1)/$(1)"; mkdir -p $(B)/plugins/$(1); \
+	  mv $(B)/go/$(1) $(B)/plugins/$(1)/; cp plugins/$(1)/plugin.yaml $(B)/plugins/$(1)/; \
+	else echo "  --   plugin $(1) is left out: $$$$(tail -n 1 $(B)/go/$(1).log)"; fi
+	@touch $$@
+endef
 define TEST_rule
 $(B)/tests/$(1): $(call obj,$($(1)_SRC)) $(call libs,$($(1)_LIBS))
 	@mkdir -p $$(@D)
@@ -119,11 +135,15 @@ $(foreach l,$(LIBS),$(eval $(call LIB_rule,$(l))))
 $(foreach p,$(PROGS),$(eval $(call PROG_rule,$(p),bin)))
 $(foreach p,$(TOOLS),$(eval $(call PROG_rule,$(p),tools)))
 $(foreach p,$(PLUGINS),$(eval $(call PLUGIN_rule,$(p))))
+$(foreach p,$(GO_PLUGINS),$(eval $(call GO_PLUGIN_rule,$(p))))
 $(foreach t,$(UNIT_TESTS) $(TEST_PROGS),$(eval $(call TEST_rule,$(t))))
 $(foreach f,$(FUZZERS),$(eval $(call FUZZ_rule,$(f))))
 
 PROG_FILES   := $(PROGS:%=$(B)/bin/%)
 PLUGIN_FILES := $(foreach p,$(PLUGINS),$(B)/plugins/$(p)/$(p))
+ifeq ($(MODE),release)
+GO_PLUGIN_FILES := $(GO_PLUGINS:%=$(B)/go/%.stamp)
+endif
 TEST_FILES   := $(UNIT_TESTS:%=$(B)/tests/%)
 TEST_HELPERS := $(TEST_PROGS:%=$(B)/tests/%) $(PLUGIN_FILES)
 FUZZ_FILES   := $(FUZZERS:%=$(B)/fuzz/%)
@@ -151,7 +171,7 @@ $(B)/share/dapr/sdk/.stamp: $(SDK_LANG_SRC) $(SDK_PROTOS)
 # ---- what a person calls; the text after ## is printed by `make help` ----
 .PHONY: all gen unit test demo conformance sdk-tests bench asan tsan fuzz lint fmt docs docs-check install deps clean help cover
 
-all: $(PROG_FILES) $(PLUGIN_FILES) $(SDK_FILES) ## build daprd, daprctl and every plugin into build/release
+all: $(PROG_FILES) $(PLUGIN_FILES) $(GO_PLUGIN_FILES) $(SDK_FILES) ## build daprd, daprctl and every plugin into build/release
 
 deps: ## install the Debian packages that the build and the tests need (nothing to do when they are there)
 	@.ci/deps
@@ -216,6 +236,9 @@ install: all $(TOOL_FILES) ## install into PREFIX (/usr/local), below DESTDIR wh
 	ln -sf daprctl $(TO)/bin/dapr
 	set -e; for p in $(PLUGINS); do install -d $(TO)/lib/dapr/plugins/$$p; \
 	  install -s -m 755 $(B)/plugins/$$p/$$p $(TO)/lib/dapr/plugins/$$p/; \
+	  install -m 644 $(B)/plugins/$$p/plugin.yaml $(TO)/lib/dapr/plugins/$$p/; done
+	set -e; for p in $(GO_PLUGINS); do [ -d $(B)/plugins/$$p ] || continue; install -d $(TO)/lib/dapr/plugins/$$p; \
+	  install -m 755 $(B)/plugins/$$p/$$p $(TO)/lib/dapr/plugins/$$p/; \
 	  install -m 644 $(B)/plugins/$$p/plugin.yaml $(TO)/lib/dapr/plugins/$$p/; done
 	install -D -m 644 $(B)/lib/libdapr-plugin.a $(TO)/lib/libdapr-plugin.a
 	install -d $(TO)/include/dapr

@@ -5,7 +5,7 @@
 //			{Type: "state.mine", Features: []string{"ETAG"}, New: func() any { return &store{} }}}})
 //	}
 //
-// What New returns decides the kind: a StateStore, SecretStore, OutputBinding, InputBinding or PubSub. Main takes the listening
+// What New returns decides the kind: a StateStore, SecretStore, OutputBinding, InputBinding, PubSub or Middleware. Main takes the listening
 // socket from descriptor 3, tells the runtime who it is and how it is, and ends when the runtime does (end of file on
 // descriptor 4). Started by hand with --socket PATH it serves there instead, for a debugger or as a pluggable component.
 //
@@ -134,6 +134,8 @@ func kindOf(o any) string {
 		return "pubsub"
 	case InputBinding, OutputBinding:
 		return "bindings"
+	case Middleware:
+		return "middleware"
 	}
 	return ""
 }
@@ -350,6 +352,8 @@ func features(t *Type) []string {
 	more("DELETE_WITH_PREFIX", prefix)
 	more("INPUT_BINDING", in)
 	more("OUTPUT_BINDING", out)
+	_, filter := o.(Middleware)
+	more("HTTP_EXCHANGE", filter)
 	return have
 }
 
@@ -460,7 +464,7 @@ func newRuntime(p Plugin) *runtime {
 	rt := &runtime{plugin: p, methods: map[string]*method{}, instances: map[string]*instance{}, started: time.Now(),
 		changed: make(chan struct{}), ended: make(chan int, 1)}
 	addLifecycle(rt)
-	add := map[string]func(*runtime){"state": addState, "secretstores": addSecrets, "pubsub": addPubSub, "bindings": addBindings}
+	add := map[string]func(*runtime){"state": addState, "secretstores": addSecrets, "pubsub": addPubSub, "bindings": addBindings, "middleware": addMiddleware}
 	for i := range p.Types {
 		if kind := p.Types[i].kind(); add[kind] != nil {
 			add[kind](rt)

@@ -1,0 +1,1 @@
+GO_PLUGINS += middleware.http.opa
