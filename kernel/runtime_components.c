@@ -81,30 +81,49 @@ static void fail(struct start *s, const char *kind, const char *err)
         s->err = err ? err : "out of memory";
 }
 
-/* A broker that names no consumer group gets one for the app. */
-static int add_consumer_id(struct component_spec *c, const char *app_id)
+/* One field more, or in the place of the one that is there. */
+static int set_metadata(struct component_spec *c, const char *name, const char *value)
 {
-        struct metadata_item *v;
-        const char *have = component_metadata(c, "consumerID");
+        struct metadata_item *v = arena_alloc(&c->arena, (c->n_metadata + 1) * sizeof *v);
+        size_t at = 0;
 
-        if (!str_has_prefix(str_of(c->type), STR("pubsub.")) || (have && str_trim(str_of(have)).n))
-                return 0;
-        v = arena_alloc(&c->arena, (c->n_metadata + 1) * sizeof *v);
         if (!v)
                 return -ENOMEM;
         if (c->n_metadata)
                 memcpy(v, c->metadata, c->n_metadata * sizeof *v);
-        v[c->n_metadata] = (struct metadata_item){.name = "consumerID", .value = app_id};
+        while (at < c->n_metadata && !(v[at].name && strcasecmp(v[at].name, name) == 0))
+                at++;
+        v[at] = (struct metadata_item){.name = name, .value = value};
         c->metadata = v;
-        c->n_metadata++;
+        c->n_metadata += at == c->n_metadata;
         return 0;
+}
+
+/* A broker that names no consumer group gets one for the app. */
+static int add_consumer_id(struct component_spec *c, const char *app_id)
+{
+        const char *have = component_metadata(c, "consumerID");
+
+        if (!str_has_prefix(str_of(c->type), STR("pubsub.")) || (have && str_trim(str_of(have)).n))
+                return 0;
+        return set_metadata(c, "consumerID", app_id);
+}
+
+/* spec.wasm.strictSandbox of the Configuration counts whatever the component says. */
+static int add_strict_sandbox(struct component_spec *c, const struct configuration *config)
+{
+        bool wasm = strcasecmp(c->type, "middleware.http.wasm") == 0 || strcasecmp(c->type, "bindings.wasm") == 0;
+
+        return wasm && config->wasm_strict_sandbox ? set_metadata(c, "strictSandbox", "true") : 0;
 }
 
 int runtime_resolve_component(struct kernel *k, struct component_spec *spec, const char **ret_err)
 {
         int r = component_resolve(spec, &k->opts, get_secret, k, ret_err);
 
-        return r ? r : add_consumer_id(spec, k->opts.app_id);
+        if (r == 0)
+                r = add_consumer_id(spec, k->opts.app_id);
+        return r ? r : add_strict_sandbox(spec, &k->config);
 }
 
 /* The blocks' say on a component that is up. 0, or the first refusal. */
