@@ -83,8 +83,8 @@ def test_calls_of_the_runtime_go_through_the_apps_pipeline(start, app):
 
 # ---- bodies ----
 
-@pytest.mark.parametrize("where", ["server", "app"])
-@pytest.mark.parametrize("direction,up,down", [("request", True, False), ("response", False, True), ("both", True, True), ("", True, False)])
+@pytest.mark.parametrize("where,direction,up,down", [("server", "request", True, False), ("server", "response", False, True), ("server", "both", True, True),
+                                                     ("app", "both", True, True), ("app", "", True, False)])
 def test_bodies_pass_a_filter(start, app, where, direction, up, down):
     app.handlers["/echo"] = lambda r: (200, {}, b"answer:" + r["body"])
     d = start([component("u", "middleware.http.uppercase", [("direction", direction)] if direction else [])],
