@@ -1,6 +1,6 @@
 """Name resolvers: how sidecars become known and are found, on real sidecars, and what each resolver answers the runtime, asked on the
 plugin's socket. OTHER_DAPRD=path of another daprd: the two find one another."""
-import json, os, signal, socket, sqlite3, struct, subprocess, time
+import http.server, json, os, signal, socket, sqlite3, struct, subprocess, threading, time
 
 import grpc, pytest
 
@@ -300,3 +300,48 @@ def test_a_sidecar_without_its_resolver_serves_all_else(daprd, component, log):
     wait_until("the log says why", lambda: log in d.log())
     assert d.request("GET", "/v1.0/healthz").status == 204
     assert f'component_name="{component}"' in d.metric_text() or "component_init_fail" in d.metric_text()
+
+
+@pytest.fixture
+def echo():
+    """An app that answers every path with it."""
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *a):
+            pass
+
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(self.path)))
+            self.end_headers()
+            self.wfile.write(self.path.encode())
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}).start()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("component, unknown", [("mdns", "couldn't find service: {}"), ("sqlite", "no host found with the given ID")])
+def test_sidecars_call_one_another_also_when_they_come_and_go(daprd, folder, echo, component, unknown):
+    conf = configuration(component, {"connectionString": str(folder / "names.db")} if component == "sqlite" else {})
+    caller = daprd(app_id=unique("caller"), config=conf)
+    name, nobody = unique("callee"), unique("nobody")
+
+    def call(app_id):
+        return caller.request("GET", f"/v1.0/invoke/{app_id}/method/x/y")
+
+    def refused(app_id):
+        r = call(app_id)
+        return r.status == 500 and r.json() == {"errorCode": "ERR_DIRECT_INVOKE",
+                                                "message": f"failed to invoke, id: {app_id}, err: {unknown.format(app_id)}"}
+    assert refused(nobody), call(nobody).body
+    for _ in range(2):
+        callee = daprd(app_id=name, config=conf, args=[f"--app-port={echo}"])  # each time on other ports
+        wait_until("it is found", lambda: call(name).body == b"/x/y")
+        callee.close()
+        wait_until("nobody has its name any more", lambda: refused(name))
+    a, b = (daprd(app_id=name, config=conf, args=[f"--app-port={echo}"]) for _ in range(2))
+    wait_until("it is found", lambda: call(name).body == b"/x/y")
+    a.proc.kill()  # without a good-bye: the other one takes over
+    a.proc.wait()
+    assert [call(name).body for _ in range(10)] == [b"/x/y"] * 10
