@@ -17,6 +17,7 @@ http { access_log off; keepalive_requests 100000000; keepalive_timeout 600s; cli
  server { listen 127.0.0.1:%(port)d backlog=1024;
   location / { default_type application/json; return 200 '{"ok":true}'; }
   location = /dapr/config { return 404; }
+  location = /requests { stub_status; }
   location = /dapr/subscribe { default_type application/json; return 200 '[{"pubsubname":"pubsub","topic":"orders","route":"/orders"}]'; }
   location = /orders { default_type application/json; return 200 '{"status":"SUCCESS"}'; }
  } }
@@ -162,12 +163,35 @@ def invoke(path, c, n, rps=None):
         r = load(u, da.p.pid, n, c, True, b, rps=rps, extra_pids=[dbb.p.pid]); r["rss_mb"] = mem(da.p.pid)[0]; r["rss2_mb"] = mem(dbb.p.pid)[0]; return r
     finally: da.close(); dbb.close(); a.close()
 
-def publish(path, c, n):
-    a = App(); d = Daprd(path, "bench", [PUB()], a.port)
+class Redis:
+    def __init__(s):
+        s.d = tempfile.mkdtemp(); s.port = free_port()
+        s.p = subprocess.Popen(["redis-server", "--port", str(s.port), "--save", "", "--appendonly", "no", "--dir", s.d, "--bind", "127.0.0.1"], stdout=subprocess.DEVNULL)
+        while socket.socket().connect_ex(("127.0.0.1", s.port)): time.sleep(.01)
+    def close(s): s.p.terminate(); s.p.wait(); shutil.rmtree(s.d, True)
+
+def taken(a): return int(urllib.request.urlopen(f"http://127.0.0.1:{a.port}/requests").read().split()[9])  # requests that nginx has had
+
+def all_taken(a, want, limit=60):
+    t0 = time.perf_counter()
+    while taken(a) - want < 0:
+        if time.perf_counter() - t0 > limit: return False
+        time.sleep(.02)
+    return True
+
+def publish(path, c, n, redis=False):
+    """rps, p50, p99: of the publish requests; msgs: messages that the app has taken a second; cpu_msg: µs a message, publish and delivery."""
+    a = App(); rd = Redis() if redis else None
+    d = Daprd(path, "bench", [comp("pubsub", "pubsub.redis", {"redisHost": f"127.0.0.1:{rd.port}"}) if redis else PUB()], a.port)
     try:
         u = f"http://127.0.0.1:{d.http}/v1.0/publish/pubsub/orders"; b = json.dumps({"id": 1, "pad": "x" * 200}).encode(); h = ("content-type: application/json",)
-        load(u, d.p.pid, n // 5, c, True, b, hdr=h); r = load(u, d.p.pid, n, c, True, b, hdr=h); r["rss_mb"] = mem(d.p.pid)[0]; return r
-    finally: d.close(); a.close()
+        before = taken(a); load(u, d.p.pid, n // 5, c, True, b, hdr=h); all_taken(a, before + n // 5)
+        before, c0, t0 = taken(a), cpu(d.p.pid), time.perf_counter()
+        r = load(u, d.p.pid, n, c, True, b, hdr=h); r["all"] = float(all_taken(a, before + n))
+        r["msgs"] = n / (time.perf_counter() - t0); r["cpu_msg"] = (cpu(d.p.pid) - c0) / n * 1e6; r["rss_mb"] = mem(d.p.pid)[0]; return r
+    finally:
+        d.close(); a.close()
+        if rd: rd.close()
 
 def direct(path, c, n, rps=None):
     a = App()
@@ -182,7 +206,8 @@ SC = {
  "state.set mem http c=64": lambda p: state(p, "mem", 64, 40000, True),
  "state.get mem grpc c=1": lambda p: state(p, "mem", 1, 8000, g=True), "state.get mem grpc c=64": lambda p: state(p, "mem", 64, 60000, g=True),
  "state.set sqlite http c=16": lambda p: state(p, "sqlite", 16, 6000, True), "state.get sqlite http c=16": lambda p: state(p, "sqlite", 16, 10000),
- "publish mem http c=16": lambda p: publish(p, 16, 20000),
+ "publish mem http c=1": lambda p: publish(p, 1, 4000), "publish mem http c=16": lambda p: publish(p, 16, 20000),
+ "publish redis http c=1": lambda p: publish(p, 1, 2000, True), "publish redis http c=16": lambda p: publish(p, 16, 10000, True),
  "invoke http c=1": lambda p: invoke(p, 1, 5000), "invoke http c=64": lambda p: invoke(p, 64, 30000), "invoke 1000rps c=16": lambda p: invoke(p, 16, 8000, 1000),
 }
 def main():

@@ -11,8 +11,7 @@ import pytest
 
 from conftest import BUILD, ROOT, Redis, component, free_port, wait_until
 
-sys.path.insert(0, str(ROOT / "tests/conformance"))
-from test_pubsub_plugins import RabbitMQ
+from brokers import RabbitMQ
 
 MESSAGES = int(os.environ.get("DELIVERY_MESSAGES", "2000"))
 KILL_S = float(os.environ.get("DELIVERY_KILL_S", "0.5"))
