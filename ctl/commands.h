@@ -100,6 +100,17 @@ struct plugin_new_opts {
         bool force;
 };
 
+struct subscription_opts {
+        struct ctl_globals globals;
+        const char *output, *app_id;
+        bool all;
+};
+
+extern const struct flag_program subscription_list_program, subscription_pause_program, subscription_resume_program;
+int subscription_list_run(void *opts, int argc, char **argv);
+int subscription_pause_run(void *opts, int argc, char **argv);
+int subscription_resume_run(void *opts, int argc, char **argv);
+
 extern const struct flag_program list_program, stop_program, version_program, init_program, uninstall_program, run_program,
         completion_program, publish_program, invoke_binding_program, logs_program, plugin_list_program, plugin_info_program, plugin_logs_program, plugin_restart_program, plugin_new_program,
         plugin_upgrade_program, plugin_rollback_program, plugin_enable_program, plugin_disable_program, plugin_history_program;

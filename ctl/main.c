@@ -13,10 +13,10 @@ static void usage(FILE *to, const char *group)
         bool color = ui_color(fileno(to));
         const char *b = color ? "\033[1m" : "", *e = color ? "\033[0m" : "";
         fprintf(to, "Runs apps with their Dapr sidecars and looks after plugins.\n\n%sUsage%s\n  dapr %sCOMMAND [flags]\n\n%sCommands%s\n", b, e,
-                group ? "plugin " : "", b, e);
+                group ? group : "", b, e);
         for (size_t i = 0; i < n_commands; i++)
                 if (!group || strncmp(commands[i].name, group, strlen(group)) == 0)
-                        fprintf(to, "  %-19s %s\n", commands[i].name, commands[i].flags->summary);
+                        fprintf(to, "  %-20s %s\n", commands[i].name, commands[i].flags->summary);
         if (!group)
                 fprintf(to, "\n%sExamples%s\n  dapr init\n  dapr run --app-id myapp --app-port 3000 -- node app.js\n  dapr list -o json\n"
                             "  dapr plugin list --app-id myapp\n", b, e);
@@ -105,16 +105,16 @@ static bool is_help(const char *word)
 
 static int unknown(int argc, char **argv)
 {
-        bool plugin = strcmp(argv[0], "plugin") == 0;
-        if (plugin && (argc == 1 || is_help(argv[1]))) {
-                usage(stdout, "plugin ");
+        const char *group = strcmp(argv[0], "plugin") == 0 ? "plugin " : strcmp(argv[0], "subscription") == 0 ? "subscription " : NULL;
+        if (group && (argc == 1 || is_help(argv[1]))) {
+                usage(stdout, group);
                 return 0;
         }
         if (argv[0][0] == '-')
                 ui_say(UI_FAILURE, "unknown flag: %s", argv[0]);
         else
-                ui_say(UI_FAILURE, "unknown command \"%s%s%s\" for \"dapr\"", argv[0], plugin ? " " : "", plugin ? argv[1] : "");
-        usage(stderr, plugin ? "plugin " : NULL);
+                ui_say(UI_FAILURE, "unknown command \"%s%s%s\" for \"dapr\"", argv[0], group ? " " : "", group ? argv[1] : "");
+        usage(stderr, group);
         return 1;
 }
 

@@ -233,9 +233,37 @@ static void show_failed(struct control *k, struct http_req *r, struct str name)
         control_refuse(r, 404, "there is no such component");
 }
 
+static bool handle_elsewhere(struct control *k, struct http_req *r)
+{
+        for (size_t i = 0; i < CONTROL_ROUTES_MAX; i++) {
+                struct str prefix = str_of(k->routes[i].prefix);
+                if (!k->routes[i].fn || !str_has_prefix(r->path, prefix))
+                        continue;
+                k->routes[i].fn(r, str_skip(r->path, prefix.n), k->routes[i].arg);
+                return true;
+        }
+        return false;
+}
+
+void control_serve(struct super *s, const char *prefix, control_fn fn, void *arg)
+{
+        struct control *k = s->control;
+        for (size_t i = 0; k && i < CONTROL_ROUTES_MAX; i++) {
+                bool same = k->routes[i].prefix && strcmp(k->routes[i].prefix, prefix) == 0;
+                if (!same && k->routes[i].fn)
+                        continue;
+                k->routes[i].prefix = prefix;
+                k->routes[i].fn = fn;
+                k->routes[i].arg = arg;
+                return;
+        }
+}
+
 static void handle(struct http_req *r, void *arg)
 {
         struct control *k = arg;
+        if (handle_elsewhere(k, r))
+                return;
         struct str rest = r->path;
         bool get = str_eq(r->method, STR("GET")), post = str_eq(r->method, STR("POST"));
         if (get && str_eq(rest, STR("/v1/plugins"))) {

@@ -13,6 +13,8 @@
  *   POST /v1/plugins/{component}/restart|enable|disable  204, or 500 {"error"}
  *   POST /v1/plugins/{component}/upgrade?path=DIR|version=V[&shadow=30s], .../rollback
  *                                       {"plugin","version","shadowReads","shadowDifferences"}, or 500 {"error"}: what ran before still does
+ *   GET  /v1/subscriptions              {"appId","subscriptions":[...]}, see kernel/blocks/pubsub/control.c
+ *   POST /v1/subscriptions/{pubsub}/{topic}/pause|resume   {"appId","subscriptions":[those]}; {pubsub} and {topic} may be "*"
  * row: {"component","type","version","disabled","state","plugin","pluginVersion","executable","socket","pid","foreign","backend" ("reachable",
  *       "unreachable", "unknown"),"lastError","lastDeath","restarts","deaths","calls","errors","inflight","rssBytes",
  *       "cpuSeconds","sinceSeconds","features":[...]}; a component that could not start has state FAILED and lastError only.
@@ -21,7 +23,17 @@
 #ifndef KERNEL_SUPER_CONTROL_H
 #define KERNEL_SUPER_CONTROL_H
 
+#include "sdk/net/http.h"
+
 struct super;
+
+enum { CONTROL_ROUTES_MAX = 8 };
+/* Answers a request whose path has the prefix; rest is what stands behind it. On a fiber of its own. */
+typedef void (*control_fn)(struct http_req *r, struct str rest, void *arg);
+/* What other parts tell and take: prefix ("/v1/subscriptions") is static text; fn NULL ends it. */
+void control_serve(struct super *s, const char *prefix, control_fn fn, void *arg);
+void control_reply(struct http_req *r, int status, const struct buf *json);
+void control_refuse(struct http_req *r, int status, const char *text); /* {"error": text} */
 
 /* Opens the socket at the first call; failures are logged only. */
 void control_start(struct super *s);

@@ -2,6 +2,7 @@
 #ifndef KERNEL_SUPER_CONTROL_INTERNAL_H
 #define KERNEL_SUPER_CONTROL_INTERNAL_H
 
+#include "kernel/super/control.h"
 #include "kernel/super/plugin.h"
 #include "sdk/base/json.h"
 #include "sdk/net/http.h"
@@ -10,14 +11,17 @@ struct control {
         struct super *super;
         struct http_server *server;
         char path[128];
+        struct {
+                const char *prefix;
+                control_fn fn;
+                void *arg;
+        } routes[CONTROL_ROUTES_MAX]; /* of other parts */
 };
 
 /* ---- control.c ---- */
 void control_kv(struct json_writer *w, const char *key, const char *value);
 void control_number(struct json_writer *w, const char *key, uint64_t v);
 void control_time(char to[40], int64_t at_ns); /* RFC 3339 */
-void control_reply(struct http_req *r, int status, const struct buf *body); /* JSON */
-void control_refuse(struct http_req *r, int status, const char *text);
 
 /* ---- control_swap.c ---- */
 /* POST /v1/plugins/{component}/{verb}. False: there is no such verb. Parks. */

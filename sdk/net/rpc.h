@@ -119,6 +119,7 @@ int rpc_open(struct rpc_channel *ch, struct arena *a, const char *method, const 
              struct rpc_status *st);
 int rpc_send_end(struct rpc_call *c);  /* half-close */
 int rpc_headers(struct rpc_call *c);   /* parks until response headers: 0 or <0 */
+bool rpc_is_broken(const struct rpc_call *c); /* a client's call whose stream is closed: what came before can still be received */
 /* Half-closes, reads to the end when not there yet (parks), fills c->status, releases the call. Returns c->status.code. Status
  * and metadata stay readable in the arena. */
 int rpc_finish(struct rpc_call *c);

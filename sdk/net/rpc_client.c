@@ -556,6 +556,12 @@ int rpc_send_end(struct rpc_call *c)
         return k->s && h2_send(k->s, NULL, 0, true) ? -EPIPE : 0;
 }
 
+bool rpc_is_broken(const struct rpc_call *c)
+{
+        const struct call *k = call_of((struct rpc_call *)c);
+        return k->ended || k->s->closed;
+}
+
 int rpc_headers(struct rpc_call *c)
 {
         struct call *k = call_of(c);

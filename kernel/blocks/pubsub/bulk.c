@@ -303,9 +303,11 @@ static void batch_fiber(void *arg)
         struct batch *b = arg;
         struct arena a;
 
-        run_batch(b);
+        bool go_on = subscription_wait_resumed(b->sub);
+        if (go_on)
+                run_batch(b);
         for (size_t i = 0; i < b->n; i++)
-                message_settle(b->m[i], b->m[i]->outcome, b->m[i]->error);
+                message_settle(b->m[i], go_on ? b->m[i]->outcome : OUTCOME_HOLD, b->m[i]->error);
         a = b->arena;
         free(b);
         arena_fini(&a);

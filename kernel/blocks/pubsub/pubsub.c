@@ -291,6 +291,7 @@ static int init(struct kernel *k)
 
         if (r || (r = pubsub_metrics_new(&k->pubsub->metrics, k)) || (r = subscriber_init(k->pubsub)) || (r = outbox_init(k)))
                 return r;
+        subscriptions_serve(k->pubsub, true);
         if (k->app)
                 return app_watch_health(k->app, app_changed, k);
         outbox_start(k);
@@ -301,6 +302,8 @@ static void quiesce(struct kernel *k)
 {
         if (!k->pubsub)
                 return;
+        if (!k->pubsub->closed)
+                subscriptions_serve(k->pubsub, false);
         subscriber_quiesce(k->pubsub);
         outbox_stop(k);
 }
@@ -321,6 +324,7 @@ static void fini(struct kernel *k)
                         broker_free(x);
                 }
         map_fini(&b->brokers);
+        map_fini(&b->paused);
         pubsub_metrics_free(b->metrics);
         free(b->declared);
         arena_fini(&b->arena);

@@ -6,7 +6,7 @@
  *   subscription.c  one running subscription: its windows and lanes, acknowledgements, draining   pull.c its PullMessages stream
  *   message.c       one message: event, route, delivery under the inbound policy, dead letter topic
  *   app_http.c app_grpc.c stream.c     the three ways to hand an event to the app
- *   bulk.c          many messages in one delivery
+ *   bulk.c          many messages in one delivery   control.c pause and resume
  *   away.c          the app is restarting: what it has not taken waits for it
  *
  * At least once: a message is acknowledged only after the app has taken it (or it went to the dead letter topic); one that was in
@@ -29,6 +29,7 @@ enum {
         PUBSUB_BULK_MESSAGES = 100,          /* maxMessagesCount, maxAwaitDurationMs where the subscription has none */
         PUBSUB_BULK_AWAIT_MS = 1000,
         PUBSUB_BULK_PUBLISH_AT_ONCE = 100,
+        PUBSUB_SUBSCRIBE_S = 30,             /* subscribeTimeout where the subscription has none */
         PUBSUB_DRAIN_S = 30,                 /* a stopping subscription waits so long for the app */
         PUBSUB_PAUSE_S = 2,                  /* less than the grace of a stop */
         PUBSUB_AWAY_S = 120,                 /* an app whose port is closed is waited for so long */
@@ -65,6 +66,7 @@ struct pubsub_block {
         struct list running, streams, internal; /* struct subscription.node; internal: the outbox's */
         struct list opening;         /* streams without their first request: struct stream_opening.node */
         bool asked_app, active, closed;
+        struct map paused;           /* by subscriptions_key(): paused ones, also while they do not run */
         bool app_away, app_asked;    /* away.c: its port was closed when last tried; it is being tried */
         double app_next_try, app_back_at;
         unsigned round;              /* of walks over subscriptions that park */
@@ -86,6 +88,10 @@ int topics_of(struct arena *a, const char *text, struct topic_list *ret);
 struct str broker_topic(struct arena *a, const struct kernel *k, const struct broker *b, struct str topic);
 /* What a component answered, as the reference words it. In a. */
 const char *broker_error(struct arena *a, const struct broker *b, const struct rpc_status *st);
+
+/* ---- control.c: pause and resume by daprctl ---- */
+void subscriptions_serve(struct pubsub_block *b, bool on);
+bool subscriptions_are_paused(const struct pubsub_block *b, const char *pubsub, const char *topic);
 
 /* ---- publish.c ---- */
 struct publish {

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "dapr/proto/components/v1/pubsub.pb-c.h"
+#include "sdk/base/loop.h"
 
 void pull_unref(struct pull *p)
 {
@@ -21,7 +22,8 @@ void pull_unref(struct pull *p)
 
 static bool is_flow_control(const char *key)
 {
-        return strcmp(key, "maxConcurrency") == 0 || strcmp(key, "maxBytesInFlight") == 0 || strcmp(key, "orderingKey") == 0;
+        return strcmp(key, "maxConcurrency") == 0 || strcmp(key, "maxBytesInFlight") == 0 || strcmp(key, "orderingKey") == 0 ||
+               strcmp(key, "subscribeTimeout") == 0;
 }
 
 static struct str pack_topic(struct arena *a, const struct subscription *s)
@@ -62,6 +64,23 @@ static const char *open_error(struct arena *a, const struct subscription *s, con
         return text ? text : "out of memory";
 }
 
+/* Parks until the plugin says that the subscription stands, which ours do by the stream's headers; others may not before the first
+ * message. Not for ever: a broker or plugin that is stuck would keep the subscription silent and nobody would know. */
+static int wait_subscribed(struct subscription *s, struct pull *p, struct arena *a, const char **ret_err)
+{
+        double limit = loop_now_exact() + s->subscribe_s, old;
+        int r;
+
+        if (s->foreign)
+                return 0;
+        old = fiber_set_deadline(limit);
+        r = rpc_headers(p->call);
+        fiber_restore_deadline(old);
+        if (r && loop_now_exact() >= limit)
+                *ret_err = arena_printf(a, "the broker has not confirmed the subscription within %gs", s->subscribe_s);
+        return r;
+}
+
 int pull_open(struct subscription *s, struct component *c, struct arena *a, struct pull **ret, const char **ret_err)
 {
         struct pull *p = c ? calloc(1, sizeof *p) : NULL;
@@ -83,11 +102,12 @@ int pull_open(struct subscription *s, struct component *c, struct arena *a, stru
                 return -1;
         }
         p->call->flags |= RPC_REUSE;
-        /* our plugins send their headers when the subscription stands; others may not before the first message */
-        if (rpc_send(p->call, topic) || (!s->foreign && rpc_headers(p->call))) {
+        *ret_err = NULL;
+        if (rpc_send(p->call, topic) || wait_subscribed(s, p, a, ret_err)) {
                 rpc_cancel(p->call);
                 rpc_finish(p->call);
-                *ret_err = open_error(a, s, &p->call->status);
+                if (!*ret_err)
+                        *ret_err = open_error(a, s, &p->call->status);
                 pull_unref(p);
                 return -1;
         }

@@ -9,17 +9,20 @@
 #include "kernel/blocks/pubsub/pull.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 
 #include "dapr/proto/components/v1/pubsub.pb-c.h"
 #include "kernel/policy/resiliency.h"
+#include "sdk/base/flags.h"
 #include "sdk/base/log.h"
 #include "sdk/base/loop.h"
 #include "sdk/base/wire.h"
 
 #define SCOPE "dapr.runtime.processor.subscription"
 
-static const double RETRY_MIN_S = 0.1, RETRY_MAX_S = 15, START_S = 5, REOPEN_MAX_S = 1, POLL_S = 0.02, LAST_ACKS_S = 0.4;
+static const double RETRY_MIN_S = 0.1, RETRY_MAX_S = 15, START_S = 5, REOPEN_MAX_S = 1, POLL_S = 0.02, LAST_ACKS_S = 0.4,
+                    PAUSED_LOOK_S = 0.5;
 enum { STABLE_POLLS = 5 };
 
 struct lane {
@@ -162,13 +165,21 @@ static struct message *message_new(struct subscription *s, struct pull *p, struc
         return m;
 }
 
+bool subscription_wait_resumed(struct subscription *s)
+{
+        while (s->paused && !s->closed)
+                if (cond_wait(&s->changed))
+                        return false;
+        return !s->closed;
+}
+
 static void handle(struct message *m)
 {
         struct subscription *s = m->sub;
         enum outcome outcome = OUTCOME_HOLD;
         const char *err = NULL;
 
-        if (!s->closed && !m->pull->closed && fsem_take(&s->slots) == 0) {
+        if (subscription_wait_resumed(s) && !m->pull->closed && fsem_take(&s->slots) == 0) {
                 if (!s->closed)
                         outcome = s->handle(m, &err);
                 fsem_give(&s->slots);
@@ -262,13 +273,24 @@ static bool window_is_full(const struct subscription *s)
         return !s->closed && (s->paused || s->in_flight >= s->max_messages || (s->in_flight && s->bytes >= s->max_bytes));
 }
 
+/* Parks until the window may have opened. A paused subscription leaves a stream whose plugin has gone, so that the next one holds it.
+ * Not 0: to be left. */
+static int wait_window(struct subscription *s, struct pull *p)
+{
+        int r = cond_wait_until(&s->changed, s->paused ? loop_now() + PAUSED_LOOK_S : INFINITY);
+
+        if (r == -ETIMEDOUT && !fiber_is_cancelled())
+                r = s->paused && rpc_is_broken(p->call) ? -ECONNRESET : 0;
+        return r;
+}
+
 static void read_stream(struct subscription *s, struct pull *p)
 {
         struct str bytes;
 
         for (;;) {
                 while (window_is_full(s))
-                        if (cond_wait(&s->changed))
+                        if (wait_window(s, p))
                                 return;
                 if (rpc_recv(p->call, &bytes) != 1)
                         return;
@@ -338,6 +360,7 @@ static void pull_fiber(void *arg)
         while (wait_until_back(s)) {
                 struct arena a = {0};
                 const char *err = NULL;
+                double since = loop_now_exact();
                 size_t before = s->n_read;
                 bool go_on = true;
                 int r = pull_open(s, broker_component(s), &a, &s->pull, &err);
@@ -354,6 +377,8 @@ static void pull_fiber(void *arg)
                 } else {
                         log_failed(s, err);
                 }
+                if (r && loop_now_exact() - since > START_S) /* it has waited long enough */
+                        wait_s = RETRY_MIN_S;
                 failed = r != 0;
                 arena_fini(&a);
                 if (!go_on || s->closed || fiber_sleep(wait_s))
@@ -489,6 +514,23 @@ static size_t limit(const struct subscription_spec *spec, const char *key, size_
         return (size_t)v < max ? (size_t)v : max;
 }
 
+/* A duration, or a number of seconds. */
+static double seconds(const struct subscription_spec *spec, const char *key, double fallback)
+{
+        const char *text = subscription_metadata(spec, key);
+        int64_t n;
+
+        if (!text)
+                return fallback;
+        if (parse_int64(str_of(text), &n) == 0 && n > 0)
+                return (double)n;
+        if (parse_duration(str_of(text), &n) == 0 && n > 0)
+                return (double)n / 1e9;
+        log_warn(SCOPE, "%s of the subscription to topic %s on pubsub %s is no duration such as 30s: '%s' does not count", key, spec->topic,
+                 spec->pubsub, text);
+        return fallback;
+}
+
 static void read_limits(struct subscription *s)
 {
         const char *key = subscription_metadata(s->spec, "orderingKey");
@@ -499,6 +541,7 @@ static void read_limits(struct subscription *s)
         s->max_bytes = limit(s->spec, "maxBytesInFlight", PUBSUB_BYTES_IN_FLIGHT_MAX, PUBSUB_BYTES_IN_FLIGHT_MAX);
         s->max_messages = s->max_concurrency;
         s->ordering_key = str_of(key ? key : "");
+        s->subscribe_s = seconds(s->spec, "subscribeTimeout", PUBSUB_SUBSCRIBE_S);
         if (s->ordering_key.n && s->max_messages < PUBSUB_IN_FLIGHT_MAX / PUBSUB_LANES_WINDOW)
                 s->max_messages *= PUBSUB_LANES_WINDOW;
         if (s->spec->bulk)
@@ -589,6 +632,7 @@ int subscription_start(struct subscription **ret, struct pubsub_block *b, const 
         r = check(s, a, ret_err);
         if (r == 0) {
                 read_limits(s);
+                s->paused = subscriptions_are_paused(b, s->pubsub, spec->topic);
                 if (spec->bulk)
                         r = batcher_start(s);
         }
@@ -661,8 +705,8 @@ void subscription_stop(struct subscription *s, bool graceful)
 
         fiber_shield_begin();
         deadline = loop_now_exact() + PUBSUB_DRAIN_S;
-        s->paused = false;
-        if (graceful && pause_plugin(s)) {
+        /* one that somebody has paused hands back what it holds */
+        if (graceful && !s->paused && pause_plugin(s)) {
                 had_work = s->in_flight > 0;
                 in_time = drain_paused(s, deadline, &had_work);
                 if (!in_time)

@@ -6,6 +6,7 @@
  *     maxConcurrency    messages handed to the app at once
  *     maxBytesInFlight  bytes of messages that have been read and are not yet settled
  *     orderingKey       path of an attribute ("data.order.id"): messages with an equal value go one after the other
+ *     subscribeTimeout  until the broker has confirmed the subscription; then it is tried again
  * While a window is full the stream is not read, so the broker's plugin feels it. A subscription can be paused and resumed.
  */
 #ifndef KERNEL_PUBSUB_SUBSCRIPTION_H
@@ -55,6 +56,7 @@ struct subscription {
         /* flow control */
         size_t max_messages, max_concurrency, max_bytes;
         struct str ordering_key;
+        double subscribe_s;          /* until the broker has confirmed the subscription */
         bool paused;
         struct map lanes;            /* by value of the ordering key: struct lane * */
         struct fsem slots;           /* maxConcurrency */
@@ -93,8 +95,11 @@ void subscription_arrive(struct subscription *s);
 void subscription_unbusy(struct subscription *s); /* busy is one less */
 /* Has the broker, as it is now, another idea of the topic than when this one began? Then it must begin anew. */
 bool subscription_is_outdated(struct subscription *s);
+/* A paused one begins nothing new; what the app has in hand it finishes. Its stream stays open and is not read, so the plugin holds at
+ * most a window of messages and the broker keeps the rest. */
 void subscription_pause(struct subscription *s);
 void subscription_resume(struct subscription *s);
+bool subscription_wait_resumed(struct subscription *s); /* false: it stops. Parks. */
 /* Settles one message: acknowledgement to its stream, windows; frees it. */
 void message_settle(struct message *m, enum outcome outcome, const char *err);
 

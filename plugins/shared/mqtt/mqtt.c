@@ -109,11 +109,18 @@ static struct mqtt_filter *filter_for(struct mqtt *m, const char *topic)
         return NULL;
 }
 
-static bool has_id(const struct list *l, uint16_t id)
+/* Is the publish one that we have in our hands already? A broker that lost its memory may give an id anew: then there is nobody to
+ * acknowledge the old message to any more. */
+static bool has_message(const struct list *l, const struct mqtt_publish *in)
 {
-        list_for_each(pos, l)
-                if (list_entry(pos, struct mqtt_message, node)->id == id)
+        list_for_each(pos, l) {
+                struct mqtt_message *m = list_entry(pos, struct mqtt_message, node);
+                if (m->id != in->id)
+                        continue;
+                if (str_eqz(in->topic, m->topic) && str_eq(in->payload, m->payload))
                         return true;
+                m->id = 0;
+        }
         return false;
 }
 
@@ -135,7 +142,7 @@ static int on_publish(struct mqtt *m, const struct mqtt_packet *p)
         int r = mqtt_publish_get(p, &in);
         if (r)
                 return r;
-        if (in.id && (has_id(&m->held, in.id) || has_id(&m->taken, in.id)))
+        if (in.id && (has_message(&m->held, &in) || has_message(&m->taken, &in)))
                 return 0; /* sent again while it is in our hands */
         struct mqtt_message *msg = calloc(1, sizeof(*msg));
         char *topic = strndup(in.topic.p, in.topic.n), *payload = malloc(in.payload.n + 1);
