@@ -23,6 +23,7 @@ struct configuration_block;
 struct endpoints;
 struct front;
 struct observe;
+struct pipeline;
 struct pubsub_block;
 struct resiliency;
 struct secrets_block;
@@ -47,6 +48,7 @@ struct kernel {
         struct mesh *mesh;         /* kernel/mesh/mesh.h */
         struct endpoints *endpoints; /* kernel/mesh/endpoints.h; NULL before the resources were read */
         struct resiliency *resiliency; /* policies; NULL before the resources were read */
+        struct pipeline *app_pipeline; /* appHttpPipeline (kernel/pipeline/pipeline.h); NULL: nothing is in the way */
         struct app *app;         /* the app channel (kernel/app/app.h); NULL without --app-port */
 
         /* Components that initialised, by name, one map a kind (value: struct component *). A name may stand in two kinds. */

@@ -27,6 +27,7 @@
 #include "kernel/observe/observe.h"
 #include "kernel/observe/trace.h"
 #include "kernel/plugin_metrics.h"
+#include "kernel/pipeline/pipeline.h"
 #include "kernel/policy/resiliency.h"
 #include "sdk/base/log.h"
 #include "sdk/base/loop.h"
@@ -214,6 +215,9 @@ static int start_components(struct runtime *rt)
                 rt->fatal = "out of memory";
                 return r;
         }
+        r = pipeline_new(&k->app_pipeline, k, "app", k->config.app_http_pipeline, k->config.n_app_http_pipeline);
+        if (r)
+                return r;
         r = app_new(&k->app, k, &rt->arena, &rt->fatal);
         if (r)
                 return r;
@@ -450,6 +454,7 @@ static void release(struct runtime *rt)
         endpoints_free(k->endpoints);
         identity_free(k->identity);
         app_free(k->app);
+        pipeline_free(k->app_pipeline);
         resiliency_stop(k);
         super_free(k->super);
         names_free(k);

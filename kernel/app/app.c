@@ -7,7 +7,6 @@
 #include <stdlib.h>
 
 #include "kernel/app/internal.h"
-#include "kernel/pipeline/pipeline.h"
 #include "sdk/base/log.h"
 #include "sdk/base/loop.h"
 #include "sdk/net/tls.h"
@@ -39,8 +38,6 @@ static int client_new(struct app *p)
                                                                             .tls = p->tls,
                                                                             .server_name = str_of(o->app_channel_address),
                                                                             .max_recv_bytes = o->max_body_size > 0 ? o->max_body_size : -1});
-        if (pipeline_new(&p->pipeline, p->k, "app", p->k->config.app_http_pipeline, p->k->config.n_app_http_pipeline))
-                return -ENOMEM;
         return http_client_new(&p->http, &(struct http_client_conf){.target = str_of(p->target),
                                                                     .h2 = strcmp(o->app_protocol, "h2c") == 0,
                                                                     .tls = p->tls,
@@ -100,7 +97,6 @@ void app_free(struct app *p)
         if (p->grpc)
                 rpc_channel_close(p->grpc);
         map_fini(&p->open);
-        pipeline_free(p->pipeline);
         tls_context_unref(p->tls);
         arena_fini(&p->config_arena);
         free(p);

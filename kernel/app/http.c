@@ -73,9 +73,15 @@ static void completed(struct app *p, struct arena *a, const struct app_request *
 static int start(struct app *p, struct arena *a, const struct app_request *in, const struct http_header *h, size_t n, int64_t length,
                  struct str body_now, struct http_exchange **ret)
 {
-        if (p->pipeline)
-                return pipeline_exchange_start(p->pipeline, p->http, a, in->method, in->path, h, n, length, body_now, ret);
-        return http_client_start(p->http, a, in->method, in->path, h, n, length, body_now, ret);
+        return pipeline_exchange_start(p->k->app_pipeline, a, &(struct pipeline_call){.client = p->http,
+                                                                                     .scheme = p->has_tls ? "https" : "http",
+                                                                                     .authority = str_of(p->target),
+                                                                                     .method = in->method,
+                                                                                     .target = in->path,
+                                                                                     .headers = h,
+                                                                                     .n_headers = n,
+                                                                                     .length = length,
+                                                                                     .body_now = body_now}, ret);
 }
 
 /* What the metrics of a streamed exchange need when it ends. In its arena. */

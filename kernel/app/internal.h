@@ -23,7 +23,6 @@ struct app {
         struct str token;              /* APP_API_TOKEN; n == 0: none */
         struct tls_context *tls;
         struct http_client *http;      /* HTTP apps */
-        struct pipeline *pipeline;     /* filters around calls to them; NULL: none */
         struct rpc_channel *grpc;      /* gRPC apps */
         struct map open;               /* exchanges of app_http_open: struct open_call, by the exchange's address */
         bool limited;

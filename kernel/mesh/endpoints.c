@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "kernel/kernel.h"
+#include "kernel/pipeline/exchange.h"
 #include "kernel/resources/http_endpoint.h"
 #include "sdk/base/log.h"
 #include "sdk/base/loop.h"
@@ -344,24 +345,54 @@ static bool is_own(const struct endpoint *p, struct str name)
 }
 
 /* The endpoint's own headers take the place of the caller's. */
-static int start_at(struct endpoint *p, struct arena *a, const struct endpoint_request *q, struct str target, struct http_exchange **ret)
+static struct http_header *all_headers(const struct endpoint *p, struct arena *a, const struct endpoint_request *q, size_t *ret_n)
 {
         struct http_header *h = arena_alloc(a, (q->n_headers + p->n_headers + 1) * sizeof *h);
         size_t n = 0;
 
-        if (!h || !target.p)
-                return -ENOMEM;
-        for (size_t i = 0; i < q->n_headers; i++)
+        for (size_t i = 0; h && i < q->n_headers; i++)
                 if (!is_own(p, q->headers[i].name))
                         h[n++] = q->headers[i];
-        for (size_t i = 0; i < p->n_headers; i++)
+        for (size_t i = 0; h && i < p->n_headers; i++)
                 h[n++] = p->headers[i];
-        return http_client_start(p->client, a, q->method, target, h, n, q->body.p ? (int64_t)q->body.n : q->length, q->body, ret);
+        *ret_n = n;
+        return h;
 }
 
-int endpoint_open(struct endpoint *p, struct arena *a, const struct endpoint_request *q, struct http_exchange **ret)
+/* Redirects behind appHttpPipeline. */
+struct follow {
+        struct endpoint *p;
+        struct arena *a;
+        struct endpoint_request *q;
+};
+static int follow_filtered(void *arg, const struct pipeline_head *head, bool whole, struct http_exchange **inner);
+
+static int start_at(struct endpoint *p, struct pipeline *filters, struct arena *a, struct endpoint_request *q, struct str target,
+                    struct http_exchange **ret)
 {
-        return start_at(p, a, q, str_of(arena_printf(a, "%.*s%.*s", STR_FMT(p->base.path), STR_FMT(q->path))), ret);
+        size_t n;
+        struct http_header *h = all_headers(p, a, q, &n);
+        struct follow *f = arena_new(a, struct follow);
+
+        if (!h || !f || !target.p)
+                return -ENOMEM;
+        *f = (struct follow){p, a, q};
+        return pipeline_exchange_start(filters, a, &(struct pipeline_call){.client = p->client,
+                                                                          .scheme = p->base.is_https ? "https" : "http",
+                                                                          .authority = p->base.authority,
+                                                                          .method = q->method,
+                                                                          .target = target,
+                                                                          .headers = h,
+                                                                          .n_headers = n,
+                                                                          .length = q->body.p ? (int64_t)q->body.n : q->length,
+                                                                          .body_now = q->body,
+                                                                          .follow = follow_filtered,
+                                                                          .follow_arg = f}, ret);
+}
+
+int endpoint_open(struct endpoint *p, struct arena *a, struct endpoint_request *q, struct http_exchange **ret)
+{
+        return start_at(p, p->owner->k->app_pipeline, a, q, str_of(arena_printf(a, "%.*s%.*s", STR_FMT(p->base.path), STR_FMT(q->path))), ret);
 }
 
 static bool is_redirect(int status)
@@ -383,7 +414,7 @@ static struct str same_server(const struct endpoint *p, struct arena *a, struct 
         return location.n ? location : STR("/");
 }
 
-int endpoint_redirect(struct endpoint *p, struct arena *a, struct endpoint_request *q, struct http_exchange **x)
+static int follow(struct endpoint *p, struct arena *a, struct endpoint_request *q, struct http_exchange **x)
 {
         for (int n = 0; n < ENDPOINT_REDIRECTS_MAX; n++) {
                 int status = (*x)->status, r;
@@ -399,7 +430,7 @@ int endpoint_redirect(struct endpoint *p, struct arena *a, struct endpoint_reque
                 to = arena_str(a, to);
                 http_exchange_close(*x);
                 *x = NULL;
-                r = start_at(p, a, q, to, &next);
+                r = start_at(p, NULL, a, q, to, &next); /* the filters have seen the request */
                 if (r)
                         return r;
                 *x = next;
@@ -407,6 +438,24 @@ int endpoint_redirect(struct endpoint *p, struct arena *a, struct endpoint_reque
                         return r;
         }
         return -ELOOP;
+}
+
+static int follow_filtered(void *arg, const struct pipeline_head *head, bool whole, struct http_exchange **inner)
+{
+        struct follow *f = arg;
+        struct endpoint_request q = *f->q;
+
+        q.method = head->method;
+        q.headers = head->headers.v;
+        q.n_headers = head->headers.n;
+        if (!whole)
+                q.body = STR_NULL;
+        return follow(f->p, f->a, &q, inner);
+}
+
+int endpoint_redirect(struct endpoint *p, struct arena *a, struct endpoint_request *q, struct http_exchange **x)
+{
+        return (*x)->ops ? 0 : follow(p, a, q, x); /* with filters around it, it has been followed */
 }
 
 const char *endpoint_error(const struct endpoint *p, struct arena *a, const struct endpoint_request *q, int r)

@@ -33,8 +33,8 @@ struct endpoint_request {
         int64_t length;                /* -1 unknown; does not count with a body */
         struct str body;               /* p != NULL: all of it; else it follows by http_exchange_write */
 };
-/* As http_client_start. The endpoint's own headers take the place of the caller's of the same names. */
-int endpoint_open(struct endpoint *p, struct arena *a, const struct endpoint_request *q, struct http_exchange **ret);
+/* As http_client_start. The endpoint's own headers take the place of the caller's of the same names. q must live as long as the exchange. */
+int endpoint_open(struct endpoint *p, struct arena *a, struct endpoint_request *q, struct http_exchange **ret);
 /* The answer is a redirect that an HTTPEndpoint follows: another exchange takes the place of *x, as net/http's client does it. 0 = it is
  * the answer, or < 0. Parks. */
 int endpoint_redirect(struct endpoint *p, struct arena *a, struct endpoint_request *q, struct http_exchange **x);

@@ -14,6 +14,8 @@ struct piped {
         struct http_exchange x;
         struct passage *way;
         struct http_client *client;
+        int (*follow)(void *arg, const struct pipeline_head *head, bool whole, struct http_exchange **inner);
+        void *follow_arg;
         struct arena *arena;
         struct http_exchange *inner; /* NULL: not yet, or a filter answered */
         int64_t length;
@@ -189,6 +191,8 @@ static int respond(struct piped *d)
 {
         int r = d->answered ? 0 : !d->inner ? -EINVAL : http_exchange_response(d->inner);
 
+        if (r == 0 && !d->answered && d->follow)
+                r = d->follow(d->follow_arg, &d->way->head, !passage_has_request_body(d->way), &d->inner);
         if (r)
                 return r;
         take_head(d);
@@ -261,32 +265,31 @@ static int start(struct piped *d, struct str body_now, struct http_exchange **re
         return 0;
 }
 
-int pipeline_exchange_start(struct pipeline *p, struct http_client *c, struct arena *a, struct str method, struct str target,
-                            const struct http_header *h, size_t n, int64_t length, struct str body_now, struct http_exchange **ret)
+int pipeline_exchange_start(struct pipeline *p, struct arena *a, const struct pipeline_call *q, struct http_exchange **ret)
 {
-        struct pipeline_head head = {.method = method, .scheme = "http", .version = "HTTP/1.1", .content_length = length};
-        struct piped *d = arena_new(a, struct piped);
-        struct str rest = target;
-        int r = d && (d->buffer = arena_alloc(a, COPY_BYTES)) ? 0 : -ENOMEM;
+        struct pipeline_head head = {.method = q->method, .scheme = q->scheme, .authority = q->authority, .version = "HTTP/1.1"};
+        struct piped *d;
+        struct str rest = q->target;
+        int r;
 
+        if (!p)
+                return http_client_start(q->client, a, q->method, q->target, q->headers, q->n_headers, q->length, q->body_now, ret);
+        d = arena_new(a, struct piped);
+        r = d && (d->buffer = arena_alloc(a, COPY_BYTES)) ? 0 : -ENOMEM;
         head.path = str_cut(&rest, '?');
         head.query = rest.p ? rest : STR("");
-        if (body_now.p)
-                head.content_length = (int64_t)body_now.n;
+        head.content_length = q->body_now.p ? (int64_t)q->body_now.n : q->length;
         head.has_body = head.content_length != 0;
-        for (size_t i = 0; r == 0 && i < n; i++)
-                r = http_headers_add(&head.headers, a, h[i].name, h[i].value);
+        for (size_t i = 0; r == 0 && i < q->n_headers; i++)
+                r = http_headers_add(&head.headers, a, q->headers[i].name, q->headers[i].value);
         if (r)
                 return r;
-        d->client = c;
-        d->arena = a;
-        d->length = length;
-        d->pushed = STR("");
+        *d = (struct piped){.client = q->client, .follow = q->follow, .follow_arg = q->follow_arg, .arena = a, .length = q->length, .pushed = STR(""), .buffer = d->buffer};
         d->x.ops = &piped_ops;
         d->x.content_length = -1;
         r = passage_new(&d->way, p, a, &head, from_caller, d);
         if (r == 0)
-                r = start(d, body_now, ret);
+                r = start(d, q->body_now, ret);
         if (r) {
                 http_exchange_close(d->inner);
                 passage_free(d->way);

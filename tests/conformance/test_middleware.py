@@ -81,6 +81,26 @@ def test_calls_of_the_runtime_go_through_the_apps_pipeline(start, app):
     assert not any(g["path"] == "/orders" for g in app.got)
 
 
+def test_calls_to_http_endpoints_go_through_the_apps_pipeline(start, app):
+    other = HttpApp()
+    try:
+        other.handlers["/base/new"] = lambda r: (307, {"location": "/base/old"}, b"")
+        endpoint = json.dumps({"apiVersion": "dapr.io/v1alpha1", "kind": "HTTPEndpoint", "metadata": {"name": "out"},
+                               "spec": {"baseUrl": f"http://127.0.0.1:{other.port}/base"}})
+        d = start([alias("a", {"/base/old": "/base/new"}), component("u", "middleware.http.uppercase", [("direction", "both")]), endpoint],
+                  over_app=[("a", "routeralias"), ("u", "uppercase")])
+        other.handlers["/base/old"] = lambda r: (200, {}, b"answer:" + r["body"])
+        r = d.request("GET", "/v1.0/invoke/out/method/old")
+        assert (r.status, r.body) == (200, b"ANSWER:")
+        assert [g["path"] for g in other.got] == ["/base/new", "/base/old"], "a redirect is not aliased again"
+        other.handlers["/base/new"] = echo
+        assert d.request("POST", "/v1.0/invoke/out/method/old", b"text").body == b"TEXT"
+        assert d.request("POST", f"/v1.0/invoke/http://127.0.0.1:{other.port}/method/base/old", b"text").body == b"TEXT"
+        assert not app.got
+    finally:
+        other.close()
+
+
 # ---- bodies ----
 
 @pytest.mark.parametrize("where,direction,up,down", [("server", "request", True, False), ("server", "response", False, True), ("server", "both", True, True),
