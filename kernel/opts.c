@@ -103,6 +103,9 @@ static const struct flag_row rows[] = {
         {"reminders-service", FLAG_STRING, F(reminders_service), "", "TYPE:ADDRESS", "Has no effect",
          FLAG_HIDDEN | FLAG_DEPRECATED, "flag no longer has any effect"},
 
+        {"Plugins", FLAG_GROUP},
+        {"plugin-sandbox", FLAG_STRING, F(plugin_sandbox), "on", "on|off", "Confine each plugin process to what its manifest asks for"},
+
         {"Logs, metrics, profiles", FLAG_GROUP},
         {"log-level", FLAG_STRING, F(log_level), "info", "LEVEL", "debug, info, warn, error or fatal"},
         {"log-as-json", FLAG_BOOL, F(log_as_json), "false", NULL, "Write log lines as JSON"},
@@ -295,6 +298,14 @@ static int check_protocol(struct daprd_opts *o, char *err, size_t err_n)
         return fail(err, err_n, "invalid value for 'app-protocol': %s", o->app_protocol);
 }
 
+static int check_sandbox(struct daprd_opts *o, char *err, size_t err_n)
+{
+        o->plugin_sandbox_off = strcasecmp(o->plugin_sandbox, "off") == 0;
+        if (o->plugin_sandbox_off || strcasecmp(o->plugin_sandbox, "on") == 0)
+                return 0;
+        return fail(err, err_n, "invalid value for 'plugin-sandbox': %s; use on or off", o->plugin_sandbox);
+}
+
 static int check_init_endpoints(struct daprd_opts *o, char *err, size_t err_n)
 {
         o->disable_config_endpoint = o->disable_subscribe_endpoint = false;
@@ -352,7 +363,7 @@ int opts_check(struct daprd_opts *o, char *err, size_t err_n)
                 o->dapr_graceful_shutdown_seconds = DEFAULT_GRACEFUL_SHUTDOWN_SECONDS;
         if (o->app_max_concurrency < 0)
                 o->app_max_concurrency = 0;
-        if ((r = check_protocol(o, err, err_n)) || (r = check_init_endpoints(o, err, err_n)) ||
+        if ((r = check_protocol(o, err, err_n)) || (r = check_sandbox(o, err, err_n)) || (r = check_init_endpoints(o, err, err_n)) ||
             (r = check_app_health(o, err, err_n)))
                 return r;
         o->metrics_port = 0;

@@ -50,6 +50,8 @@ struct daprd_opts {
         int profile_port, metrics_port;  /* (c) */
         const char *metrics_listen_address;
         bool enable_subtle_crypto;
+        const char *plugin_sandbox;      /* "on" or "off" */
+        bool plugin_sandbox_off;         /* (c) */
         int enable_api_logging;          /* -1 = unset */
         int64_t max_body_size;           /* (c) bytes; <= 0 = unlimited */
         int64_t read_buffer_size;        /* (c) bytes; headers must fit */

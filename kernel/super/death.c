@@ -15,7 +15,7 @@
 #include "kernel/super/plugin.h"
 
 static const char *const class_names[DEATH_CLASSES] = {"none", "clean exit", "error exit", "signal",        "out of memory",
-                                                       "hang", "protocol",   "start timeout", "operator"};
+                                                       "hang", "protocol",   "start timeout", "operator", "sandbox"};
 
 const char *death_class_name(enum death_class d)
 {
@@ -80,6 +80,9 @@ static enum death_class by_us(const struct life *l, char *text, size_t n)
         case DEATH_OPERATOR:
                 snprintf(text, n, "was stopped");
                 return DEATH_OPERATOR;
+        case DEATH_SANDBOX:
+                snprintf(text, n, "%.160s%s, which its manifest does not ask for, and was killed", l->violation, when(l));
+                return DEATH_SANDBOX;
         case DEATH_NONE: case DEATH_CLEAN: case DEATH_ERROR: case DEATH_SIGNAL: case DEATH_OOM: case DEATH_CLASSES: break;
         }
         return DEATH_NONE;
@@ -97,6 +100,9 @@ enum death_class death_classify(const struct life *l, int code, int status, char
         } else if (status == SIGKILL && death_oom_kills() > l->oom_kills) {
                 d = DEATH_OOM;
                 snprintf(what, sizeof what, "was killed%s because memory ran out", when(l));
+        } else if (status == SIGSYS && l->confined) {
+                d = DEATH_SANDBOX;
+                snprintf(what, sizeof what, "made a system call%s that no plugin needs, and was killed", when(l));
         } else {
                 d = DEATH_SIGNAL;
                 snprintf(what, sizeof what, "was killed%s by signal %d (%s)", when(l), status, sigdescr_np(status) ? sigdescr_np(status) : "?");

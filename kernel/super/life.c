@@ -184,15 +184,22 @@ static int spawn(struct life *l)
         l->oom_kills = death_oom_kills();
         arena_init(&a, 0);
         char **env = make_environment(p->manifest, &a);
-        int r = env ? spawn_plugin(p->manifest->executable, env, p->listen_fd, &sp, err, sizeof err) : -ENOMEM;
-        arena_fini(&a);
+        struct confinement *c = arena_alloc(&a, sizeof *c);
+        int r = env && c ? confine_prepare(p, &a, c) : -ENOMEM;
+        if (r == 0) {
+                r = spawn_plugin(p->manifest->executable, env, p->listen_fd, &c->sandbox, &sp, err, sizeof err);
+                sandbox_fini(&c->sandbox);
+        }
         if (r) {
+                arena_fini(&a);
                 plugin_set_error(p, "could not be started: %s", err[0] ? err : strerrordesc_np(-r));
                 return r;
         }
         l->pid = sp.pid;
         l->pidfd = sp.pidfd;
         l->control_fd = sp.control_fd;
+        confine_watch(l, c);
+        arena_fini(&a);
         output_start(&l->out, sp.out_fd, LOG_INFO, p->name, only_component(p), &p->ring);
         output_start(&l->err, sp.err_fd, LOG_WARN, p->name, only_component(p), &p->ring);
         io_watch_init(&l->exit_watch, l->pidfd, on_exit_event);
@@ -290,6 +297,8 @@ void life_end(struct life *l)
         io_watch_stop(&l->exit_watch);
         output_stop(&l->out);
         output_stop(&l->err);
+        sandbox_watch_stop(l->watch);
+        l->watch = NULL;
         close_fd(&l->pidfd);
         close_fd(&l->control_fd);
         rpc_channel_on_lost(l->ch, NULL, NULL);

@@ -244,16 +244,21 @@ static void read_executable(struct reader *rd, const struct yaml_node *root)
 
 static void read_sandbox(struct reader *rd, const struct yaml_node *root)
 {
-        struct yaml_node *n = yaml_get(root, "sandbox");
-        struct buf out = {0};
-        rd->m->sandbox = STR("{}");
-        if (!n || yaml_is_null(n))
-                return;
-        if (n->kind != YAML_MAP || yaml_to_json(&out, n, YAML_V3))
-                fault(rd, n, "'sandbox' must be a map");
-        else
-                rd->m->sandbox = arena_str(&rd->m->arena, buf_str(&out));
-        buf_fini(&out);
+        struct manifest *m = rd->m;
+        const char *err = NULL;
+        int r = rights_read(&m->arena, yaml_get(root, "sandbox"), &m->rights, rd->errors, &err);
+        if (r && !rd->r) {
+                rd->err = err;
+                rd->r = r;
+        }
+        for (size_t i = 0; i < m->rights.n; i++) {
+                const char *what = m->rights.v[i].what, *end = what && !strncmp(what, "${", 2) ? strchr(what, '}') : NULL;
+                const char *field = end ? arena_printf(&m->arena, "%.*s", (int)(end - what - 2), what + 2) : NULL;
+                if (field && !manifest_field(m, field))
+                        fault(rd, yaml_get(root, "sandbox"), "'%s' names no field of 'metadata'", what);
+        }
+        if (m->share && rights_need_metadata(&m->rights))
+                fault(rd, yaml_get(root, "sandbox"), "rights that depend on metadata need a process of their own: 'share' must be false");
 }
 
 static void read_root(struct reader *rd, const struct yaml_node *root)

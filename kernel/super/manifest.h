@@ -22,7 +22,7 @@
  *       sensitive: false            true: never shown
  *       aliases: [timeout]          other names that components use; passed on as they are
  *       description: One sentence.
- *   sandbox: {}                     what the process needs; read by the sandbox
+ *   sandbox: {}                     what the process needs: see rights.h; without the key it is not confined
  *
  * Unknown keys are errors, so that a misspelt one is not silently without effect.
  */
@@ -30,6 +30,7 @@
 #define KERNEL_SUPER_MANIFEST_H
 
 #include "kernel/resources/resources.h"
+#include "kernel/super/rights.h"
 #include "sdk/base/arena.h"
 
 enum { MANIFEST_CONTRACTS_MAX = 8 };
@@ -63,7 +64,7 @@ struct manifest {
         const char **environment;
         size_t n_environment;
         bool share;
-        struct str sandbox;     /* JSON; "{}" when absent */
+        struct rights rights;   /* what its process needs: key sandbox */
 };
 
 /* Reads a file (blocks). 0 and *ret; -ENOENT: there is no such file; else -errno with "file:line:column: sentence" in *ret_err

@@ -15,6 +15,7 @@
 #include "kernel/super/hop.h"
 #include "kernel/super/output.h"
 #include "kernel/super/runtime_dir.h"
+#include "kernel/super/sandbox_watch.h"
 #include "kernel/super/super.h"
 #include "sdk/base/fiber.h"
 #include "sdk/base/loop.h"
@@ -22,7 +23,7 @@
 
 #define SUPER_SCOPE "dapr.super" /* of log lines */
 
-enum { CONTRACT_VERSION = 1, DEATHS_KEPT = 32, ERROR_BYTES = 512 };
+enum { CONTRACT_VERSION = 1, DEATHS_KEPT = 32, ERROR_BYTES = 512, VIOLATION_BYTES = 320 };
 
 enum plugin_event {
         EV_START,        /* it is wanted */
@@ -58,6 +59,9 @@ struct life {
         struct scope scope;        /* Hello, Init, health */
         bool usable;               /* calls may use ch */
         bool ended;                /* the process is reaped, or the foreign connection dropped */
+        struct sandbox_watch *watch; /* of what a confined process asks for; NULL = none */
+        bool confined;
+        char violation[VIOLATION_BYTES]; /* what it asked for and may not have: "wanted to read /etc/shadow" */
         enum death_class verdict;  /* why we ended it; DEATH_NONE = it was not us */
         int signal;                /* that ended it, 0 = none */
         double started_at, ready_at; /* loop time; ready_at 0 = never */
@@ -173,6 +177,15 @@ struct super {
 /* table.c: runs the action of the present state; may be called from the loop's stack. */
 void plugin_event(struct plugin *p, enum plugin_event e);
 bool plugin_is_callable(const struct plugin *p);
+
+/* confine.c: the walls around one start of the plugin's process. */
+struct confinement {
+        struct grant grant;
+        struct sandbox sandbox;
+};
+/* From the manifest's rights and the metadata of the plugin's components. 0 or -errno; strings in a. Blocks for a moment. */
+int confine_prepare(const struct plugin *p, struct arena *a, struct confinement *ret);
+void confine_watch(struct life *l, const struct confinement *c); /* once the process runs */
 
 /* plugin.c */
 struct plugin *plugin_new(struct super *s, struct manifest *m /* takes; NULL = foreign */, const char *name);

@@ -23,6 +23,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "kernel/super/sandbox.h"
+
 /* A thread sanitizer keeps books on memory that a child with CLONE_VM would write into. */
 #ifdef __SANITIZE_THREAD__
 #define CLONE_HOW (CLONE_VFORK | CLONE_PIDFD | SIGCHLD)
@@ -36,6 +38,8 @@ struct child {
         const char *path;
         char *const *argv, *const *envp;
         int fds[FIRST_FREE_FD]; /* what becomes 0..4; all are >= SAFE_FD */
+        const struct sandbox *sandbox; /* NULL = none */
+        int ruleset_fd;         /* its copy, >= SAFE_FD; -1 = none */
         pid_t parent;
         volatile int *error; /* in memory that both share, whatever the clone */
 };
@@ -56,9 +60,18 @@ __attribute__((no_sanitize("address", "undefined", "thread"))) static int child_
         for (int fd = 0; fd < FIRST_FREE_FD; fd++)
                 if (dup2(c->fds[fd], fd) < 0)
                         goto failed;
-        if (syscall(SYS_close_range, FIRST_FREE_FD, ~0U, 0))
-                for (int fd = FIRST_FREE_FD; fd < 65536; fd++) /* a kernel before 5.9 */
+        int keep = c->ruleset_fd >= 0 && dup2(c->ruleset_fd, FIRST_FREE_FD) == FIRST_FREE_FD;
+        if (syscall(SYS_close_range, FIRST_FREE_FD + keep, ~0U, 0))
+                for (int fd = FIRST_FREE_FD + keep; fd < 65536; fd++) /* a kernel before 5.9 */
                         close(fd);
+        if (c->sandbox) {
+                int r = sandbox_enter(c->sandbox, FIRST_FREE_FD, FIRST_FREE_FD - 1);
+                prctl(PR_SET_PDEATHSIG, SIGKILL); /* a change of the user takes it away */
+                if (r || getppid() != c->parent) {
+                        *c->error = r ? -r : ESRCH;
+                        _exit(127);
+                }
+        }
         execve(c->path, c->argv, c->envp);
 failed:
         *c->error = errno;
@@ -188,12 +201,13 @@ static void close_all(int *fds, int n)
                         close(fds[i]);
 }
 
-int spawn_plugin(const char *path, char *const *envp, int listen_fd, struct spawned *ret, char *err, size_t err_n)
+int spawn_plugin(const char *path, char *const *envp, int listen_fd, const struct sandbox *sandbox, struct spawned *ret, char *err, size_t err_n)
 {
         int ours[3] = {-1, -1, -1};
         char *argv[] = {(char *)path, NULL};
-        struct child c = {.path = path, .argv = argv, .envp = envp, .parent = getpid()};
+        struct child c = {.path = path, .argv = argv, .envp = envp, .parent = getpid(), .sandbox = sandbox && sandbox->on ? sandbox : NULL};
         int r = make_fds(c.fds, ours, listen_fd);
+        c.ruleset_fd = c.sandbox && sandbox->ruleset_fd >= 0 ? fcntl(sandbox->ruleset_fd, F_DUPFD_CLOEXEC, SAFE_FD) : -1;
         if (r)
                 snprintf(err, err_n, "no descriptors for a new process: %s", strerrordesc_np(-r));
         if (r == 0) {
@@ -202,6 +216,7 @@ int spawn_plugin(const char *path, char *const *envp, int listen_fd, struct spaw
                         explain(path, r, err, err_n);
         }
         close_all(c.fds, FIRST_FREE_FD);
+        close_all(&c.ruleset_fd, 1);
         if (r) {
                 close_all(ours, 3);
                 return r;

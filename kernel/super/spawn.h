@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+struct sandbox;
 struct spawned {
         pid_t pid;
         int pidfd;
@@ -13,8 +14,9 @@ struct spawned {
 };
 /* Runs path with argv = {path} in an environment of exactly envp. The child is in a session of its own, has default signal
  * handlers, holds no other descriptor, and is killed when this thread ends. 0; or -errno with a sentence in err that says what
- * is wrong and how to put it right (missing, not executable, other architecture, ...). Blocks until exec: below a millisecond. */
-int spawn_plugin(const char *path, char *const *envp, int listen_fd, struct spawned *ret, char *err, size_t err_n);
+ * is wrong and how to put it right (missing, not executable, other architecture, ...). Blocks until exec: below a millisecond.
+ * sandbox: the walls around it, from sandbox_prepare(); NULL = none. */
+int spawn_plugin(const char *path, char *const *envp, int listen_fd, const struct sandbox *sandbox, struct spawned *ret, char *err, size_t err_n);
 /* A listening Unix socket at path. >= 0 or -errno. */
 int spawn_listen(const char *path);
 

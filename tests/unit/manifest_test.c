@@ -42,7 +42,7 @@ START_TEST(reads_what_is_there_and_defaults_the_rest)
 {
         struct manifest *m = good(GOOD "share: yes\nenvironment: [TZ]\nmetadata:\n"
                                        "  - {name: timeout, type: duration, default: 2s, aliases: [wait], sensitive: true}\n"
-                                       "sandbox: {network: none}\n");
+                                       "sandbox: {network: [{connect: \"*\", reason: r}]}\n");
         ck_assert_str_eq(m->name, "state.x");
         ck_assert_str_eq(m->version, "1.10"); /* as written */
         ck_assert_str_eq(m->executable, "/p/state.x/state.x");
@@ -54,7 +54,7 @@ START_TEST(reads_what_is_there_and_defaults_the_rest)
         ck_assert(m->fields[0].sensitive);
         ck_assert(manifest_field(m, "TIMEOUT") == &m->fields[0] && manifest_field(m, "wait") == &m->fields[0]);
         ck_assert(manifest_field(m, "other") == NULL);
-        ck_assert(str_eq(m->sandbox, STR("{\"network\":\"none\"}")));
+        ck_assert(m->rights.confined && m->rights.n == 1 && m->rights.v[0].kind == RIGHT_CONNECT);
         manifest_free(m);
         m = good("name: a\nversion: 1\ncontract: [1]\ntypes: [{type: a.b}]\nexecutable: /bin/x\n");
         ck_assert_str_eq(m->executable, "/bin/x");
@@ -95,6 +95,14 @@ START_TEST(faults_name_place_key_and_fix)
         bad(GOOD "metadata:\n  - {type: int}\n", "'name' is missing");
         bad(GOOD "environment: TZ\n", "'environment' must be a list of texts");
         bad(GOOD "sandbox: none\n", "'sandbox' must be a map");
+        bad(GOOD "sandbox: {disk: all}\n", "f.yaml:8:11: unknown key 'disk' in 'sandbox'");
+        bad(GOOD "sandbox: {files: [{access: read}]}\n", "'path' is missing");
+        bad(GOOD "sandbox: {files: [{path: /x, access: all}]}\n", "'access' must be read or write");
+        bad(GOOD "sandbox: {network: [{reason: x}]}\n", "either 'connect' or 'listen'");
+        bad(GOOD "sandbox: {network: [{listen: 70000}]}\n", "'listen' must be a number from 1 to 65535");
+        bad(GOOD "sandbox: {files: [{path: '${nothing}'}]}\n", "'${nothing}' names no field of 'metadata'");
+        bad(GOOD "share: true\nmetadata: [{name: f}]\nsandbox: {files: [{path: '${f}'}]}\n", "'share' must be false");
+        bad(GOOD "sandbox: {limits: {memory: 12}}\n", "'memory' must be a quantity");
 }
 END_TEST
 

@@ -1,0 +1,117 @@
+"""A plugin does what its manifest asks for and nothing else: a hostile one is stopped, and the reason is told."""
+import os, pathlib, shutil, socket
+
+import pytest
+
+from conftest import BUILD, component, wait_until
+
+MANIFEST = """name: state.hostile
+version: 1.0.0
+executable: hostile
+contract: [1]
+types: [{type: state.hostile, versions: [v1]}]
+metadata: [{name: victim}, {name: folder}]
+"""
+pytestmark = pytest.mark.skipif("asan" in str(BUILD), reason="a sanitizer needs more than any plugin may have")
+
+
+@pytest.fixture
+def hostile(daprd, folder):
+    """hostile(sandbox, victim) -> a sidecar with the hostile store, confined as the manifest says."""
+    home = folder / "plugins" / "state.hostile"
+    home.mkdir(parents=True)
+    shutil.copy(BUILD / "tests/hostile", home / "hostile")
+    for d in (folder, folder / "plugins", home):
+        os.chmod(d, 0o755)
+
+    def make(sandbox, victim="", more=(), args=()):
+        (home / "plugin.yaml").write_text(MANIFEST + (f"sandbox: {sandbox}\n" if sandbox is not None else ""))
+        return daprd([component("store", "state.hostile", [("victim", str(victim)), *more])], plugins_path=home.parent, args=args)
+    return make
+
+
+def deed(d, what):
+    r = d.request("GET", f"/v1.0/state/store/{what}")
+    return r.body.decode() if r.status == 200 else f"{r.status}"
+
+
+def death(d):
+    """Class and text of the store's last death."""
+    m = next(c for c in d.metadata()["components"] if c["name"] == "store")["microdapr"]
+    return m.get("lastDeath", ""), m.get("lastError", "")
+
+
+def dies(d, what, why):
+    deed(d, what)
+    wait_until(f"{what} ends the process with its reason", lambda: death(d)[0] == "sandbox" and why in death(d)[1])
+    wait_until("the next one serves", lambda: deed(d, "nothing") == "ok")
+
+
+def test_without_confinement_it_gets_far(hostile, folder):
+    (folder / "secret").write_text("x")
+    d = hostile(None, folder / "secret")
+    assert deed(d, "read") == "done" and deed(d, "fork") == "done"
+
+
+def test_the_operator_can_take_the_walls_away(hostile, folder):
+    (folder / "secret").write_text("x")
+    assert deed(hostile("{}", folder / "secret", args=["--plugin-sandbox=off"]), "read") == "done"
+
+
+@pytest.mark.parametrize("what, why", [
+    ("parent-file", "wanted to read /proc/"), ("parent-memory", "wanted the system call process_vm_readv"),
+    ("ptrace", "wanted the system call ptrace"), ("fork", "wanted to start a process"), ("mount", "wanted the system call mount"),
+    ("unshare", "wanted the system call unshare"), ("connect", "wanted a socket"), ("unix", "wanted a socket")])
+def test_what_no_plugin_needs_ends_it_and_is_named(hostile, what, why):
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        dies(hostile("{}", s.getsockname()[1]), what, why)
+
+
+def test_files(hostile, folder):
+    (folder / "mine").mkdir()
+    (folder / "mine" / "a").write_text("x")
+    (folder / "secret").write_text("x")
+    dies(hostile("{}", folder / "secret"), "read", f"wanted to read {folder}/secret")
+    dies(hostile("{}", "/etc/shadow"), "read", "wanted to read /etc/shadow")
+    assert deed(hostile("{files: [{path: '${folder}'}]}", folder / "mine/a", [("folder", str(folder / "mine"))]), "read") == "done"
+    d = hostile("{files: [{path: '${folder}'}]}", folder / "mine/a", [("folder", str(folder / "mine"))])
+    deed(d, "write")
+    wait_until("writing what may be read ends it", lambda: death(d)[0] == "sandbox")
+    d = hostile("{files: [{path: '${folder}', access: write}]}", folder / "mine/new", [("folder", str(folder / "mine"))])
+    assert deed(d, "write") == "done" and (folder / "mine/new").exists()
+    d = hostile("{files: [{path: '${folder}', access: write}]}", folder / "elsewhere", [("folder", str(folder / "mine"))])
+    assert deed(d, "write") == "denied" and not (folder / "elsewhere").exists()
+
+
+def test_ports(hostile):
+    with socket.create_server(("127.0.0.1", 0)) as here, socket.create_server(("127.0.0.1", 0)) as there:
+        right = here.getsockname()[1]
+        network = "{network: [{connect: '${folder}', reason: its server}]}"
+        assert deed(hostile(network, right, [("folder", f"localhost:{right}")]), "connect") == "done"
+        d = hostile(network, there.getsockname()[1], [("folder", f"localhost:{right}")])
+        dies(d, "connect", f"wanted to connect to 127.0.0.1 port {there.getsockname()[1]}")
+        assert deed(hostile("{network: [{connect: '*'}]}", there.getsockname()[1]), "connect") == "done"
+
+
+def test_signals_programs_and_memory(hostile):
+    d = hostile("{limits: {memory: 512Mi}}")
+    assert deed(d, "kill") == "denied" and deed(d, "shell") == "denied" and deed(d, "memory") == "denied"
+    assert d.proc.poll() is None
+
+
+def test_other_plugins_sockets(hostile, folder):
+    """With the right to talk to sockets of the file system, those of other plugins stay closed."""
+    d = hostile("{network: [{connect: unix, reason: a server of this machine}]}")
+    sockets = [str(p) for p in pathlib.Path(f"/tmp/dapr-{os.getuid()}").glob(f"k{d.proc.pid}.*/*.sock")]
+    assert sockets
+    d = hostile("{network: [{connect: unix, reason: a server of this machine}]}", sockets[0])
+    assert deed(d, "unix") == "denied"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process as another user")
+def test_a_user_of_its_own(hostile):
+    d = hostile("{}")
+    pid = next(p for p, exe in d.children().items() if exe == "hostile")
+    status = pathlib.Path(f"/proc/{pid}/status").read_text()
+    fields = dict(l.split(":", 1) for l in status.splitlines())
+    assert int(fields["Uid"].split()[0]) >= 61184 and int(fields["CapEff"], 16) == 0 and fields["NoNewPrivs"].strip() == "1"
