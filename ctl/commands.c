@@ -12,6 +12,7 @@ const struct command commands[] = {
         ROW("logs", logs),
         ROW("plugin list", plugin_list),
         ROW("plugin info", plugin_info),
+        ROW("plugin security", plugin_security),
         ROW("plugin logs", plugin_logs),
         ROW("plugin restart", plugin_restart),
         ROW("plugin upgrade", plugin_upgrade),

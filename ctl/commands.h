@@ -69,6 +69,10 @@ struct plugin_info_opts {
         struct ctl_globals globals;
         const char *output, *app_id, *plugins_path;
 };
+struct plugin_security_opts {
+        struct ctl_globals globals;
+        const char *output, *app_id, *plugins_path;
+};
 struct plugin_logs_opts {
         struct ctl_globals globals;
         const char *output, *app_id;
@@ -126,6 +130,8 @@ int invoke_binding_run(void *opts, int argc, char **argv);
 int logs_run(void *opts, int argc, char **argv);
 int plugin_list_run(void *opts, int argc, char **argv);
 int plugin_info_run(void *opts, int argc, char **argv);
+extern const struct flag_program plugin_security_program;
+int plugin_security_run(void *opts, int argc, char **argv);
 int plugin_logs_run(void *opts, int argc, char **argv);
 int plugin_restart_run(void *opts, int argc, char **argv);
 int plugin_upgrade_run(void *opts, int argc, char **argv);

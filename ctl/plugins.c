@@ -106,6 +106,7 @@ static void read_manifest(struct search *s, const char *folder, const char *entr
                         m.description = plugin_text(s->a, root, "description");
                         m.types = list_of(root, "types");
                         m.fields = list_of(root, "metadata");
+                        m.sandbox = yaml_is_null(yaml_get(root, "sandbox")) ? NULL : yaml_get(root, "sandbox");
                         m.share = strcmp(plugin_text(s->a, root, "share"), "true") == 0;
                 }
         }

@@ -70,7 +70,7 @@ static void on_denied(void *arg, const char *what)
 void confine_watch(struct life *l, const struct confinement *c)
 {
         int fd = sandbox_receive(&c->sandbox, l->control_fd);
-        l->confined = c->sandbox.on;
+        l->walls = c->sandbox.walls;
         if (fd >= 0 && sandbox_watch_start(&l->watch, fd, &l->plugin->super->cleanup, &c->grant, l->plugin->manifest->executable, on_denied, l))
                 log_warn(SUPER_SCOPE, "%s: what it asks for cannot be watched: out of memory", l->plugin->name);
 }

@@ -62,6 +62,16 @@ static void write_state(struct json_writer *w, const struct component_status *st
         seconds(w, "sinceSeconds", st->since_s);
 }
 
+static void write_walls(struct json_writer *w, unsigned walls)
+{
+        json_key(w, STR("walls"));
+        json_array_begin(w);
+        for (unsigned bit = 1; bit && bit <= walls; bit <<= 1)
+                if ((walls & bit) && sandbox_wall_name(bit))
+                        json_string(w, str_of(sandbox_wall_name(bit)));
+        json_array_end(w);
+}
+
 static void write_features(struct json_writer *w, unsigned features)
 {
         json_key(w, STR("features"));
@@ -83,6 +93,7 @@ static void row_begin(struct json_writer *w, const struct component *c, struct a
         control_kv(w, "version", c->now ? c->now->spec->version : "");
         flag(w, "disabled", c->disabled);
         write_state(w, &st);
+        write_walls(w, st.walls);
         write_features(w, component_features(c));
 }
 

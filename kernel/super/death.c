@@ -100,7 +100,7 @@ enum death_class death_classify(const struct life *l, int code, int status, char
         } else if (status == SIGKILL && death_oom_kills() > l->oom_kills) {
                 d = DEATH_OOM;
                 snprintf(what, sizeof what, "was killed%s because memory ran out", when(l));
-        } else if (status == SIGSYS && l->confined) {
+        } else if (status == SIGSYS && l->walls) {
                 d = DEATH_SANDBOX;
                 snprintf(what, sizeof what, "made a system call%s that no plugin needs, and was killed", when(l));
         } else {

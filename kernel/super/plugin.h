@@ -60,7 +60,7 @@ struct life {
         bool usable;               /* calls may use ch */
         bool ended;                /* the process is reaped, or the foreign connection dropped */
         struct sandbox_watch *watch; /* of what a confined process asks for; NULL = none */
-        bool confined;
+        unsigned walls;            /* WALL_ bits of those that stand around it; 0 = not confined */
         char violation[VIOLATION_BYTES]; /* what it asked for and may not have: "wanted to read /etc/shadow" */
         enum death_class verdict;  /* why we ended it; DEATH_NONE = it was not us */
         int signal;                /* that ended it, 0 = none */

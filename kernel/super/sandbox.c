@@ -409,6 +409,15 @@ bool sandbox_may_open(const struct grant *g, const char *executable, const char 
         return !writes && is_below(path, folder);
 }
 
+const char *sandbox_wall_name(unsigned wall)
+{
+        static const char *const names[] = {"no new privileges", "files", "ports", "signals", "system calls", "own user", "watched"};
+        for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
+                if (wall == 1u << i)
+                        return names[i];
+        return NULL;
+}
+
 const char *sandbox_syscall_name(int nr)
 {
         static const struct { int nr; const char *name; } names[] = {

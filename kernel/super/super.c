@@ -547,6 +547,7 @@ void component_status_get(const struct component *c, struct arena *a, struct com
                 .backend_reachable = p->backend_up,
                 .last_error = arena_strdup(a, str_of(error)),
                 .last_death = p->last_death,
+                .walls = p->life ? p->life->walls : 0,
                 .restarts = p->restarts,
                 .deaths_in_window = (unsigned)p->n_deaths,
                 .calls = c->calls,

@@ -157,6 +157,7 @@ struct component_status {
         const char *last_error;    /* "" if none */
         enum death_class last_death;
         unsigned restarts, deaths_in_window;
+        unsigned walls;            /* sandbox.h: what stands around its process */
         uint64_t calls, errors, inflight;
         uint64_t rss_bytes;
         double cpu_seconds, since_s; /* seconds in this state */

@@ -8,6 +8,8 @@
 #ifndef SDK_NET_RPC_H
 #define SDK_NET_RPC_H
 
+#include <sys/types.h>
+
 #include "sdk/base/arena.h"
 #include "sdk/base/fiber.h"
 #include "sdk/base/pb.h"
@@ -145,6 +147,8 @@ struct rpc_server_conf {
         uint32_t max_streams;       /* default 1000 */
         double ping_interval_s, ping_timeout_s, min_ping_interval_s, idle_timeout_s;
         struct tls_context *tls;
+        /* Is whoever connects to a Unix socket welcome? By its process id; false closes the connection. NULL = everybody is. */
+        bool (*welcome)(pid_t peer);
         /* For methods not in the table (proxying); NULL = UNIMPLEMENTED "unknown method X for service Y" as grpc-go words it. */
         rpc_handler unknown;
         void *unknown_arg;

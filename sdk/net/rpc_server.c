@@ -9,6 +9,7 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 
 #include "sdk/base/log.h"
 #include "sdk/base/map.h"
@@ -407,7 +408,13 @@ void rpc_server_serve_conn(struct rpc_server *sv, struct conn *io)
 
 static void on_accept(struct listener *l, struct conn *io)
 {
-        rpc_server_serve_conn(l->owner, io);
+        struct rpc_server *sv = l->owner;
+        struct ucred peer;
+        socklen_t n = sizeof peer;
+        if (sv->conf.welcome && (getsockopt(io->fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) || !sv->conf.welcome(peer.pid)))
+                conn_free(io);
+        else
+                rpc_server_serve_conn(sv, io);
 }
 
 /* ---- the server ---- */

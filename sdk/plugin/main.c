@@ -268,6 +268,14 @@ static int serve(struct runtime *rt, struct control *c, const char *socket_path)
         return r;
 }
 
+/* The runtime that started this process; when that is gone, whoever adopts it. Other plugins' processes are not. */
+static pid_t starter;
+
+static bool is_runtime(pid_t peer)
+{
+        return peer == starter || getppid() != starter;
+}
+
 int dapr_plugin_main(int argc, char **argv, const struct dapr_plugin *p)
 {
         struct runtime rt = {.plugin = p};
@@ -278,6 +286,9 @@ int dapr_plugin_main(int argc, char **argv, const struct dapr_plugin *p)
         int stop = arguments(argc, argv, p, &socket_path);
         if (stop)
                 return stop - 1;
+        starter = getppid();
+        if (!socket_path)
+                conf.welcome = is_runtime;
         signal(SIGPIPE, SIG_IGN);
         sdk_log_setup();
         if (p->worker_threads > 0)
