@@ -19,7 +19,10 @@ foreign_test_SRC := tests/fault/foreign_test.c
 foreign_test_LIBS := kernel net base proto llhttp
 foreign_test_LD = $(FAULT_TEST_LD)
 # kernel/super
-UNIT_TESTS += super_table_test manifest_test
+UNIT_TESTS += super_table_test manifest_test rights_test
+rights_test_SRC := tests/unit/rights_test.c
+rights_test_LIBS := kernel base
+rights_test_LD = $(YAML_LD) $(BASE_LD)
 super_table_test_SRC := tests/unit/super_table_test.c kernel/super/table.c
 super_table_test_LIBS :=
 manifest_test_SRC := tests/unit/manifest_test.c
