@@ -275,24 +275,42 @@ static int add_port(int *v, int n, int max, int port)
         return n + 1;
 }
 
+static bool is_word(char c)
+{
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+}
+
+/* Ports that are named: port=5432, port = '5432', ?port=5432 of libpq. How many ports there are then, -1: more than max. */
+static int named_ports(struct str v, int *ret, int n, int max)
+{
+        for (size_t i = 0; i + 4 < v.n && n >= 0; i++) {
+                if (strncasecmp(v.p + i, "port", 4) || (i && is_word(v.p[i - 1])))
+                        continue;
+                size_t k = i + 4;
+                while (k < v.n && strchr(" \t='", v.p[k]) && v.p[k])
+                        k++;
+                if (k > i + 4)
+                        n = add_port(ret, n, max, port_of(str_skip(v, k)));
+        }
+        return n;
+}
+
 int rights_ports(struct str value, int port, int *ret, int max)
 {
-        int n = 0;
-        bool pairs = str_find(value, STR("://")) < 0 && str_chr(value, '=') >= 0, named = false;
+        bool pairs = str_find(value, STR("://")) < 0 && str_chr(value, '=') >= 0;
+        int n = named_ports(value, ret, 0, max);
+        if (pairs)
+                return n ? n : add_port(ret, n, max, port);
         while (value.n && n >= 0) {
                 size_t i = 0;
                 while (i < value.n && !strchr(", \t\r\n;", value.p[i]))
                         i++;
                 struct str word = str_n(value.p, i);
                 value = str_skip(value, i < value.n ? i + 1 : i);
-                if (!pairs && word.n)
+                if (word.n)
                         n = add_port(ret, n, max, host_port(word, port));
-                else if (str_has_prefix(word, STR("port="))) { /* of libpq: host=.. port=.. */
-                        n = add_port(ret, n, max, port_of(str_skip(word, 5)));
-                        named = true;
-                }
         }
-        return pairs && !named && n >= 0 ? add_port(ret, n, max, port) : n;
+        return n;
 }
 
 /* ---- a component's rights ---- */

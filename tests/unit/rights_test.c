@@ -54,6 +54,7 @@ START_TEST(ports_stand_in_every_form_of_an_address)
                 {"localhost:6379", 1, 1, 6379, 6379}, {"localhost", 6379, 1, 6379, 6379}, {"a:1,b:2, c", 3, 3, 1, 3}, {"https://x/y", 1, 1, 443, 443},
                 {"http://u:p@h:8080/a?b=c", 1, 1, 8080, 8080}, {"amqp://guest:guest@[::1]:5673/", 1, 1, 5673, 5673}, {"[::1]:7", 1, 1, 7, 7}, {"[::1]", 9, 1, 9, 9},
                 {"host=h port=5433 user=u", 5432, 1, 5433, 5433}, {"host=h user=u", 5432, 1, 5432, 5432}, {"postgres://u@h/db", 1, 1, 5432, 5432}, {"6380", 1, 1, 6380, 6380},
+                {"host = h port = '5433'", 5432, 1, 5433, 5433}, {"postgres:///db?host=h&port=5434", 5432, 2, 5434, 5432},
                 {"h:99999", 5, 1, 5, 5}, {"", 5, 0, 0, 0}, {"a:1 a:1", 5, 1, 1, 1}, {"x", 0, 0, 0, 0}};
         for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
                 int ports[8] = {0};
