@@ -389,6 +389,10 @@ static int grant_settings(struct granting *x, struct str v, enum right_kind kind
 
 static int grant_file(struct granting *x, const struct right *r)
 {
+        if (r->kind == RIGHT_PROGRAM && !strcmp(r->what, "self")) {
+                x->g->forks = true;
+                return 0;
+        }
         struct str v = str_of(put_in(x, r->what));
         if (is_field(r->what) && !r->beside) {
                 int n = grant_settings(x, v, r->kind);

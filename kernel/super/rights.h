@@ -16,7 +16,7 @@
  *         reason: The Redis server.
  *       - listen: 8080                takes connections
  *     programs:
- *       - path: /usr/bin/git          starts this program; a folder: those below it
+ *       - path: /usr/bin/git          starts this program; a folder: those below it; "self": processes of its own
  *     limits:
  *       memory: 512Mi                 of data; default 2Gi
  *       processes: 64                 threads and processes, when the process runs as a user of its own; default 512
@@ -65,7 +65,7 @@ struct grant {
         size_t n_files;
         int connect_ports[RIGHTS_PORTS_MAX], listen_ports[RIGHTS_PORTS_MAX];
         size_t n_connect, n_listen;
-        bool any_port, tcp, udp, unix_sockets, writes;
+        bool any_port, tcp, udp, unix_sockets, writes, forks;
 };
 /* Value of a metadata field, NULL or "" when it is not given and has no default. */
 typedef const char *(*rights_value_fn)(void *arg, const char *field);

@@ -261,7 +261,7 @@ int sandbox_prepare(struct sandbox *s, const struct rights *rights, const struct
         s->memory_bytes = rights->memory_bytes;
         s->processes = rights->processes;
         interpreter(executable, script);
-        bool programs = false;
+        bool programs = g->forks;
         for (size_t i = 0; i < g->n_files; i++)
                 programs |= g->files[i].kind == RIGHT_PROGRAM;
         if ((walls & WALL_OWN_USER) && g->n_files == 0 && !*script && is_open_to_all(executable)) {
