@@ -60,6 +60,23 @@ struct logs_opts {
 struct completion_opts {
         struct ctl_globals globals;
 };
+struct invoke_opts {
+        struct ctl_globals globals;
+        const char *app_id, *method, *data, *data_file, *verb, *via, *socket, *output;
+        int64_t timeout_ns;
+};
+struct metrics_opts {
+        struct ctl_globals globals;
+        const char *app_id, *filter, *output;
+        bool watch;
+        int64_t interval_ns;
+};
+struct trace_opts {
+        struct ctl_globals globals;
+        const char *app_id, *sort, *output;
+        int64_t min_ns;
+        int limit;
+};
 struct plugin_list_opts {
         struct ctl_globals globals;
         const char *output, *app_id, *plugins_path;
@@ -116,7 +133,7 @@ int subscription_pause_run(void *opts, int argc, char **argv);
 int subscription_resume_run(void *opts, int argc, char **argv);
 
 extern const struct flag_program list_program, stop_program, version_program, init_program, uninstall_program, run_program,
-        completion_program, publish_program, invoke_binding_program, logs_program, plugin_list_program, plugin_info_program, plugin_logs_program, plugin_restart_program, plugin_new_program,
+        completion_program, invoke_program, metrics_program, trace_program, publish_program, invoke_binding_program, logs_program, plugin_list_program, plugin_info_program, plugin_logs_program, plugin_restart_program, plugin_new_program,
         plugin_upgrade_program, plugin_rollback_program, plugin_enable_program, plugin_disable_program, plugin_history_program;
 int list_run(void *opts, int argc, char **argv);
 int stop_run(void *opts, int argc, char **argv);
@@ -128,6 +145,9 @@ int completion_run(void *opts, int argc, char **argv);
 int publish_run(void *opts, int argc, char **argv);
 int invoke_binding_run(void *opts, int argc, char **argv);
 int logs_run(void *opts, int argc, char **argv);
+int invoke_run(void *opts, int argc, char **argv);
+int metrics_run(void *opts, int argc, char **argv);
+int trace_run(void *opts, int argc, char **argv);
 int plugin_list_run(void *opts, int argc, char **argv);
 int plugin_info_run(void *opts, int argc, char **argv);
 extern const struct flag_program plugin_security_program;

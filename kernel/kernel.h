@@ -27,6 +27,7 @@ struct pipeline;
 struct pubsub_block;
 struct resiliency;
 struct secrets_block;
+struct slow;
 struct state_block;
 struct tracer;
 
@@ -37,6 +38,7 @@ struct kernel {
         struct metrics *metrics;
         struct observe *observe;
         struct tracer *tracer;   /* kernel/observe/trace.h */
+        struct slow *slow;       /* kernel/observe/slow.h */
         struct health health;
         struct super *super;
         const struct block *const *blocks; /* kernel/front/call.h */

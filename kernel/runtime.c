@@ -25,6 +25,7 @@
 #include "kernel/metric_rules.h"
 #include "kernel/reload.h"
 #include "kernel/observe/observe.h"
+#include "kernel/observe/slow.h"
 #include "kernel/observe/trace.h"
 #include "kernel/plugin_metrics.h"
 #include "kernel/pipeline/pipeline.h"
@@ -161,7 +162,7 @@ static int init_kernel(struct runtime *rt)
                                     .latency_buckets = cfg->metrics_latency_buckets,
                                     .n_latency_buckets = cfg->n_metrics_latency_buckets};
 
-        if (metrics_new(&k->metrics) || observe_new(&k->observe, k->metrics, &conf) || plugin_metrics_new(&rt->plugin_metrics, k) ||
+        if (metrics_new(&k->metrics) || observe_new(&k->observe, k->metrics, &conf) || slow_new(&k->slow) || plugin_metrics_new(&rt->plugin_metrics, k) ||
             front_new(&k->front, k, blocks, N_BLOCKS)) {
                 rt->fatal = "out of memory";
                 return -ENOMEM;
@@ -200,6 +201,8 @@ static int start_components(struct runtime *rt)
         int r;
 
         conf.hop_seconds = k->config.metrics_enabled ? plugin_metrics_hop(rt->plugin_metrics) : NULL;
+        conf.metrics = k->metrics;
+        conf.slow = k->slow;
         conf.hop_tracer = k->opts.trace_plugins ? k->tracer : NULL;
         if (super_new(&k->super, &conf)) {
                 rt->fatal = "out of memory";
@@ -460,6 +463,7 @@ static void release(struct runtime *rt)
         names_free(k);
         observe_free(k->observe);
         tracer_free(k->tracer);
+        slow_free(k->slow);
         plugin_metrics_free(rt->plugin_metrics);
         metrics_free(k->metrics);
         metric_rules_free(rt->metric_rules);

@@ -89,6 +89,8 @@ int app_grpc_md(struct app *p, struct arena *a, const char *method, const Protob
         began = loop_now_exact();
         r = ret_md ? exchange(p, a, method, packed, &o, &bytes, ret_md, st) : rpc_unary(p->grpc, a, method, packed, &bytes, &o, st);
         app_slot_give(p);
+        if (trace_current())
+                trace_current()->app_ms += (loop_now_exact() - began) * 1e3;
         observe_grpc_client(p->k->observe, method, r, packed.n, r ? 0 : bytes.n, (loop_now_exact() - began) * 1e3);
         if (r == 0 && !(*(void **)resp = pb_unpack(a, resp_d, bytes))) {
                 *st = (struct rpc_status){.code = RPC_INTERNAL, .message = STR("grpc: failed to unmarshal the received message")};

@@ -65,6 +65,10 @@ static void started(struct app *p, struct arena *a, const struct app_request *in
 
 static void completed(struct app *p, struct arena *a, const struct app_request *in, const struct http_exchange *x, int r, double began)
 {
+        struct trace *t = trace_current();
+
+        if (t)
+                t->app_ms += (loop_now_exact() - began) * 1e3;
         observe_http_client_completed(p->k->observe, a, in->method, path_of(in->path), r ? 500 : x->status, r ? -1 : x->content_length,
                                       (loop_now_exact() - began) * 1e3);
 }

@@ -13,6 +13,7 @@
 #include "kernel/front/trace_attrs.h"
 #include "kernel/front/unconfigured.h"
 #include "kernel/observe/observe.h"
+#include "kernel/observe/slow.h"
 #include "kernel/observe/trace.h"
 #include "proto/registry.h"
 #include "sdk/base/log.h"
@@ -262,9 +263,18 @@ static int logged(const struct grpc_door *d, struct rpc_call *rpc, rpc_handler n
         return r;
 }
 
+/* Streams of the API last as long as the app likes: that is not slow. */
+static bool is_stream(const struct rpc_call *rpc, rpc_handler next, const void *next_arg)
+{
+        const struct grpc_entry *e = next_arg;
+
+        return next == handle && e->route && e->route->stream && !str_eq(rpc->method, STR(INVOKE_SERVICE));
+}
+
 int grpc_door_intercept(struct rpc_call *rpc, rpc_handler next, void *next_arg, void *arg)
 {
         const struct grpc_door *d = arg;
+        double began = loop_now_exact();
         struct trace trace;
         const char *why;
         int r;
@@ -278,6 +288,8 @@ int grpc_door_intercept(struct rpc_call *rpc, rpc_handler next, void *next_arg, 
         trace_install(&trace);
         r = logged(d, rpc, next, next_arg);
         trace_install(NULL);
+        if (!is_stream(rpc, next, next_arg))
+                slow_note(d->k->slow, &(struct slow_request){"grpc", STR(""), rpc->method, code_of(rpc, r), (loop_now_exact() - began) * 1e3, &trace});
         if (trace_is_recorded(&trace)) {
                 int code = code_of(rpc, r);
                 trace_attrs_grpc(&trace, rpc, is_proxied(rpc));

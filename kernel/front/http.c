@@ -9,6 +9,7 @@
 #include "kernel/front/filtered.h"
 #include "kernel/front/trace_attrs.h"
 #include "kernel/observe/observe.h"
+#include "kernel/observe/slow.h"
 #include "kernel/observe/trace.h"
 #include "sdk/base/log.h"
 
@@ -173,7 +174,7 @@ void http_door_serve(struct http_req *r, void *arg)
         struct trace trace;
         struct call c = {.k = d->k, .arena = r->arena, .door = DOOR_HTTP, .http = r, .operation = "", .trace = &trace};
         struct str path = url_unescape(r->arena, r->path, false);
-        double began = loop_now_exact();
+        double began = loop_now_exact(), elapsed_ms;
 
         if (!path.p) {
                 const struct http_header close_it = {STR("Connection"), STR("close")};
@@ -191,11 +192,14 @@ void http_door_serve(struct http_req *r, void *arg)
                         dispatch(&x);
         }
         end_trace(&c, path);
+        elapsed_ms = (loop_now_exact() - began) * 1e3;
+        if (!(c.route && c.route->health_check))
+                slow_note(d->k->slow, &(struct slow_request){"http", r->method, path, r->status, elapsed_ms, &trace});
         observe_http_server(d->k->observe, r->arena,
                             &(struct observe_http){.method = r->method,
                                                    .path = path,
                                                    .status = r->status,
                                                    .req_bytes = r->content_length,
                                                    .resp_bytes = (int64_t)r->bytes_out,
-                                                   .elapsed_ms = (loop_now_exact() - began) * 1e3});
+                                                   .elapsed_ms = elapsed_ms});
 }

@@ -431,6 +431,20 @@ static int admit(struct inbound *in)
         return code != 0;
 }
 
+static void describe(const struct inbound *in)
+{
+        struct trace *t = trace_current();
+        struct str method = in->q.method;
+
+        if (!trace_is_recorded(t))
+                return;
+        while (method.n && method.p[0] == '/')
+                method = str_skip(method, 1);
+        trace_attr(t, "rpc.service", STR("ServiceInvocation"));
+        trace_attr(t, "dapr.invoke_method", method);
+        trace_rename(t, str_of(arena_printf(in->rpc->arena, "CallLocal/%s/%.*s", in->k->opts.app_id, STR_FMT(method))));
+}
+
 static int serve(struct inbound *in, int (*fn)(struct inbound *in))
 {
         struct mesh_metrics *m = mesh_metrics(in->k->mesh);
@@ -438,6 +452,7 @@ static int serve(struct inbound *in, int (*fn)(struct inbound *in))
 
         if (admit(in))
                 return 0;
+        describe(in);
         in->caller = http_headers_get(&in->q.md, "dapr-caller-app-id");
         mesh_count_received(m, in->caller);
         if (app_is_healthy(in->k->app))

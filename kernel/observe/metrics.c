@@ -46,6 +46,7 @@ struct metrics {
         struct map series;
         uint32_t n_metrics;
         bool full_said;
+        const double *latency_buckets; /* NULL = metric_latency_buckets */
         struct str (*rewrite)(void *arg, const char *metric, struct str label, struct str value, struct arena *a);
         void *rewrite_arg;
         struct {
@@ -81,6 +82,11 @@ void metrics_free(struct metrics *m)
         free(m);
 }
 
+void metrics_set_latency_buckets(struct metrics *m, const double *buckets)
+{
+        m->latency_buckets = buckets;
+}
+
 struct metric *metric_add(struct metrics *m, const struct metric_def *def)
 {
         struct metric *x = calloc(1, sizeof *x), **at;
@@ -98,7 +104,7 @@ struct metric *metric_add(struct metrics *m, const struct metric_def *def)
         }
         if (def->type == METRIC_HISTOGRAM) {
                 if (!x->def.buckets)
-                        x->def.buckets = metric_latency_buckets;
+                        x->def.buckets = m->latency_buckets ? m->latency_buckets : metric_latency_buckets;
                 while (isfinite(x->def.buckets[x->n_buckets]))
                         x->n_buckets++;
         }

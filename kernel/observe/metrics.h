@@ -16,7 +16,7 @@ struct metric_def {
         const char *name, *help;
         enum metric_type type;
         const char *labels;     /* "app_id,component,operation": sorted as written */
-        const double *buckets;  /* histogram upper bounds, INFINITY-terminated; NULL = latency buckets (ms) */
+        const double *buckets;  /* histogram upper bounds, INFINITY-terminated; NULL = the registry's for latencies (ms) */
 };
 struct arena;
 struct metric;
@@ -25,6 +25,8 @@ struct metric_series;
 struct metrics;
 int metrics_new(struct metrics **ret);
 void metrics_free(struct metrics *m);
+/* Upper bounds of histograms whose definition names none, INFINITY-terminated, from here on; kept. */
+void metrics_set_latency_buckets(struct metrics *m, const double *buckets);
 struct metric *metric_add(struct metrics *m, const struct metric_def *def);
 /* Series for label values in the order of def.labels; NULL when METRIC_SERIES_MAX is reached (then all calls on it do nothing). */
 struct metric_series *metric_series_get(struct metric *m, const struct str *values);

@@ -175,12 +175,11 @@ int observe_new(struct observe **ret, struct metrics *m, const struct observe_co
             http_paths_init(&o->paths, conf->path_matching, conf->n_path_matching, conf->increased_cardinality) ||
             process_metrics_new(&o->process, m))
                 goto oom;
+        metrics_set_latency_buckets(m, o->latency_buckets);
         for (int i = 0; i < M_N; i++) {
                 struct metric_def def = defs[i];
                 if (i == M_HTTP_RESP_COUNT && !conf->increased_cardinality)
                         continue;
-                if (def.type == METRIC_HISTOGRAM && !def.buckets)
-                        def.buckets = o->latency_buckets;
                 if (!(o->metric[i] = metric_add(m, &def)))
                         goto oom;
         }

@@ -10,6 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "kernel/observe/metrics.h"
+#include "kernel/observe/slow.h"
 #include "kernel/opts.h"
 #include "kernel/super/control_internal.h"
 
@@ -192,6 +194,25 @@ static void list(struct control *k, struct http_req *r)
         buf_fini(&b);
 }
 
+static void metrics(struct control *k, struct http_req *r)
+{
+        const struct http_header h = {STR("Content-Type"), STR("text/plain; version=0.0.4; charset=utf-8")};
+        struct buf b = {0};
+        if (k->super->conf.metrics && metrics_write(k->super->conf.metrics, &b))
+                control_refuse(r, 500, "out of memory");
+        else
+                http_resp_send(r, 200, &h, 1, buf_str(&b));
+        buf_fini(&b);
+}
+
+static void slow_requests(struct control *k, struct http_req *r)
+{
+        struct buf b = {0};
+        slow_write(k->super->conf.slow, &b);
+        control_reply(r, 200, &b);
+        buf_fini(&b);
+}
+
 static struct component *find(struct super *s, struct str name)
 {
         list_for_each(pos, &s->components) {
@@ -279,6 +300,14 @@ static void handle(struct http_req *r, void *arg)
         bool get = str_eq(r->method, STR("GET")), post = str_eq(r->method, STR("POST"));
         if (get && str_eq(rest, STR("/v1/plugins"))) {
                 list(k, r);
+                return;
+        }
+        if (get && str_eq(rest, STR("/v1/metrics"))) {
+                metrics(k, r);
+                return;
+        }
+        if (get && str_eq(rest, STR("/v1/requests"))) {
+                slow_requests(k, r);
                 return;
         }
         if (!str_has_prefix(rest, STR("/v1/plugins/"))) {

@@ -15,6 +15,8 @@
  *                                       {"plugin","version","shadowReads","shadowDifferences"}, or 500 {"error"}: what ran before still does
  *   GET  /v1/subscriptions              {"appId","subscriptions":[...]}, see kernel/blocks/pubsub/control.c
  *   POST /v1/subscriptions/{pubsub}/{topic}/pause|resume   {"appId","subscriptions":[those]}; {pubsub} and {topic} may be "*"
+ *   GET  /v1/metrics                    all metrics, in the Prometheus text format
+ *   GET  /v1/requests                   the slowest requests of the last minutes, as kernel/observe/slow.h has them
  * row: {"component","type","version","disabled","state","plugin","pluginVersion","executable","socket","pid","foreign","backend" ("reachable",
  *       "unreachable", "unknown"),"lastError","lastDeath","restarts","deaths","calls","errors","inflight","rssBytes",
  *       "cpuSeconds","sinceSeconds","features":[...]}; a component that could not start has state FAILED and lastError only.

@@ -36,6 +36,8 @@ enum death_class {
 const char *death_class_name(enum death_class d);
 
 struct metric;
+struct metrics;
+struct slow;
 struct super;
 struct tracer;
 struct component; /* one initialised instance */
@@ -80,6 +82,8 @@ struct super_conf {
         void *arg;
         struct metric *hop_seconds;   /* histogram of calls by app_id, component, method; NULL = none */
         struct tracer *hop_tracer;    /* calls have spans of their own; NULL = they have not */
+        struct metrics *metrics;      /* what the control socket tells; NULL = nothing */
+        const struct slow *slow;
         const struct super_tuning *tuning; /* NULL = defaults; copied */
 };
 /* 0 and *ret, or -ENOMEM. Starts nothing but the control socket (control.h), whose failure is logged only. */

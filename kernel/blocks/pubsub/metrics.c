@@ -1,6 +1,5 @@
 /* dapr_component_pubsub_*: names, labels and oddities as the reference's (bulk ingress names "pubsubName" as its component). */
 #include <errno.h>
-#include <math.h>
 #include <stdlib.h>
 
 #include "kernel/blocks/pubsub/pubsub.h"
@@ -45,7 +44,6 @@ int pubsub_metrics_new(struct pubsub_metrics **ret, struct kernel *k)
 {
         const struct configuration *c = &k->config;
         struct pubsub_metrics *m;
-        double *buckets = NULL;
 
         *ret = NULL;
         if (!c->metrics_enabled || !k->metrics)
@@ -55,16 +53,8 @@ int pubsub_metrics_new(struct pubsub_metrics **ret, struct kernel *k)
                 return -ENOMEM;
         m->app_id = str_of(k->opts.app_id);
         m->ns = str_of(k->opts.namespace_);
-        /* in the arena of the configuration, which outlives the metrics */
-        if (c->n_metrics_latency_buckets &&
-            (buckets = arena_alloc(&k->config.arena, (c->n_metrics_latency_buckets + 1) * sizeof *buckets))) {
-                memcpy(buckets, c->metrics_latency_buckets, c->n_metrics_latency_buckets * sizeof *buckets);
-                buckets[c->n_metrics_latency_buckets] = INFINITY;
-        }
         for (int i = 0; i < N; i++) {
-                struct metric_def d = defs[i];
-                d.buckets = buckets;
-                if (!(m->m[i] = metric_add(k->metrics, &d))) {
+                if (!(m->m[i] = metric_add(k->metrics, &defs[i]))) {
                         pubsub_metrics_free(m);
                         return -ENOMEM;
                 }
