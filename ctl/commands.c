@@ -24,6 +24,8 @@ const struct command commands[] = {
         ROW("plugin disable", plugin_disable),
         ROW("plugin history", plugin_history),
         ROW("plugin new", plugin_new),
+        ROW("plugin dev", plugin_dev),
+        ROW("plugin conformance", plugin_conformance),
         ROW("plugin build", plugin_build),
         ROW("plugin keygen", plugin_keygen),
         ROW("plugin sign", plugin_sign),

@@ -52,6 +52,18 @@ struct plugin_search_opts {
 struct plugin_index_opts {
         struct ctl_globals globals;
 };
+struct plugin_conformance_opts {
+        struct ctl_globals globals;
+        const char *output, *type, *resource;
+        struct flag_list metadata, secrets, keys;
+        int64_t timeout_ns;
+        bool save, no_faults;
+};
+struct plugin_dev_opts {
+        struct ctl_globals globals;
+        const char *app_id, *component;
+        bool debug, once;
+};
 struct plugin_lock_opts {
         struct ctl_globals globals;
         const char *lock, *dir;
@@ -60,7 +72,7 @@ struct plugin_lock_opts {
 
 extern const struct flag_program plugin_build_program, plugin_keygen_program, plugin_sign_program, plugin_verify_program,
         plugin_trust_add_program, plugin_trust_list_program, plugin_trust_remove_program, plugin_install_program, plugin_bundle_program,
-        plugin_remove_program, plugin_search_program, plugin_index_program, plugin_lock_program;
+        plugin_remove_program, plugin_search_program, plugin_index_program, plugin_lock_program, plugin_conformance_program, plugin_dev_program;
 int plugin_build_run(void *opts, int argc, char **argv);
 int plugin_keygen_run(void *opts, int argc, char **argv);
 int plugin_sign_run(void *opts, int argc, char **argv);
@@ -74,5 +86,7 @@ int plugin_remove_run(void *opts, int argc, char **argv);
 int plugin_search_run(void *opts, int argc, char **argv);
 int plugin_index_run(void *opts, int argc, char **argv);
 int plugin_lock_run(void *opts, int argc, char **argv);
+int plugin_conformance_run(void *opts, int argc, char **argv);
+int plugin_dev_run(void *opts, int argc, char **argv);
 
 #endif

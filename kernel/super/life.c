@@ -74,7 +74,23 @@ static void on_start_timer(struct timer *t)
         plugin_event(l->plugin, EV_TIMEOUT);
 }
 
-/* A report that is late because this process did not run (stopped, suspended) is no hang: then one more interval is given. */
+/* A debugger holds the process. */
+static bool is_traced(pid_t pid)
+{
+        char path[64], line[128];
+        int tracer = 0;
+        snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+        FILE *f = fopen(path, "re");
+        while (f && fgets(line, sizeof line, f))
+                if (sscanf(line, "TracerPid: %d", &tracer) == 1)
+                        break;
+        if (f)
+                fclose(f);
+        return tracer > 0;
+}
+
+/* A report that is late because this process did not run (stopped, suspended) is no hang: then one more interval is given. The same
+ * while somebody debugs the plugin. */
 static void on_watchdog(struct timer *t)
 {
         struct life *l = container_of(t, struct life, watchdog);
@@ -85,6 +101,8 @@ static void on_watchdog(struct timer *t)
         if (we_slept) {
                 if (l->report_at < now - limit + u->health_interval_s)
                         l->report_at = now - limit + u->health_interval_s;
+        } else if (now - l->report_at > limit && is_traced(l->pid)) {
+                l->report_at = now;
         } else if (now - l->report_at > limit) {
                 timer_stop(t);
                 plugin_event(l->plugin, EV_HANG);

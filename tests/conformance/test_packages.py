@@ -3,7 +3,7 @@ import functools, http.server, io, json, os, pathlib, shutil, ssl, subprocess, t
 
 import pytest
 
-from conftest import BUILD, Daprd, component
+from conftest import BUILD, Daprd, component, wait_until
 from test_ctl import ctl, home  # noqa: F401 (a fixture)
 
 IN_MEMORY = BUILD / "plugins/state.in-memory"
@@ -363,3 +363,48 @@ def test_bundles_and_image_layouts_carry_packages_without_a_network(home, work, 
     manifest = [f for f in (work / "layout/blobs/sha256").iterdir() if b"artifactType" in f.read_bytes()[:400]][0]
     manifest.write_bytes(manifest.read_bytes() + b" ")
     assert "damaged" in run(home, work, "install", "oci:layout", code=1)
+
+
+# ---- the dev loop ----
+
+@pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
+def test_the_dev_loop_swaps_builds_and_brings_back_what_ran(home, work, folder):
+    source = work / "mine"
+    run(home, work, "new", "state", "mine")
+    subprocess.run(["make", "-s", "-C", source], check=True, capture_output=True)
+    before = folder / "before"
+    shutil.copytree(source / "state.mine", before / "state.mine")
+    me = f"dev{os.getpid()}"
+    d = Daprd(folder, [component("store", "state.mine")], app_id=me, plugins_path=before).start()
+    log = open(folder / "dev.log", "w+")
+    p = None
+
+    def text():
+        return (folder / "dev.log").read_text()
+
+    def program():
+        pid = d.metadata()["components"][0]["microdapr"]["pid"]
+        return os.readlink(f"/proc/{pid}/exe")
+    try:
+        p = subprocess.Popen([str(BUILD / "bin/daprctl"), "plugin", "dev", str(source), "--app-id", me, "--debug"], env=home, cwd=work, stdout=log,
+                             stderr=log, start_new_session=True)
+        wait_until("the first build runs", lambda: "Watching" in text(), 40)
+        assert "dapr-dev-" in program() and "gdb -p" in text()
+        main = source / "main.c"
+        good = main.read_text()
+        main.write_text(good.replace("return 0; /* not found is no error */", 'dapr_log(DAPR_LOG_INFO, "changed code"); return 0;'))
+        wait_until("the change runs", lambda: "runs build 2" in text(), 40)
+        assert d.request("GET", "/v1.0/state/store/nothing").status == 204
+        wait_until("its log is shown", lambda: "changed code" in text(), 20)
+        main.write_text(good + "broken(")
+        wait_until("a failed build is told", lambda: "keeps running what it ran before" in text(), 40)
+        assert d.request("GET", "/v1.0/state/store/nothing").status == 204
+        p.send_signal(2)
+        assert p.wait(30) == 0, text()
+        assert program() == str(before / "state.mine/state.mine")
+    finally:
+        if p and p.poll() is None:
+            p.kill()
+            p.wait()
+        log.close()
+        d.close()

@@ -1,0 +1,77 @@
+/*
+ * The conformance kit: what every plugin must do, and what its kind must do, as checks that run over the wire against one process.
+ * A check is a function that gives NULL when all is as it should be, or a sentence. Groups are tables of checks.
+ */
+#ifndef CTL_CONFORM_H
+#define CTL_CONFORM_H
+
+#include <sys/types.h>
+
+#include "ctl/ctl.h"
+#include "ctl/subject.h"
+#include "sdk/base/loop.h"
+#include "sdk/base/pb.h"
+#include "sdk/net/rpc.h"
+
+enum { CONFORM_FEATURES_MAX = 32 };
+
+enum conform_status { CONFORM_PASS, CONFORM_FAIL, CONFORM_SKIP };
+struct conform_result {
+        const char *group, *name, *detail; /* detail "": nothing to say */
+        enum conform_status status;
+        double ms;
+};
+struct conform {
+        struct arena *arena;     /* of the run */
+        struct arena call;       /* emptied before each check */
+        struct subject *subject;
+        struct rpc_channel *ch;
+        const char *type, *version, *kind; /* "state.redis", "v1", "state" */
+        const char *plugin_name, *plugin_version;
+        struct rpc_md md[3];     /* of every call */
+        size_t n_md;
+        double timeout_s;        /* of one call */
+        struct str init;         /* metadata of Init: a MetadataRequest, packed */
+        const char *features[CONFORM_FEATURES_MAX];
+        size_t n_features;
+        struct rpc_status status; /* of the last call */
+        struct conform_result *v;
+        size_t n, cap;
+        bool skip;               /* set by a check: what it gives is why it was left out */
+        bool dead;               /* the process could not be kept alive: the rest is left out */
+        struct kv_list { const char *const *v; size_t n; } secrets, keys; /* --secret name=value, --key name */
+};
+struct conform_check {
+        const char *name;
+        const char *(*fn)(struct conform *c);
+        const char *feature;     /* only when the component has it; NULL = always */
+};
+
+/* One call, at most c->timeout_s; the gRPC code, c->status has the text. resp may be NULL. Parks. */
+int conform_ask(struct conform *c, const char *method, const ProtobufCMessage *req, const ProtobufCMessageDescriptor *d, void *resp);
+int conform_ask_raw(struct conform *c, const char *method, struct str req, struct str *resp, double timeout_s);
+/* "Set gave NotFound (text)" in the run's arena. */
+const char *conform_wrong(struct conform *c, const char *what);
+const char *conform_text(struct conform *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+const char *conform_skip(struct conform *c, const char *why);
+bool conform_has(const struct conform *c, const char *feature);
+/* Connects, says Hello where the plugin is ours, and Init. NULL or what failed. Parks. */
+const char *conform_connect(struct conform *c);
+const char *conform_init(struct conform *c);
+const char *conform_service(const struct conform *c); /* of the kind; for bindings that which is served */
+void conform_run(struct conform *c, const char *group, const struct conform_check *checks, size_t n);
+
+/* ---- groups ---- */
+void conform_contract(struct conform *c); /* before the kind's */
+void conform_ending(struct conform *c);   /* drain and exit: last */
+void conform_faults(struct conform *c);
+void conform_kind(struct conform *c);
+extern const struct conform_check conform_state_checks[], conform_pubsub_checks[], conform_secret_checks[], conform_lock_checks[],
+        conform_configuration_checks[], conform_crypto_checks[], conform_conversation_checks[], conform_binding_checks[];
+extern const size_t conform_state_n, conform_pubsub_n, conform_secret_n, conform_lock_n, conform_configuration_n, conform_crypto_n,
+        conform_conversation_n, conform_binding_n;
+/* One call of the kind that changes nothing, for load and leaks: the code. */
+int conform_probe(struct conform *c, struct arena *a, double timeout_s);
+bool conform_probe_is_ping(const struct conform *c); /* then it says nothing about Init and Drain */
+
+#endif
