@@ -12,6 +12,7 @@
 #include "ctl/plugins.h"
 #include "ctl/store.h"
 #include "dapr/proto/components/v1/state.pb-c.h"
+#include "plugin/v1/nameresolution.pb-c.h"
 
 enum { METADATA_MAX = 256 };
 
@@ -141,6 +142,21 @@ static void put_default(struct target *t, struct settings *s, const char *name, 
         put(t, s, name, value);
 }
 
+/* A name resolver is told of the sidecar, too. */
+static struct str resolver_init(struct target *t, Dapr__Proto__Components__V1__MetadataRequest *md)
+{
+        Microdapr__Plugin__V1__NameResolutionInitRequest req = MICRODAPR__PLUGIN__V1__NAME_RESOLUTION_INIT_REQUEST__INIT;
+        Microdapr__Plugin__V1__NameResolutionInstance self = MICRODAPR__PLUGIN__V1__NAME_RESOLUTION_INSTANCE__INIT;
+        self.app_id = "conformance";
+        self.namespace_ = "default";
+        self.address = "127.0.0.1";
+        self.internal_port = 50002;
+        self.http_port = 3500;
+        req.metadata = md;
+        req.instance = &self;
+        return pb_pack(t->a, &req.base);
+}
+
 /* The manifest's defaults, then the component, then --metadata; as the runtime would send them. */
 static int read_settings(struct target *t, const struct plugin_conformance_opts *o, const char *kind, struct str *ret)
 {
@@ -164,7 +180,7 @@ static int read_settings(struct target *t, const struct plugin_conformance_opts 
         md.properties = s.v;
         md.n_properties = s.n;
         req.metadata = &md;
-        *ret = pb_pack(t->a, &req.base);
+        *ret = strcmp(kind, "nameresolution") == 0 ? resolver_init(t, &md) : pb_pack(t->a, &req.base);
         return ret->p ? 0 : refuse(NULL);
 }
 
