@@ -23,6 +23,7 @@ const struct command commands[] = {
         ROW("plugin enable", plugin_enable),
         ROW("plugin disable", plugin_disable),
         ROW("plugin history", plugin_history),
+        ROW("plugin fault", plugin_fault),
         ROW("plugin new", plugin_new),
         ROW("plugin dev", plugin_dev),
         ROW("plugin conformance", plugin_conformance),

@@ -3,6 +3,7 @@
 #define CTL_COMMANDS_H
 
 #include "ctl/ctl.h"
+#include "ctl/drill_commands.h"
 #include "ctl/plugin_commands.h"
 
 struct list_opts {

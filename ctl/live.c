@@ -86,6 +86,22 @@ static bool read_text(struct json_reader *r, struct arena *a, struct str name, s
         return false;
 }
 
+static bool read_fault(struct json_reader *r, struct arena *a, struct str name, struct live *l)
+{
+        struct str what = STR("");
+        int64_t left = 0, hits = 0;
+        if (!str_eqz(name, "fault") || !json_enter_object(r))
+                return false;
+        while (json_next_member(r, a, &name))
+                if (!(str_eqz(name, "what") && json_read_string(r, a, &what)) && !(str_eqz(name, "leftSeconds") && json_read_int64(r, &left)) &&
+                    !(str_eqz(name, "hits") && json_read_int64(r, &hits)))
+                        json_skip(r);
+        l->fault = arena_printf(a, "%.*s, for %lld s more, met by %lld", STR_FMT(what), (long long)left, (long long)hits);
+        if (!l->fault)
+                l->fault = "";
+        return true;
+}
+
 static bool read_number(struct json_reader *r, struct str name, struct live *l)
 {
         const struct { const char *name; int64_t *to; } numbers[] = {{"pid", &l->pid}, {"restarts", &l->restarts}, {"calls", &l->calls},
@@ -101,12 +117,12 @@ static int read_row(struct arena *a, const struct sidecar *s, struct str raw, st
         struct json_reader r;
         struct str name;
         *l = (struct live){.app_id = s->app_id, .name = "", .type = "", .state = "", .backend = "", .last_error = "", .plugin = "",
-                           .plugin_version = "", .executable = "", .last_death = "", .raw = raw, .uptime_s = -1, .rss_bytes = -1};
+                           .plugin_version = "", .executable = "", .last_death = "", .fault = "", .raw = raw, .uptime_s = -1, .rss_bytes = -1};
         json_read_init(&r, raw);
         if (!json_enter_object(&r))
                 return -EBADMSG;
         while (json_next_member(&r, a, &name))
-                if (!read_text(&r, a, name, l) && !read_number(&r, name, l))
+                if (!read_text(&r, a, name, l) && !read_number(&r, name, l) && !read_fault(&r, a, name, l))
                         json_skip(&r);
         int64_t started = l->pid > 0 ? process_started_s((int)l->pid) : 0;
         if (started)

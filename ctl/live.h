@@ -5,7 +5,8 @@
 #include "ctl/ctl.h"
 
 struct live {
-        const char *app_id, *name, *type, *state, *backend, *last_error, *plugin, *plugin_version, *executable, *last_death;
+        const char *app_id, *name, *type, *state, *backend, *last_error, *plugin, *plugin_version, *executable, *last_death,
+                *fault;           /* "delay 100ms, on 10% of calls, for 8 s more"; "" = none */
         int64_t pid, restarts, calls, errors, rss_bytes, uptime_s; /* uptime -1 = not running */
         bool foreign;
         struct str raw;           /* the whole row as JSON */

@@ -101,7 +101,7 @@ static const char *cell_color(size_t col, const char *text)
 
 static void print_lives(struct arena *a, const struct lives *all, bool of_one)
 {
-        static const char *const header[] = {"APP ID", "NAME", "TYPE", "STATE", "PID", "RESTARTS", "BACKEND", "CALLS", "ERRORS", "RSS", "UPTIME", "LAST ERROR"};
+        static const char *const header[] = {"APP ID", "NAME", "TYPE", "STATE", "PID", "RESTARTS", "BACKEND", "CALLS", "ERRORS", "RSS", "UPTIME", "FAULT", "LAST ERROR"};
         struct table t;
         table_init(&t, header, sizeof(header) / sizeof(*header));
         t.color = cell_color;
@@ -111,7 +111,7 @@ static void print_lives(struct arena *a, const struct lives *all, bool of_one)
                 table_add(&t, (const char *[]){of_one ? "" : l->app_id, l->name, l->type, l->state, pid, arena_printf(a, "%lld", (long long)l->restarts), l->backend,
                                                arena_printf(a, "%lld", (long long)l->calls), arena_printf(a, "%lld", (long long)l->errors),
                                                l->rss_bytes > 0 ? ui_bytes(a, l->rss_bytes) : "-", l->uptime_s >= 0 ? ui_age(a, l->uptime_s) : "-",
-                                               l->last_error});
+                                               l->fault, l->last_error});
         }
         table_print(&t, stdout);
         table_fini(&t);

@@ -42,6 +42,7 @@ static void print_live(struct arena *a, const struct live *l)
         line("Memory", l->rss_bytes > 0 ? ui_bytes(a, l->rss_bytes) : "");
         line("Calls", arena_printf(a, "%lld, %lld with errors", (long long)l->calls, (long long)l->errors));
         line("Restarts", arena_printf(a, "%lld%s%s", (long long)l->restarts, *l->last_death ? ", last death: " : "", l->last_death));
+        line("Fault", l->fault);
         line("Last error", l->last_error);
         line("Executable", l->executable);
 }

@@ -8,8 +8,10 @@
 #include <errno.h>
 #include <stdio.h>
 
+#include "kernel/super/fault.h"
 #include "kernel/super/plugin.h"
 #include "kernel/super/swap.h"
+#include "kernel/super/tap.h"
 
 enum { RESENDS_MAX = 3 };
 
@@ -127,6 +129,8 @@ int component_call_bytes(struct component *c, struct arena *a, const char *metho
         struct hop hop;
         c->calls++;
         hop_begin(&hop, c, method);
+        if (c->fault && (r = fault_meet(c, a, method, st)))
+                again = false;
         for (int sent = 0; again; sent++) {
                 if (!is_usable(c)) {
                         r = wait_usable(c, a, st);
@@ -138,9 +142,11 @@ int component_call_bytes(struct component *c, struct arena *a, const char *metho
                 r = send_once(i, a, method, req, resp, st, sent < RESENDS_MAX, &again);
                 instance_release(i);
         }
-        hop_end(&hop, c, method, r, r ? st->message : STR_NULL);
+        double seconds = hop_end(&hop, c, method, r, r ? st->message : STR_NULL);
         if (r)
                 c->errors++;
+        if (c->tap)
+                tap_call(c, method, req, r ? STR_NULL : *resp, r, r ? st->message : STR_NULL, seconds);
         if (c->shadow)
                 shadow_call(c, method, req, r, r ? STR_NULL : *resp);
         return r;
@@ -166,7 +172,9 @@ int component_call(struct component *c, struct arena *a, const char *method, con
 
 int component_open(struct component *c, struct arena *a, const char *method, struct rpc_call **ret, struct rpc_status *st)
 {
-        int r = is_usable(c) ? 0 : wait_usable(c, a, st);
+        int r = c->fault ? fault_meet(c, a, method, st) : 0;
+        if (r == 0 && !is_usable(c))
+                r = wait_usable(c, a, st);
         if (r)
                 return r;
         struct rpc_opts o = {.md = &c->now->md, .n_md = 1};

@@ -15,7 +15,7 @@
 #include "kernel/opts.h"
 #include "kernel/super/control_internal.h"
 
-enum { APP_ID_CHARS = 40, CONTROL_CONNS_MAX = 32 };
+enum { APP_ID_CHARS = 40, CONTROL_CONNS_MAX = 32, CONTROL_BODY_MAX = 2 << 20 };
 
 /* ---- rows ---- */
 
@@ -97,6 +97,7 @@ static void row_begin(struct json_writer *w, const struct component *c, struct a
         write_state(w, &st);
         write_walls(w, st.walls);
         write_features(w, component_features(c));
+        control_fault_row(w, c, a);
 }
 
 static void write_failed(struct json_writer *w, const struct failed_start *f)
@@ -327,6 +328,8 @@ static void handle(struct http_req *r, void *arg)
                 control_refuse(r, 404, "there is no such component");
         else if (get && str_eq(rest, STR("logs")))
                 show_lines(r, c);
+        else if (get && str_eq(rest, STR("tap")))
+                control_tap_take(r, c);
         else if (!post || !control_post(k, r, c, rest))
                 control_refuse(r, 404, "unknown path");
 }
@@ -350,7 +353,7 @@ static int open_socket(struct control *k)
 {
         char addr[160];
         struct http_server_conf conf = {.name = "control", .handler = handle, .arg = k, .max_conns = CONTROL_CONNS_MAX, .no_h2c = true,
-                                        .max_body_bytes = 4096};
+                                        .max_body_bytes = CONTROL_BODY_MAX};
         int r = runtime_dir_open(&k->super->dir);
         if (r)
                 return r;

@@ -13,13 +13,18 @@
  *   POST /v1/plugins/{component}/restart|enable|disable  204, or 500 {"error"}
  *   POST /v1/plugins/{component}/upgrade?path=DIR|version=V[&shadow=30s], .../rollback
  *                                       {"plugin","version","shadowReads","shadowDifferences"}, or 500 {"error"}: what ran before still does
+ *   POST /v1/plugins/{component}/fault?[delay=100ms][&error=UNAVAILABLE][&kill=true][&rate=0.1][&for=10s], .../unfault   204; fault.h.
+ *                                       kill alone: once, now
+ *   POST /v1/plugins/{component}/tap?for=30s, .../untap    204; GET .../tap: what was recorded since the last time; tap.h
+ *   POST /v1/plugins/{component}/call?method=/package.Service/Name   the body is the request's bytes (at most 2 MiB):
+ *                                       {"code","message","response" (base64)}
  *   GET  /v1/subscriptions              {"appId","subscriptions":[...]}, see kernel/blocks/pubsub/control.c
  *   POST /v1/subscriptions/{pubsub}/{topic}/pause|resume   {"appId","subscriptions":[those]}; {pubsub} and {topic} may be "*"
  *   GET  /v1/metrics                    all metrics, in the Prometheus text format
  *   GET  /v1/requests                   the slowest requests of the last minutes, as kernel/observe/slow.h has them
  * row: {"component","type","version","disabled","state","plugin","pluginVersion","executable","socket","pid","foreign","backend" ("reachable",
  *       "unreachable", "unknown"),"lastError","lastDeath","restarts","deaths","calls","errors","inflight","rssBytes",
- *       "cpuSeconds","sinceSeconds","features":[...]}; a component that could not start has state FAILED and lastError only.
+ *       "cpuSeconds","sinceSeconds","features":[...]}, with "fault":{"what","leftSeconds","hits"} while there is one; a component that could not start has state FAILED and lastError only.
  * Errors: {"error": text} with 404 or 400.
  */
 #ifndef KERNEL_SUPER_CONTROL_H

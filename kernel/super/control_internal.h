@@ -29,4 +29,16 @@ bool control_post(struct control *k, struct http_req *r, struct component *c, st
 /* GET /v1/plugins/{component}/history; also of one that is gone. */
 void control_history(struct control *k, struct http_req *r, struct str name);
 
+/* Of the query; NULL = not given. In the request's arena. */
+const char *control_query(struct http_req *r, const char *key);
+
+/* ---- control_drill.c ---- */
+void control_fault_row(struct json_writer *w, const struct component *c, struct arena *a); /* "fault", when there is one */
+void control_fault(struct control *k, struct http_req *r, struct component *c);
+void control_unfault(struct control *k, struct http_req *r, struct component *c);
+void control_tap_start(struct control *k, struct http_req *r, struct component *c);
+void control_tap_stop(struct control *k, struct http_req *r, struct component *c);
+void control_tap_take(struct http_req *r, struct component *c);
+void control_call(struct control *k, struct http_req *r, struct component *c); /* parks */
+
 #endif

@@ -10,7 +10,7 @@
 
 static const double SETTLE_S = 0.5, SHADOW_MAX_S = 3600;
 
-static const char *query_value(struct http_req *r, const char *key)
+const char *control_query(struct http_req *r, const char *key)
 {
         struct str rest = r->query, k, v;
         while (query_next(r->arena, &rest, &k, &v))
@@ -88,7 +88,7 @@ static void tell_swap(struct http_req *r, struct component *c, const struct swap
 
 static void upgrade(struct control *k, struct http_req *r, struct component *c)
 {
-        const char *path = query_value(r, "path"), *version = query_value(r, "version"), *shadow = query_value(r, "shadow"), *err = NULL;
+        const char *path = control_query(r, "path"), *version = control_query(r, "version"), *shadow = control_query(r, "shadow"), *err = NULL;
         struct swap_report report = {0};
         struct swap_request q = {.why = "upgrade", .settle_s = SETTLE_S, .report = &report};
         int64_t ns = 0;
@@ -146,7 +146,9 @@ bool control_post(struct control *k, struct http_req *r, struct component *c, st
         static const struct {
                 const char *verb;
                 void (*fn)(struct control *k, struct http_req *r, struct component *c);
-        } verbs[] = {{"restart", restart}, {"upgrade", upgrade}, {"rollback", rollback}, {"enable", enable}, {"disable", disable}};
+        } verbs[] = {{"restart", restart},         {"upgrade", upgrade},         {"rollback", rollback},    {"enable", enable}, {"disable", disable},
+                     {"fault", control_fault},     {"unfault", control_unfault}, {"tap", control_tap_start}, {"untap", control_tap_stop},
+                     {"call", control_call}};
         for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
                 if (str_eqz(verb, verbs[i].verb)) {
                         verbs[i].fn(k, r, c);

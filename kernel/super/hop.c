@@ -57,7 +57,7 @@ static struct metric_series *series_of(struct component *c, struct str method)
         return found;
 }
 
-void hop_end(struct hop *h, struct component *c, const char *method, int code, struct str message)
+double hop_end(struct hop *h, struct component *c, const char *method, int code, struct str message)
 {
         double seconds = loop_now_exact() - h->began;
 
@@ -66,8 +66,9 @@ void hop_end(struct hop *h, struct component *c, const char *method, int code, s
         if (c->super->conf.hop_seconds)
                 metric_observe(series_of(c, short_method(method)), seconds);
         if (!h->traced)
-                return;
+                return seconds;
         trace_install(h->request);
         trace_status_grpc(&h->trace, code, message);
         trace_end(&h->trace);
+        return seconds;
 }

@@ -12,8 +12,8 @@ struct hop {
         double began;
         struct trace trace;    /* when traced */
 };
-/* Between them the call runs on this fiber. */
+/* Between them the call runs on this fiber. The end gives how long it took, in seconds. */
 void hop_begin(struct hop *h, const struct component *c, const char *method);
-void hop_end(struct hop *h, struct component *c, const char *method, int code, struct str message);
+double hop_end(struct hop *h, struct component *c, const char *method, int code, struct str message);
 
 #endif

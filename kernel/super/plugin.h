@@ -113,6 +113,8 @@ struct component {
         char *previous;            /* plugin.yaml of the one before, for a roll-back; NULL = none */
         struct component_spec *refused; /* of a swap that was not done, or taken back; NULL = none */
         struct shadow *shadow;     /* reads go to a candidate too; NULL = no */
+        struct fault *fault;       /* an operator makes calls fail; NULL = no */
+        struct tap *tap;           /* an operator records calls; NULL = no */
         struct hop_series hops[HOP_METHODS_MAX]; /* hop.c */
         size_t n_hops;
 };

@@ -8,9 +8,11 @@
 
 #include "kernel/super/catalog.h"
 #include "kernel/super/control.h"
+#include "kernel/super/fault.h"
 #include "kernel/super/history.h"
 #include "kernel/super/plugin.h"
 #include "kernel/super/swap.h"
+#include "kernel/super/tap.h"
 #include "sdk/base/log.h"
 
 enum { FAILED_ROWS_MAX = 100, STOP_GRACE_S = 5, STOP_CALLS_S = 30, DEATH_WAIT_S = 3 };
@@ -133,6 +135,8 @@ static void handle_put_away(struct component *c)
         free(c->previous);
         c->previous = NULL;
         component_refuse(c, NULL);
+        fault_free(c);
+        tap_free(c);
         list_add_tail(&c->super->gone, &c->in_super);
 }
 
