@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { ARENA_FIRST_BYTES = 2048, ARENA_MAX_BLOCK_BYTES = 64 * 1024, ARENA_ALIGN = 16 };
+enum { ARENA_FIRST_BYTES = 2048, ARENA_MAX_BLOCK_BYTES = 64 * 1024, ARENA_KEEP_BYTES = 16 * 1024, ARENA_ALIGN = 16 };
 
 struct arena_block {
         struct arena_block *next;
@@ -35,7 +35,7 @@ void arena_reset(struct arena *a)
         struct arena_block *keep = NULL;
         while (a->head) {
                 struct arena_block *next = a->head->next;
-                if (!keep && a->head->cap <= ARENA_MAX_BLOCK_BYTES)
+                if (!keep && a->head->cap <= ARENA_KEEP_BYTES) /* arenas lie in pools: one large request must not make each large */
                         keep = a->head;
                 else
                         free(a->head);

@@ -5,7 +5,8 @@ gRPC and plain bytes; valid ones, valid ones with bytes changed, and nonsense. M
     make MODE=asan all && tests/fault/random_requests.py --build build/asan --requests 1000000
 
 Ends with 1 when the sidecar died, a sanitizer reported something, an answer failed to come for a plain request, or memory grew by more than
---growth MiB between the first tenth and the end. Prints the memory at each tenth. --seed repeats a run."""
+--growth MiB between the first tenth and the end. Prints the memory at each tenth and the number of metric series: names of bindings and methods
+that do not exist are label values too, up to METRIC_SERIES_MAX. --seed repeats a run."""
 import argparse, asyncio, json, os, pathlib, random, re, signal, socket, struct, subprocess, sys, tempfile, time, urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -151,7 +152,7 @@ async def worker(seed, ports, total, done):
         kind, n = r.choice(KINDS), 20
         if kind < 5:
             data = b"".join(http1(r) for _ in range(n))
-            port = r.choice((ports["http"], ports["http"], ports["http"], ports["metrics"]))
+            port = ports["metrics"] if r.random() < 0.02 else ports["http"]
         elif kind < 9:
             data = http2(r, n)
             port = r.choice((ports["grpc"], ports["grpc"], ports["http"], ports["internal"]))
@@ -213,6 +214,14 @@ def healthy(ports):
         return False
 
 
+def series(ports):
+    try:
+        text = urllib.request.urlopen(f"http://127.0.0.1:{ports['metrics']}/", timeout=20).read()
+    except OSError:
+        return "?"
+    return sum(1 for x in text.split(b"\n") if x and not x.startswith(b"#") and b"_bucket" not in x)
+
+
 def drive(args, d, ports):
     """The memory at each tenth; None when the sidecar has died or does not answer."""
     readers, pids = [], []
@@ -234,7 +243,8 @@ def drive(args, d, ports):
                 readers[i] = None
         while len(seen) < 10 and sum(done) >= args.requests * (len(seen) + 1) / 10 and d.poll() is None:
             seen.append(memory(d.pid))
-            print(f"{sum(done):>9} requests, {time.monotonic() - began:6.1f} s, {seen[-1]:6.1f} MiB, answers: {healthy(ports)}", flush=True)
+            print(f"{sum(done):>9} requests, {time.monotonic() - began:6.1f} s, {seen[-1]:6.1f} MiB, {series(ports)} series, "
+                  f"answers: {healthy(ports)}", flush=True)
         if d.poll() is not None:
             break
     for pid in pids:
