@@ -91,3 +91,8 @@ mail_fuzz_LD = $(BASE_LD)
 sql_rows_fuzz_SRC := tests/fuzz/sql_rows_fuzz.c plugins/bindings.postgresql/rows.c
 sql_rows_fuzz_LIBS := base
 sql_rows_fuzz_LD = $(BASE_LD)
+
+FUZZERS += pipeline_fuzz
+pipeline_fuzz_SRC := tests/fuzz/pipeline_fuzz.c
+pipeline_fuzz_LIBS := kernel net base proto llhttp
+pipeline_fuzz_LD = $(NET_LD) $(BASE_LD)
