@@ -1,4 +1,4 @@
-"""Subscriptions paused and resumed by daprctl, above every broker; a broker that does not confirm a subscription."""
+"""Subscriptions paused and resumed by daprctl, above every broker; bulks in one call; a broker that does not confirm a subscription."""
 import json, os, signal, socket, subprocess, threading, time
 
 import pytest
@@ -122,6 +122,21 @@ def test_what_daprctl_says(daprd, app, redis):
         r = ctl(*args)
         assert r.returncode == 1 and text in r.stdout + r.stderr, (args, r)
     assert "pause" in ctl("--help").stdout
+
+
+@pytest.mark.parametrize("kind", ["in-memory", "redis", "mqtt3", "rabbitmq", "jetstream"])
+def test_a_bulk_goes_to_every_plugin_in_one_call(daprd, app, request, kind):
+    s = Sidecar(daprd, app, broker_component(request, kind), app_id="many")
+    entries = [{"entryId": str(i), "event": f"m{i}", "contentType": "text/plain"} for i in range(150)]
+    if kind == "mqtt3":
+        entries[7]["metadata"] = {"retain": "perhaps"}
+    r = s.d.request("POST", "/v1.0-alpha1/publish/bulk/b/orders", entries, JSON)
+    if kind == "mqtt3":  # one that the broker's plugin refuses does not hold up the others
+        assert r.status == 500 and [e["entryId"] for e in r.json()["failedEntries"]] == ["7"] and "invalid retain perhaps" in r.body.decode()
+    else:
+        assert r.status == 204, r.body
+    want = {f"m{i}" for i in range(150)} - ({"m7"} if kind == "mqtt3" else set())
+    wait_until("all have come", lambda: set(s.got()) == want)
 
 
 class Proxy:

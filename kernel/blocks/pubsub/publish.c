@@ -209,6 +209,8 @@ static bool take_failures(struct bulk *b, const bulk_response *resp)
                         if (str_eqz(b->e[j].id, resp->failed_entries[i]->entry_id)) {
                                 const char *why = resp->failed_entries[i]->error;
                                 b->e[j].error = *why ? why : "the message was not published";
+                                if (!b->broker->foreign && i == 0) /* as when they are sent one by one */
+                                        b->err = b->e[j].error;
                         }
         return resp->n_failed_entries > 0;
 }
@@ -234,10 +236,8 @@ static int send_native(void *arg, struct policy_try *t)
                 b->err = "the broker's reply is not a valid message";
                 return -1;
         }
-        if (!take_failures(b, resp))
-                return 0;
         b->err = "bulk publish failed";
-        return -1;
+        return take_failures(b, resp) ? -1 : 0;
 }
 
 static void singles_fiber(void *arg)
@@ -291,7 +291,8 @@ enum publish_result pubsub_publish_bulk(struct kernel *k, struct arena *a, const
         b.topic = broker_topic(a, k, b.broker, p->topic);
         for (size_t i = 0; i < n; i++)
                 e[i].error = "not sent";
-        native = component_features(b.component) & FEATURE_BULK_PUBLISH;
+        /* every plugin of ours takes many messages in one call, whatever its broker has; the feature is what the reference's tells */
+        native = !b.broker->foreign || (component_features(b.component) & FEATURE_BULK_PUBLISH);
         if (!native)
                 log_debug("dapr.runtime.pubsub.publisher",
                           "pubsub %s does not implement the BulkPublish API; falling back to publishing messages individually", b.broker->name);

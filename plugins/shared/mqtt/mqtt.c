@@ -9,6 +9,8 @@
 
 #include <errno.h>
 #include <math.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -286,6 +288,13 @@ static int on_packet(struct mqtt *m, const struct mqtt_packet *p)
 
 /* ---- the connection ---- */
 
+/* Brokers send acknowledgements in small writes and hold the next back until the last one was acknowledged by TCP, which the kernel
+ * delays by 40 ms unless it is told not to, each time anew. */
+static void acknowledge_at_once(const struct mqtt *m)
+{
+        setsockopt(m->conn->fd, IPPROTO_TCP, TCP_QUICKACK, &(int){1}, sizeof(int));
+}
+
 /* Parks for the next packet and handles it. 0 or -errno. */
 static int read_packet(struct mqtt *m, struct mqtt_packet *p, size_t *used)
 {
@@ -303,6 +312,7 @@ static int read_packet(struct mqtt *m, struct mqtt_packet *p, size_t *used)
                 }
                 if (r <= 0)
                         return r ? r : -ECONNRESET;
+                acknowledge_at_once(m);
                 m->last_read = loop_now();
         }
 }
