@@ -223,3 +223,11 @@ struct str http_path_label(const struct http_paths *p, struct arena *a, struct s
         }
         return p->increased_cardinality ? general : STR("");
 }
+
+struct str http_path_label_client(const struct http_paths *p, struct arena *a, struct str path)
+{
+        /* the reference names this one without its slash, so that it is none of the known ones there */
+        if (!p->increased_cardinality && str_eqz(path, "/dapr/subscribe"))
+                return STR("");
+        return !p->increased_cardinality && is_static(path) ? path : http_path_label(p, a, path);
+}

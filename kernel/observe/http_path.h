@@ -19,5 +19,7 @@ int http_paths_init(struct http_paths *p, const char *const *patterns, size_t n,
 void http_paths_fini(struct http_paths *p);
 /* The label for an unescaped path; may borrow from path, else in a. */
 struct str http_path_label(const struct http_paths *p, struct arena *a, struct str path);
+/* The same for a call to the app, where the low cardinality keeps what daprd itself asks the app for. */
+struct str http_path_label_client(const struct http_paths *p, struct arena *a, struct str path);
 
 #endif

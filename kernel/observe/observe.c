@@ -335,7 +335,7 @@ void observe_http_client_started(struct observe *o, struct arena *a, struct str 
                 return;
         labels[0] = o->app_id;
         labels[1] = http_method(o, method);
-        labels[2] = http_path_label(&o->paths, a, path);
+        labels[2] = http_path_label_client(&o->paths, a, path);
         key_add(&k, STR("app>"));
         key_add(&k, labels[1]);
         key_add(&k, labels[2]);
@@ -360,7 +360,7 @@ void observe_http_client_completed(struct observe *o, struct arena *a, struct st
         snprintf(text, sizeof text, "%d", status);
         labels[0] = o->app_id;
         labels[1] = http_method(o, method);
-        labels[2] = http_path_label(&o->paths, a, path);
+        labels[2] = http_path_label_client(&o->paths, a, path);
         labels[3] = str_of(text);
         key_add(&k, STR("app<"));
         for (int i = 1; i < 4; i++)

@@ -196,6 +196,19 @@ START_TEST(high_cardinality_paths_lose_their_ids)
 }
 END_TEST
 
+START_TEST(low_cardinality_keeps_what_daprd_asks_the_app_for)
+{
+        struct http_paths p;
+
+        ck_assert_int_eq(http_paths_init(&p, NULL, 0, false), 0);
+        ck_assert(str_eqz(http_path_label_client(&p, &arena, STR("/dapr/config")), "/dapr/config"));
+        ck_assert(str_eqz(http_path_label_client(&p, &arena, STR("/dapr/subscribe")), ""));
+        ck_assert(str_eqz(http_path_label_client(&p, &arena, STR("/orders")), ""));
+        ck_assert(str_eqz(http_path_label(&p, &arena, STR("/dapr/config")), ""));
+        http_paths_fini(&p);
+}
+END_TEST
+
 START_TEST(configured_patterns_replace_paths)
 {
         static const char *const patterns[] = {"/orders/{id}", "/orders/all", "/items/{id}/parts/", "/v1.0/state/mystore"};
@@ -322,6 +335,7 @@ int main(void)
         tcase_add_test(t, scrape_callbacks_run_before_each_text);
         tcase_add_test(t, a_failed_allocation_only_loses_counts);
         tcase_add_test(t, high_cardinality_paths_lose_their_ids);
+        tcase_add_test(t, low_cardinality_keeps_what_daprd_asks_the_app_for);
         tcase_add_test(t, configured_patterns_replace_paths);
         tcase_add_test(t, requests_are_counted_by_route_method_and_status);
         tcase_add_test(t, low_cardinality_has_no_path_and_no_response_count);
