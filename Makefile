@@ -58,7 +58,7 @@ include $(sort $(wildcard */module.mk */*/module.mk))
 
 # Third-party archives, static where Debian has them: no search path is needed at run time, and a smaller resident set.
 BASE_LD  := -l:libyaml.a -l:libev.a -l:libboost_context.a -l:libprotobuf-c.a -lm -lpthread
-NET_LD   := -l:libnghttp2.a -l:libwolfssl.a -l:libz.a -l:libsodium.a -lm
+NET_LD   := -l:libnghttp2.a -l:libwolfssl.a -l:libz.a -l:libsodium.a -l:libmsgpackc.a -lm
 CHECK_LD := -l:libcheck_pic.a -l:libsubunit.a -lrt -lm -lpthread
 PLUGIN_LIBS := plugin net base proto llhttp
 

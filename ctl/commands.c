@@ -24,6 +24,8 @@ const struct command commands[] = {
         ROW("plugin disable", plugin_disable),
         ROW("plugin history", plugin_history),
         ROW("plugin fault", plugin_fault),
+        ROW("plugin tap", plugin_tap),
+        ROW("plugin replay", plugin_replay),
         ROW("plugin new", plugin_new),
         ROW("plugin dev", plugin_dev),
         ROW("plugin conformance", plugin_conformance),

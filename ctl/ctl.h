@@ -114,6 +114,7 @@ int sidecar_send(struct arena *a, const struct sidecar *s, const struct sidecar_
 /* The same to the control socket, which tells about plugins. -ENOENT: there is no socket that answers. */
 int sidecar_control(struct arena *a, const struct sidecar *s, const char *method, const char *path, double timeout_s, int *status,
                     struct str *ret);
+int sidecar_control_send(struct arena *a, const struct sidecar *s, const struct sidecar_request *req, int *status, struct str *ret);
 int64_t process_started_s(int pid); /* Unix time; 0 = no such process */
 
 /* ---- process.c: children ---- */

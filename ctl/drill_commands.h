@@ -11,7 +11,21 @@ struct plugin_fault_opts {
         bool kill, clear;
 };
 
-extern const struct flag_program plugin_fault_program;
+struct plugin_tap_opts {
+        struct ctl_globals globals;
+        const char *app_id, *file, *output;
+        int64_t for_ns;
+        bool unredacted;
+};
+struct plugin_replay_opts {
+        struct ctl_globals globals;
+        const char *against, *app_id, *component, *output;
+        bool strict;
+};
+
+extern const struct flag_program plugin_fault_program, plugin_tap_program, plugin_replay_program;
 int plugin_fault_run(void *opts, int argc, char **argv);
+int plugin_tap_run(void *opts, int argc, char **argv);
+int plugin_replay_run(void *opts, int argc, char **argv);
 
 #endif

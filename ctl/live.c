@@ -38,7 +38,12 @@ static const char *error_of(struct arena *a, struct str body)
 
 const char *live_try(struct arena *a, const struct sidecar *s, const char *method, const char *path, double timeout_s, struct str *ret)
 {
-        int status = 0, r = path ? sidecar_control(a, s, method, path, timeout_s, &status, ret) : -ENOMEM;
+        return live_send(a, s, &(struct sidecar_request){.method = method, .path = path, .timeout_s = timeout_s}, ret);
+}
+
+const char *live_send(struct arena *a, const struct sidecar *s, const struct sidecar_request *req, struct str *ret)
+{
+        int status = 0, r = req->path ? sidecar_control_send(a, s, req, &status, ret) : -ENOMEM;
         const char *text = NULL;
         if (r && !sidecar_runs(s))
                 text = arena_printf(a, "the sidecar of %s has ended", s->app_id);

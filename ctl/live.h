@@ -19,7 +19,8 @@ struct lives {
 struct sidecar *live_sidecar(struct arena *a, const char *app_id);
 /* One request to the control service. NULL and the body; or a sentence: status or the body's "error" for what is no 200. Parks. */
 const char *live_try(struct arena *a, const struct sidecar *s, const char *method, const char *path, double timeout_s, struct str *ret);
-/* The same; 0, or 1 after saying it. */
+const char *live_send(struct arena *a, const struct sidecar *s, const struct sidecar_request *req, struct str *ret); /* with a body */
+/* live_try; 0, or 1 after saying it. */
 int live_ask(struct arena *a, const struct sidecar *s, const char *method, const char *path, double timeout_s, struct str *ret);
 /* Appends the rows of one sidecar. 0, or 1 after saying what is wrong. Parks. */
 int live_list(struct arena *a, const struct sidecar *s, struct lives *ret);

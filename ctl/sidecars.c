@@ -107,6 +107,12 @@ static const char *control_path(struct arena *a, const struct sidecar *s, const 
 int sidecar_control(struct arena *a, const struct sidecar *s, const char *method, const char *path, double timeout_s, int *status,
                     struct str *ret)
 {
+        const struct sidecar_request req = {.method = method, .path = path, .timeout_s = timeout_s};
+        return sidecar_control_send(a, s, &req, status, ret);
+}
+
+int sidecar_control_send(struct arena *a, const struct sidecar *s, const struct sidecar_request *req, int *status, struct str *ret)
+{
         const char *bases[] = {environment_of(a, s->pid, "XDG_RUNTIME_DIR"), environment_of(a, s->pid, "TMPDIR"), "/tmp",
                                getenv("XDG_RUNTIME_DIR"), getenv("TMPDIR"), arena_printf(a, "/run/user/%d", s->uid)};
         int r = -ENOENT;
@@ -114,7 +120,7 @@ int sidecar_control(struct arena *a, const struct sidecar *s, const char *method
                 const char *file = bases[i] && *bases[i] == '/' ? control_path(a, s, bases[i]) : NULL;
                 if (!path_exists(file))
                         continue;
-                r = ask(a, arena_printf(a, "unix:%s", file), &(struct sidecar_request){.method = method, .path = path, .timeout_s = timeout_s}, status, ret);
+                r = ask(a, arena_printf(a, "unix:%s", file), req, status, ret);
                 if (r != -ECONNREFUSED && r != -ENOENT)
                         return r;
         }

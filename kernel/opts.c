@@ -36,6 +36,8 @@ static const struct flag_row rows[] = {
          "Configuration file, or name of a Configuration object in kubernetes mode; may be repeated in standalone mode"},
         {"version", FLAG_BOOL, F(version), "false", NULL, "Print the runtime version"},
         {"build-info", FLAG_BOOL, F(build_info), "false", NULL, "Print version and commit"},
+        {"tolerate-component-errors", FLAG_BOOL, F(tolerate_component_errors), "false", NULL,
+         "Go on without components that cannot start, whatever they say themselves; daprctl's throw-away sidecars do", FLAG_HIDDEN},
         {"wait", FLAG_BOOL, F(wait), "false", NULL, "Wait until a running daprd can serve outbound calls, at most 60 s"},
 
         {"The app", FLAG_GROUP},

@@ -62,7 +62,7 @@ struct daprd_opts {
         int app_health_probe_interval, app_health_probe_timeout, app_health_threshold; /* (c) s, ms, count; never zero */
         const char *log_level, *log_file;
         bool log_as_json;
-        bool version, build_info, wait;
+        bool version, build_info, wait, tolerate_component_errors;
         /* Ports and quantities as they were written: empty or not, and with an error text that names the flag. */
         struct {
                 const char *app_port, *http_port, *grpc_port, *internal_grpc_port, *public_port, *profile_port, *metrics_port;

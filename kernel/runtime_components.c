@@ -220,7 +220,7 @@ static const char *report_failure(struct start *s, struct arena *a)
                         observe_component_init_failed(s->all->k->observe, spec->type, "init", spec->name);
         }
         text = arena_printf(a, "process component %s error: %s", spec->name, text);
-        if (spec->ignore_errors || s->all->hot) {
+        if (spec->ignore_errors || s->all->hot || s->all->k->opts.tolerate_component_errors) {
                 log_error(SCOPE, "Ignoring error processing component: %s", text);
                 return NULL;
         }

@@ -1,5 +1,5 @@
 """Debugging a running component: faults for drills, recordings of its calls, and what replays of them show."""
-import json, os, subprocess, time
+import json, os, signal, subprocess, time
 
 import pytest
 
@@ -75,3 +75,135 @@ WRONG_FAULTS = [
 def test_bad_faults_are_explained(d):
     for args, says in WRONG_FAULTS:
         assert says in ctl("fault", "store", *args, ok=False).stderr, args
+
+
+# ---- tap, replay ----
+
+def tapping(d, folder, *args):
+    """A running tap, once it records."""
+    p = subprocess.Popen([str(BUILD / "bin/daprctl"), "plugin", "tap", "store", "--app-id", APP, *args], env={"NO_COLOR": "1"},
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until("it records", lambda: sum((e == "tap") - (e == "tap over") for e, _ in events()) == 1)
+    return p
+
+
+def ended(p):
+    p.send_signal(signal.SIGINT)
+    out, err = p.communicate(timeout=20)
+    assert p.returncode == 0, out + err
+    return out + err
+
+
+def traffic(d):
+    assert d.request("POST", "/v1.0/state/store", [{"key": "secretkey", "value": "pass-word-1"}]).status == 204
+    for key in ("secretkey", "k", "none"):
+        d.request("GET", f"/v1.0/state/store/{key}")
+    d.request("DELETE", "/v1.0/state/store/k")
+    assert d.request("POST", "/v1.0/state/store", [{"key": "k", "value": "x", "etag": "wrong"}]).status == 409
+
+
+def unpacked(path):
+    """MessagePack values, one after the other, as far as recordings use it."""
+    raw, at = path.read_bytes(), 0
+
+    def take(n):
+        nonlocal at
+        at += n
+        return raw[at - n:at]
+
+    def number(n, signed=False):
+        return int.from_bytes(take(n), "big", signed=signed)
+
+    def value():
+        b = number(1)
+        if b < 0x80 or b >= 0xe0:
+            return b if b < 0x80 else b - 256
+        if b in (0xc0, 0xc2, 0xc3):
+            return {0xc0: None, 0xc2: False, 0xc3: True}[b]
+        if 0xcc <= b <= 0xd3:
+            return number(1 << (b & 3), b >= 0xd0)
+        if 0xa0 <= b <= 0xbf or 0xd9 <= b <= 0xdb:
+            return take(b & 31 if b < 0xc0 else number(1 << (b - 0xd9))).decode()
+        if 0xc4 <= b <= 0xc6:
+            return take(number(1 << (b - 0xc4)))
+        n = b & 15 if b < 0xa0 else number(2 << (b & 1))
+        return [value() for _ in range(n)] if 0x90 <= b <= 0x9f or b in (0xdc, 0xdd) else {value(): value() for _ in range(n)}
+    out = []
+    while at < len(raw):
+        out.append(value())
+    return out
+
+
+def test_a_recording_holds_no_values_unless_asked(d, folder):
+    file = folder / "calls.tap"
+    p = tapping(d, folder, "-w", str(file))
+    assert "somebody records its calls already" in ctl("tap", "store", ok=False).stderr
+    traffic(d)
+    assert "6 calls recorded" in ended(p)
+    raw = file.read_bytes()
+    assert b"pass-word-1" not in raw and b"secretkey" in raw
+    assert os.stat(file).st_mode & 0o777 == 0o600
+    head, *calls, end = unpacked(file)
+    assert head["format"] == "microdapr-tap" and head["redacted"] and head["type"] == "state.sqlite" and head["plugin"] == "state.sqlite"
+    assert end == {"end": True, "calls": 6, "dropped": 0}
+    assert [c["method"].split("/")[-1] for c in calls] == ["Set", "Get", "Get", "Get", "Delete", "Set"]
+    assert calls[0]["request"]["value"]["bytes"] == len('"pass-word-1"') and calls[0]["request"]["key"] == f"{APP}||secretkey"
+    assert calls[0]["request"]["value"] == calls[1]["response"]["data"], "equal values have equal hashes"
+    assert calls[0]["request"]["value"]["hash"] != calls[2]["response"]["data"]["hash"]
+    assert calls[5]["code"] != 0 and calls[1]["latencyNs"] > 0
+    assert "is redacted" in ctl("replay", str(file), "--against", "store", ok=False).stderr
+    assert ctl("tap", "store", "--unredacted", ok=False).stderr
+
+    p = tapping(d, folder, "-o", "json")
+    d.request("GET", "/v1.0/state/store/secretkey")
+    line = json.loads(ended(p).splitlines()[0])
+    assert line["method"].endswith("StateStore/Get") and line["code"] == "OK" and line["responseBytes"] > 10
+    assert d.request("GET", "/v1.0/state/store/secretkey").status == 200
+
+
+def test_a_replay_finds_what_answers_otherwise(d, folder):
+    file = folder / "calls.tap"
+    p = tapping(d, folder, "--unredacted", "-w", str(file))
+    traffic(d)
+    assert "with all values" in ended(p)
+    # the same plugin on an empty database: the first Get of k, which was written before the recording, finds nothing
+    yaml = folder / "other.yaml"
+    yaml.write_text(component("other", "state.sqlite", [("connectionString", str(folder / "other.db"))]))
+    r = json.loads(ctl("replay", str(file), "--against", str(BUILD / "plugins/state.sqlite"), "--component", str(yaml), "-o", "json", app=None, ok=False).stdout)
+    assert (r["calls"], r["sent"], r["differ"], r["skipped"]) == (6, 6, 1, 0)
+    assert r["differences"][0]["call"] == 3 and "InYxIg" in r["differences"][0]["recorded"] and r["differences"][0]["now"] == "{}"
+    # another plugin altogether answers as sqlite does, but for that
+    text = ctl("replay", str(file), "--against", str(BUILD / "plugins/state.in-memory"), app=None, ok=None)
+    assert "holds no component" in text.stderr or "does not start" in text.stderr
+    # again on the very component: now nothing is different but what the first run changed
+    r = json.loads(ctl("replay", str(file), "--against", "store", "-o", "json", ok=None).stdout)
+    assert r["sent"] == 6 and r["differ"] <= 1
+    assert "no plugin's folder" in ctl("replay", str(file), "--against", "nowhere", app=None, ok=False).stderr
+    (folder / "bad.tap").write_bytes(b"\x93\x01\x02\x03")
+    assert "no recording" in ctl("replay", str(folder / "bad.tap"), "--against", "store", ok=False).stderr
+
+
+def test_a_recording_that_nobody_takes_is_bounded(d):
+    """The list in the sidecar holds 16 MiB and 4096 calls; the rest is counted, and no call waits for it."""
+    import http.client, socket
+    sock = next(p for p in control_sockets())
+    c = http.client.HTTPConnection("localhost")
+    c.sock = socket.socket(socket.AF_UNIX)
+    c.sock.connect(str(sock))
+    c.request("POST", "/v1/plugins/store/tap?for=60s")
+    assert c.getresponse().read() == b""
+    big = json.dumps([{"key": "big", "value": "x" * 900_000}])
+    for _ in range(25):
+        assert d.request("POST", "/v1.0/state/store", big).status == 204
+    c.request("GET", "/v1/plugins/store/tap")
+    r = json.loads(c.getresponse().read())
+    assert 0 < r["dropped"] <= 8 and r["waiting"] + len(r["records"]) + r["dropped"] == 25
+    c.request("POST", "/v1/plugins/store/untap")
+    assert c.getresponse().read() == b""
+
+
+def control_sockets():
+    import pathlib
+    for base in (os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR"), "/tmp"):
+        if base:
+            yield from pathlib.Path(base).glob(f"dapr-{os.getuid()}/{APP}.*.sock")
