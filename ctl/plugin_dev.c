@@ -24,7 +24,7 @@
 #define SWAP_TIMEOUT_S 120.0
 #define SETTLE_S 0.3     /* an editor writes several files */
 #define END_LOG_S 2.0
-enum { WATCH_DIRS_MAX = 256, WATCH = IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE };
+enum { WATCH_DIRS_MAX = 256, SOURCE_MAX = 4 * 1024 * 1024, WATCH = IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE };
 
 #define O(f) offsetof(struct plugin_dev_opts, f)
 static const struct flag_row rows[] = {
@@ -167,10 +167,32 @@ static bool is_watched(const char *name, const char *built)
         return name[0] != '.' && strcmp(name, built) != 0 && strcmp(name, "node_modules") != 0 && strcmp(name, "__pycache__") != 0;
 }
 
-/* The folder and those below it; those of builds left out. Asked again after each build: folders come and go. */
-static void watch_all(struct dev *d)
+/* What the files of a folder are, as text to be hashed: names and digests. */
+static void add_files(struct arena *a, const char *dir, struct buf *to)
+{
+        struct dirent **v;
+        char digest[DIGEST_HEX + 1];
+        int n = scandir(dir, &v, NULL, alphasort);
+        for (int i = 0; i < n; i++) {
+                struct str text;
+                if (v[i]->d_name[0] != '.' && package_read_file(a, path_join(a, dir, v[i]->d_name), SOURCE_MAX, &text) == 0) {
+                        digest_blake2b(text, digest);
+                        buf_printf(to, "%s/%s %s\n", dir, v[i]->d_name, digest);
+                }
+                free(v[i]);
+        }
+        if (n >= 0)
+                free(v);
+}
+
+/*
+ * Watches the folder and those below it, those of builds left out, and tells what the sources are now: events say that something was
+ * written, by a person or by the build itself; the digest says whether it matters. Asked again around each build.
+ */
+static void look(struct dev *d, char digest[DIGEST_HEX + 1])
 {
         struct arena a;
+        struct buf all = {0};
         const char *queue[WATCH_DIRS_MAX], *built;
         size_t n = 0, done = 0;
         arena_init(&a, 0);
@@ -179,6 +201,7 @@ static void watch_all(struct dev *d)
         while (done < n) {
                 const char *dir = queue[done++];
                 inotify_add_watch(d->inotify, dir, WATCH | IN_ONLYDIR);
+                add_files(&a, dir, &all);
                 DIR *e = opendir(dir);
                 for (struct dirent *x; e && (x = readdir(e));) {
                         struct stat st;
@@ -189,6 +212,8 @@ static void watch_all(struct dev *d)
                 if (e)
                         closedir(e);
         }
+        digest_blake2b(buf_str(&all), digest);
+        buf_fini(&all);
         arena_fini(&a);
 }
 
@@ -231,19 +256,21 @@ static void stop_log(struct dev *d)
 
 static int run(struct dev *d, struct arena *a)
 {
+        char built[DIGEST_HEX + 1], now[DIGEST_HEX + 1];
+        look(d, built);
         int r = build_and_swap(d);
         if (d->o->once)
                 return r;
         start_log(d, a);
         ui_say(UI_INFO, "Watching %s; Ctrl-C ends and brings back %s", d->dir, d->before);
-        watch_all(d);
-        d->changed = false;
+        d->changed = true; /* what was saved while it was built */
         while (wait_change(d)) {
+                look(d, now);
+                if (strcmp(now, built) == 0)
+                        continue;
+                memcpy(built, now, sizeof built);
                 build_and_swap(d);
-                watch_all(d);
-                fiber_sleep(0); /* what the build itself has written counts as seen */
-                on_event(&d->watch, IO_READ);
-                d->changed = false;
+                d->changed = true;
         }
         stop_log(d);
         if (!d->swaps)

@@ -92,9 +92,11 @@ static const char manifest[] =
         "title: @NAME@\ndescription: Written by dapr plugin new.\n@ENVIRONMENT@"
         "# Settings of the component's YAML, checked before the plugin starts. An example:\n"
         "#   - name: url\n#     type: string\n#     required: true\n#     description: Where the server is.\n"
-        "metadata: []\nshare: false\n";
+        "metadata: []\nshare: false\n"
+        "# What its process needs beyond its socket: files, ports, environment. {}: nothing, and nothing is granted.\n@SANDBOX@";
 /* `#!/usr/bin/env` needs to know where programs are: a plugin's environment is empty otherwise. */
 static const char script_environment[] = "environment: [PATH, HOME]\n";
+static const char closed[] = "sandbox: {}\n", open_[] = "# sandbox: {}\n"; /* an interpreter reads more than a grant would list */
 
 #define MAKE_HEAD "# make: builds @TYPE@/@PROGRAM@ with its manifest beside it. Use it with DAPR_PLUGINS_PATH=$(CURDIR).\nSDK ?= @SDK@\n"
 #define MAKE_TAIL "\tcp plugin.yaml @TYPE@/plugin.yaml\n\nclean:\n\trm -rf @TYPE@\n.PHONY: clean\n"
@@ -131,23 +133,23 @@ static const char component[] =
 
 /* A row a language. example: of the SDK, below share/dapr/sdk, with the kind for %s; type: what the example calls itself behind the kind. */
 struct language {
-        const char *name, *source, *program, *makefile, *environment, *example, *type;
+        const char *name, *source, *program, *makefile, *environment, *example, *type, *sandbox;
 };
 static const struct language languages[] = {
-        {"c", "main.c", NULL, makefile_c, "", NULL, NULL},
-        {"go", "main.go", NULL, makefile_go, "", "go/examples/%s/main.go", "gostore"},
-        {"python", "main.py", "main.py", makefile_python, script_environment, "python/examples/%s.py", "pystore"},
-        {"js", "main.js", "main.js", makefile_js, script_environment, "js/examples/%s.js", "jsstore"},
+        {"c", "main.c", NULL, makefile_c, "", NULL, NULL, closed},
+        {"go", "main.go", NULL, makefile_go, "", "go/examples/%s/main.go", "gostore", closed},
+        {"python", "main.py", "main.py", makefile_python, script_environment, "python/examples/%s.py", "pystore", open_},
+        {"js", "main.js", "main.js", makefile_js, script_environment, "js/examples/%s.js", "jsstore", open_},
 };
 
 struct subst {
-        const char *name, *type, *sdk, *program, *source, *environment, *example;
+        const char *name, *type, *sdk, *program, *source, *environment, *example, *sandbox;
 };
 
 static int write_filled(struct arena *a, const char *dir, const char *file, const char *text, const struct subst *s, bool force)
 {
         const struct { const char *mark, *value; } marks[] = {{"@NAME@", s->name}, {"@TYPE@", s->type}, {"@SDK@", s->sdk},
-                {"@PROGRAM@", s->program}, {"@SOURCE@", s->source}, {"@ENVIRONMENT@", s->environment}, {s->example, s->type}};
+                {"@PROGRAM@", s->program}, {"@SOURCE@", s->source}, {"@ENVIRONMENT@", s->environment}, {"@SANDBOX@", s->sandbox}, {s->example, s->type}};
         struct buf b = {0};
         for (const char *p = text; *p;) {
                 bool hit = false;
@@ -259,7 +261,7 @@ int plugin_new_run(void *opts, int argc, char **argv)
         arena_init(&a, 0);
         const char *type = arena_printf(&a, "%s.%s", argv[0], argv[1]), *dir = *o->dir ? o->dir : argv[1];
         struct subst s = {argv[1], type, sdk_dir(&a), l->program ? l->program : type, l->source, l->environment,
-                          l->type ? arena_printf(&a, "%s.%s", argv[0], l->type) : NULL};
+                          l->type ? arena_printf(&a, "%s.%s", argv[0], l->type) : NULL, l->sandbox};
         const char *source = source_of(&a, l, argv[0], &s);
         int r = source ? write_plugin(&a, o, l, dir, source, &s) : 1;
         if (!r) {
