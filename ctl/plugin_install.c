@@ -4,6 +4,8 @@
 #include <stdlib.h>
 
 #include "ctl/commands.h"
+#include "ctl/live.h"
+#include "ctl/plugins.h"
 #include "ctl/source.h"
 #include "ctl/store.h"
 #include "sdk/base/semver.h"
@@ -79,6 +81,24 @@ static const char *check(struct install *i, const struct package *p, bool is_exa
         return err ? err : check_version(i, p, is_exact);
 }
 
+/* Another plugin serves a type of this one: which is taken is then a matter of names and folders. */
+static void warn_of_rivals(struct install *i, const struct package *p)
+{
+        struct plugin_manifests all;
+        if (plugins_find(i->a, i->o->from.globals.runtime_path, NULL, &all))
+                return;
+        for (struct str rest = str_of(p->types), type; rest.p && (type = str_trim(str_cut(&rest, ',')), 1);)
+                for (size_t k = 0; k < all.n; k++) {
+                        const char *theirs;
+                        if (strcmp(all.v[k].name, p->name) == 0)
+                                continue;
+                        for (size_t t = 0; (theirs = plugin_type(i->a, &all.v[k], t)); t++)
+                                if (str_ieq(type, str_of(theirs)))
+                                        ui_say(UI_WARNING, "%.*s is served by %s %s in %s, too: the plugin that is named after the type is taken, else the first found",
+                                               STR_FMT(type), all.v[k].name, all.v[k].version, all.v[k].folder);
+                }
+}
+
 static int install_one(void *arg, struct package *p, bool is_exact)
 {
         struct install *i = arg;
@@ -86,7 +106,9 @@ static int install_one(void *arg, struct package *p, bool is_exact)
         int r = err ? -EPERM : store_install(i->root, p, i->o->force, i->a, &err);
         if (r == 0)
                 ui_say(UI_SUCCESS, "Installed %s %s (%s; %s) in %s/%s/%s", p->name, p->version, p->types, by, i->root, p->name, p->version);
-        else if (r == 1)
+        if (r == 0)
+                warn_of_rivals(i, p);
+        if (r == 1)
                 ui_say(UI_SUCCESS, "%s %s is installed already", p->name, p->version);
         if (r >= 0 && i->o->update_lock) {
                 i->lock_changed = true;
@@ -122,6 +144,7 @@ int plugin_install_run(void *opts, int argc, char **argv)
 
 static const struct flag_row remove_rows[] = {
         {"all", FLAG_BOOL, offsetof(struct plugin_remove_opts, all), "false", NULL, "Remove every version", .short_name = 'A'},
+        {"force", FLAG_BOOL, offsetof(struct plugin_remove_opts, force), "false", NULL, "Remove it even while a sidecar runs it"},
         {"dir", FLAG_STRING, offsetof(struct plugin_remove_opts, dir), "", "DIR", "Folder that it is installed in (default: ~/.dapr/plugins)", .short_name = 'd'},
         CTL_GLOBAL_ROWS(plugin_remove_opts),
 };
@@ -130,7 +153,26 @@ const struct flag_program plugin_remove_program = {
         .examples = "  dapr plugin remove state.redis@1.1.0\n\n  # With all its versions\n  dapr plugin remove state.redis --all\n",
         .rows = remove_rows, .n_rows = sizeof(remove_rows) / sizeof(*remove_rows)};
 
-static int remove_named(struct arena *a, const char *root, const char *spec, bool all)
+/* The component of a sidecar that runs a program of this folder; NULL = none that can be seen. */
+static const char *in_use(struct arena *a, const char *place)
+{
+        struct sidecars all;
+        char *real = realpath(place, NULL);
+        struct str folder = str_of(real ? arena_printf(a, "%s/", real) : NULL);
+        free(real);
+        for (size_t i = 0; folder.p && sidecars_find(a, false, &all) == 0 && i < all.n; i++) {
+                struct lives l = {0};
+                struct str body;
+                if (live_try(a, &all.v[i], "GET", "/v1/plugins", 2, &body) || live_list(a, &all.v[i], &l))
+                        continue;
+                for (size_t k = 0; k < l.n; k++)
+                        if (str_has_prefix(str_of(l.v[k].executable), folder))
+                                return arena_printf(a, "%s of app %s", l.v[k].name, all.v[i].app_id);
+        }
+        return NULL;
+}
+
+static int remove_named(struct arena *a, const char *root, const char *spec, bool all, bool force)
 {
         const char *at = strchr(spec, '@'), *name = at ? arena_strdup(a, str_n(spec, (size_t)(at - spec))) : spec, *err = NULL;
         struct store_versions have;
@@ -146,6 +188,10 @@ static int remove_named(struct arena *a, const char *root, const char *spec, boo
                 if (at && strcmp(at + 1, have.v[i]) != 0)
                         continue;
                 hit = true;
+                const char *user = force ? NULL : in_use(a, arena_printf(a, "%s/%s/%s", root, name, have.v[i]));
+                if (user)
+                        return refuse(arena_printf(a, "%s %s runs as the component %s: change that first (dapr plugin upgrade), or say --force", name,
+                                                   have.v[i], user));
                 if (store_remove(root, name, have.v[i], a, &err))
                         return refuse(err);
                 ui_say(UI_SUCCESS, "Removed %s %s", name, have.v[i]);
@@ -161,7 +207,7 @@ int plugin_remove_run(void *opts, int argc, char **argv)
         const char *root = store_root(&a, o->dir);
         int r = argc == 0 ? refuse("Say what to remove: dapr plugin remove NAME[@VERSION]") : root ? 0 : refuse("HOME is not set: say --dir");
         for (int k = 0; r == 0 && k < argc; k++)
-                r = remove_named(&a, root, argv[k], o->all);
+                r = remove_named(&a, root, argv[k], o->all, o->force);
         arena_fini(&a);
         return r;
 }

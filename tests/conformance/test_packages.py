@@ -57,11 +57,13 @@ def test_a_plugin_goes_from_its_folder_to_a_running_component(home, work, folder
     text = run(home, work, "install", out)
     assert "signed by plugin" in text and "state.in-memory/9.1.0" in text
     assert "is installed already" in run(home, work, "install", out)
-    assert "3 files" not in run(home, work, "verify", "state.in-memory")
-    d = Daprd(folder, [component("store", "state.in-memory")], plugins_path=f"{home['HOME']}/.dapr/plugins").start()
+    run(home, work, "verify", "state.in-memory")
+    me = f"installed{os.getpid()}"
+    d = Daprd(folder, [component("store", "state.in-memory")], app_id=me, plugins_path=f"{home['HOME']}/.dapr/plugins").start()
     try:
         c = d.metadata()["components"][0]["microdapr"]
         assert c["plugin"] == "state.in-memory" and c["state"] == "READY"
+        assert f"runs as the component store of app {me}" in run(home, work, "remove", "state.in-memory", code=1)
         assert d.request("POST", "/v1.0/state/store", [{"key": "a", "value": 1}]).status == 204
     finally:
         d.close()
@@ -69,6 +71,9 @@ def test_a_plugin_goes_from_its_folder_to_a_running_component(home, work, folder
 
 def test_versions_stand_side_by_side_and_an_annotation_chooses(home, work, folder):
     key = keys(home, work)
+    rival = run(home, work, "install", packed(home, work, folder, key, version="1.0.0"))
+    assert "state.in-memory is served by state.in-memory" in rival
+    run(home, work, "remove", "state.mine")
     for v in ("8.0.0", "8.2.0", "9.0.0"):
         run(home, work, "install", packed(home, work, folder, key, name="state.in-memory", version=v))
     rows = json.loads(run(home, work, "list", "-o", "json", "--plugins-path", "/nowhere"))
