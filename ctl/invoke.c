@@ -3,10 +3,9 @@
 #include <stdio.h>
 
 #include "ctl/commands.h"
+#include "ctl/payload.h"
 #include "sdk/base/loop.h"
 #include "sdk/net/http.h"
-
-enum { DATA_MAX_BYTES = 64 << 20 };
 
 #define O(f) offsetof(struct invoke_opts, f)
 static const struct flag_row invoke_rows[] = {
@@ -29,33 +28,6 @@ const struct flag_program invoke_program = {
                     "  # Through the sidecar of another app, as that app would\n  dapr invoke --app-id target --method sample --via caller\n\n"
                     "  # Status, body and duration for scripts\n  dapr invoke --app-id target --method sample -o json\n",
         .rows = invoke_rows, .n_rows = sizeof(invoke_rows) / sizeof(*invoke_rows)};
-
-static int read_data(struct arena *a, const struct invoke_opts *o, struct str *ret)
-{
-        *ret = str_of(o->data);
-        if (!*o->data_file)
-                return 0;
-        if (*o->data) {
-                ui_say(UI_FAILURE, "Only one of --data and --data-file allowed in the same invoke command");
-                return 1;
-        }
-        FILE *f = fopen(o->data_file, "re");
-        struct buf b = {0};
-        char chunk[2048];
-        size_t n;
-        while (f && buf_len(&b) < DATA_MAX_BYTES && (n = fread(chunk, 1, sizeof(chunk), f)) > 0)
-                buf_add(&b, chunk, n);
-        bool good = f && !ferror(f) && feof(f) && !b.failed;
-        if (good)
-                *ret = arena_str(a, buf_str(&b));
-        else
-                ui_say(UI_FAILURE, "Error reading payload from '%s'. Error: %s", o->data_file,
-                       f && !ferror(f) ? "the file is too large" : strerror(errno));
-        if (f)
-                fclose(f);
-        buf_fini(&b);
-        return good ? 0 : 1;
-}
 
 /* The sidecar that is asked; NULL after saying that there is none. */
 static struct sidecar *find(struct arena *a, const struct invoke_opts *o)
@@ -131,7 +103,7 @@ int invoke_run(void *opts, int argc, char **argv)
                 return 1;
         }
         arena_init(&a, 0);
-        int code = read_data(&a, o, &data);
+        int code = payload_read(&a, "invoke", o->data, o->data_file, &data);
         struct sidecar *s = code ? NULL : find(&a, o);
         code = s ? call(&a, o, s, data) : 1;
         arena_fini(&a);
