@@ -146,12 +146,16 @@ int manifest_check(const struct manifest *m, const struct component_spec *spec, 
                 const struct manifest_field *f = &m->fields[i];
                 if (!f->required || is_given(spec, f))
                         continue;
+                if (f->missing) { /* the reference's words come first: its users look for them */
+                        buf_printf(&out, "%s%s (metadata field '%s' of %s", out.len ? "\n" : "", f->missing, f->name, spec->type);
+                        if (spec->file && spec->file[0])
+                                buf_printf(&out, ", %s:%d", spec->file, spec->line);
+                        buf_addc(&out, ')');
+                        continue;
+                }
                 place(&out, spec, 0);
-                if (f->missing)
-                        buf_printf(&out, "%s (metadata field '%s' of %s)", f->missing, f->name, spec->type);
-                else
-                        buf_printf(&out, "metadata field '%s' of %s is missing%s%s", f->name, spec->type, f->description ? ": " : "",
-                                   f->description ? f->description : "");
+                buf_printf(&out, "metadata field '%s' of %s is missing%s%s", f->name, spec->type, f->description ? ": " : "",
+                           f->description ? f->description : "");
         }
         int r = out.len ? -EINVAL : 0;
         if (r)

@@ -146,7 +146,7 @@ START_TEST(metadata_is_checked_field_by_field)
                               "c.yaml:9: metadata field 'ratio' of state.x is 'half', which is not a number\n"
                               "c.yaml:10: metadata field 'size' of state.x is 'big', which is not a size such as 4Mi or 1048576\n"
                               "c.yaml:11: metadata field 'tls' of state.x is 'maybe', which is not a boolean: true or false\n"
-                              "c.yaml:3: no host given (metadata field 'host' of state.x)");
+                              "no host given (metadata field 'host' of state.x, c.yaml:3)");
         struct metadata_item right[] = {{.name = "HOST", .value = "h"}, {.name = "mode", .value = "FAST"}, {.name = "tls", .value = ""},
                                         {.name = "size", .value = "1Gi"}, {.name = "keyPrefix", .value = "none"}};
         s = spec(right, 5);
