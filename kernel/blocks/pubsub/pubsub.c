@@ -172,6 +172,7 @@ static int block_get(struct kernel *k)
         list_init(&b->running);
         list_init(&b->streams);
         list_init(&b->internal);
+        list_init(&b->starting);
         list_init(&b->opening);
         fmutex_init(&b->lock);
         scope_init(&b->scope);

@@ -64,6 +64,7 @@ struct pubsub_block {
         struct subscription_spec **declared, **programmatic; /* declared: heap; the specs live in their resources' memory */
         size_t n_declared, n_programmatic;
         struct list running, streams, internal; /* struct subscription.node; internal: the outbox's */
+        struct list starting;        /* those at their first try: struct first.node of subscriber.c */
         struct list opening;         /* streams without their first request: struct stream_opening.node */
         bool asked_app, active, closed;
         struct map paused;           /* by subscriptions_key(): paused ones, also while they do not run */
@@ -167,7 +168,8 @@ void subscriber_arrived(struct pubsub_block *b, const char *name);
 void subscriber_moving(struct pubsub_block *b, const char *name, struct component *to);
 void subscriber_moved(struct pubsub_block *b, const char *name, bool paused);
 void subscriber_left(struct pubsub_block *b, const char *name);
-/* What applies, in order, in a: declarative ones with programmatic ones over them, then streams. */
+/* What applies, in order, in a: declarative ones with programmatic ones over them, then streams; not yet
+ * programmatic ones at their first try, so that what is published to one that is listed is not lost. */
 int subscriber_list(struct pubsub_block *b, struct arena *a, const struct subscription_spec ***ret, size_t *ret_n);
 
 #endif

@@ -300,9 +300,32 @@ static int list_of(struct pubsub_block *b, struct subscription_spec *const *decl
         return 0;
 }
 
+/* A subscription at its first try to open its stream. */
+struct first {
+        struct list node; /* pubsub_block.starting */
+        struct pubsub_block *b;
+        const struct subscription_spec *spec;
+};
+
+static bool is_starting(const struct pubsub_block *b, const struct subscription_spec *spec)
+{
+        list_for_each(at, &b->starting)
+                if (list_entry(at, struct first, node)->spec == spec)
+                        return true;
+        return false;
+}
+
 int subscriber_list(struct pubsub_block *b, struct arena *a, const struct subscription_spec ***ret, size_t *ret_n)
 {
-        return list_of(b, b->declared, b->n_declared, a, ret, ret_n);
+        size_t n = 0;
+        int r = list_of(b, b->declared, b->n_declared, a, ret, ret_n);
+
+        for (size_t i = 0; !r && i < *ret_n; i++)
+                if ((*ret)[i]->origin != SUBSCRIPTION_PROGRAMMATIC || !is_starting(b, (*ret)[i]))
+                        (*ret)[n++] = (*ret)[i];
+        if (!r)
+                *ret_n = n;
+        return r;
 }
 
 /* ---- start and stop ---- */
@@ -326,16 +349,12 @@ static void start_one(struct pubsub_block *b, const struct subscription_spec *sp
         arena_fini(&a);
 }
 
-struct first {
-        struct pubsub_block *b;
-        const struct subscription_spec *spec;
-};
-
 static void start_fiber(void *arg)
 {
         struct first *x = arg;
 
         start_one(x->b, x->spec);
+        list_del(&x->node);
 }
 
 /* At once: one broker that takes its time does not hold up the others. */
@@ -347,10 +366,15 @@ static void start_all(struct pubsub_block *b, const struct subscription_spec **v
         for (size_t i = 0; i < n && !b->closed; i++) {
                 if (v[i]->origin == SUBSCRIPTION_STREAMING)
                         continue;
-                if (x)
-                        x[i] = (struct first){b, v[i]};
-                if (!x || fiber_go(&scope, "subscribe", start_fiber, &x[i]))
+                if (x) {
+                        x[i] = (struct first){.b = b, .spec = v[i]};
+                        list_add_tail(&b->starting, &x[i].node);
+                }
+                if (!x || fiber_go(&scope, "subscribe", start_fiber, &x[i])) {
+                        if (x)
+                                list_del(&x[i].node);
                         start_one(b, v[i]);
+                }
         }
         scope_join(&scope);
 }
@@ -414,7 +438,7 @@ void subscriber_start(struct pubsub_block *b)
                 return;
         if (!b->active && !b->closed && ask_app(b) == 0) {
                 b->active = true;
-                if (subscriber_list(b, &a, &v, &n) == 0)
+                if (list_of(b, b->declared, b->n_declared, &a, &v, &n) == 0)
                         start_all(b, v, n, &a);
         }
         arena_fini(&a);
