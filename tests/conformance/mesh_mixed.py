@@ -1,0 +1,151 @@
+"""Our sidecar and the reference's call each other's apps, found by multicast DNS: HTTP and gRPC, unary and streams, 1 KB and 50 MB, plain
+and by mutual TLS. OTHER_DAPRD = path of the reference's daprd; skipped without it. OTHER_SENTRY = path of its sentry, for the TLS half."""
+import http.client, os, subprocess, sys, threading
+
+import grpc
+import pytest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from conftest import Daprd, free_port, wait_until
+from test_invoke import GrpcApp, HttpApp, invoke
+from test_mesh import access, name, url
+
+OTHER = os.environ.get("OTHER_DAPRD", "")
+SENTRY = os.environ.get("OTHER_SENTRY", "")
+pytestmark = pytest.mark.skipif(not os.access(OTHER, os.X_OK), reason="OTHER_DAPRD does not name a daprd to call and be called by")
+PAIRS = [("ours", "other"), ("other", "ours"), ("ours", "ours")]
+SIZES = [0, 1000, 50_000_000]
+
+
+@pytest.fixture
+def sidecar(folder):
+    """(kind, app or None, ...) -> a running sidecar with .channel."""
+    running, n = [], [0]
+
+    def start(kind, app=None, tls=None, **kw):
+        sub = folder / f"{kind}{len(running)}"
+        sub.mkdir()
+        args = ["--max-body-size=100Mi"]
+        if app:
+            args += [f"--app-port={app.port}", "--app-protocol=" + ("grpc" if isinstance(app, GrpcApp) else "http")]
+        if tls:
+            args += ["--enable-mtls", f"--sentry-address=127.0.0.1:{tls[0]}", "--control-plane-trust-domain=mixed.test", "--control-plane-namespace=default"]
+        d = Daprd(sub, app_id=name(kind), args=args, env={"DAPR_TRUST_ANCHORS": tls[1]} if tls else None, **kw)
+        if kind == "other":
+            d.argv[0] = OTHER
+            d.env |= {"HOME": str(sub), "PATH": os.environ.get("PATH", "")}
+        running.append(d)
+        d.start()
+        d.channel = grpc.insecure_channel(f"127.0.0.1:{d.grpc}", [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)])
+        if app:
+            wait_until("the app is known", lambda: "application discovered" in d.log())
+        return d
+    yield start
+    for d in running:
+        if getattr(d, "channel", None):
+            d.channel.close()
+        d.close()
+
+
+@pytest.fixture
+def sentry(folder):
+    if not os.access(SENTRY, os.X_OK):
+        pytest.skip("OTHER_SENTRY does not name a sentry")
+    port, creds = free_port(), folder / "creds"
+    creds.mkdir()
+    (folder / "sentry.yaml").write_text("apiVersion: dapr.io/v1alpha1\nkind: Configuration\nmetadata:\n  name: sentry\nspec:\n  mtls:\n    enabled: true\n")
+    p = subprocess.Popen([SENTRY, f"--port={port}", f"--metrics-port={free_port()}", f"--healthz-port={free_port()}", f"--issuer-credentials={creds}",
+                          "--trust-domain=mixed.test", f"--config={folder / 'sentry.yaml'}", "--mode=standalone", "--listen-address=127.0.0.1"],
+                         stdout=open(folder / "sentry.log", "wb"), stderr=subprocess.STDOUT,
+                         env={"HOME": str(folder), "PATH": os.environ.get("PATH", ""), "NAMESPACE": "default"})
+    wait_until("sentry has made its authority", lambda: (creds / "ca.crt").exists() and b"running" in (folder / "sentry.log").read_bytes().lower(), 30)
+    yield port, (creds / "ca.crt").read_text()
+    p.terminate()
+    p.wait(20)
+
+
+@pytest.fixture(params=["plain", "tls"])
+def tls(request):
+    return request.getfixturevalue("sentry") if request.param == "tls" else None
+
+
+@pytest.fixture
+def apps():
+    made = [HttpApp(), GrpcApp()]
+    yield made
+    for a in made:
+        a.close()
+
+
+@pytest.mark.parametrize("caller_kind,callee_kind", PAIRS)
+def test_http(sidecar, apps, tls, caller_kind, callee_kind):
+    app = apps[0]
+    app.handlers["/echo"] = lambda r: (201, {"x-out": "o"}, r["body"])
+    callee, caller = sidecar(callee_kind, app, tls=tls), sidecar(caller_kind, tls=tls)
+    for n in SIZES:
+        body = os.urandom(n)
+        r = caller.request("POST", url(callee, "/echo?q=1"), body, {"x-in": "i", "content-type": "a/b"}, timeout=60)
+        assert (r.status, r.headers["x-out"], r.body == body) == (201, "o", True), n
+    got = app.got[-1]
+    assert (got["path"], got["headers"]["x-in"], got["headers"]["content-type"]) == ("/echo?q=1", "i", "a/b")
+    assert got["headers"]["dapr-caller-app-id"] == caller.app_id
+    assert caller.request("GET", url(callee, "/echo")).status == 201
+    c = http.client.HTTPConnection("127.0.0.1", caller.http, timeout=60)
+    c.request("POST", url(callee, "/echo"), (b"x" * 5000 for _ in range(1000)), encode_chunked=True, headers={"Transfer-Encoding": "chunked"})
+    assert c.getresponse().read() == b"x" * 5_000_000
+    c.close()
+    app.handlers["/echo"] = lambda r: (404, {}, b"none")
+    r = caller.request("GET", url(callee, "/echo"))
+    assert (r.status, r.body) == (404, b"none")
+
+
+@pytest.mark.parametrize("caller_kind,callee_kind", PAIRS)
+def test_http_to_grpc_and_back(sidecar, apps, tls, caller_kind, callee_kind):
+    http_app, grpc_app = apps
+    to_grpc, to_http, caller = sidecar(callee_kind, grpc_app, tls=tls), sidecar(callee_kind, http_app, tls=tls), sidecar(caller_kind, tls=tls)
+    grpc_app.on_invoke = lambda q, c: grpc_app.common.InvokeResponse(content_type=q.content_type, data={"value": q.data.value})
+    http_app.handlers["/m"] = lambda r: (200, {"x-out": "o"}, r["body"])
+    for n in (0, 1000, 3_000_000):
+        body = os.urandom(n)
+        r = caller.request("POST", url(to_grpc, "/m"), body, {"content-type": "a/b"}, timeout=60)
+        assert (r.status, r.headers["content-type"], r.body == body) == (200, "a/b", True), n
+        out, head, _ = invoke(caller, to_http.app_id, "m", body, "PUT")
+        assert (out.data.value == body, head["x-out"]) == (True, "o"), n
+        assert invoke(caller, to_grpc.app_id, "m", body, "")[0].data.value == body, n
+
+
+@pytest.mark.parametrize("caller_kind,callee_kind", PAIRS)
+def test_proxying(sidecar, apps, tls, caller_kind, callee_kind):
+    callee, caller = sidecar(callee_kind, apps[1], tls=tls), sidecar(caller_kind, tls=tls)
+    md = (("dapr-app-id", callee.app_id), ("x-bin", b"\0\xff"))
+    ch = caller.channel
+    for n in (0, 1000, 3_000_000):
+        body = os.urandom(n)
+        out, call = ch.unary_unary("/test.Echo/Unary").with_call(body, metadata=md, timeout=60)
+        head, tail = dict(call.initial_metadata()), dict(call.trailing_metadata())
+        assert (out == body, head["head-bin"], tail["tail-bin"]) == (True, b"\0\1", b"\2\3"), n
+    assert apps[1].metadata["x-bin"] == b"\0\xff"
+    assert list(ch.unary_stream("/test.Echo/ServerStream")(b"200", metadata=md, timeout=60)) == [b"%d" % i for i in range(200)]
+    assert ch.stream_unary("/test.Echo/ClientStream")((b"x" * 100_000 for _ in range(500)), metadata=md, timeout=60) == b"50000000"
+    assert list(ch.stream_stream("/test.Echo/Both")((b"%d" % i for i in range(50)), metadata=md, timeout=60)) == [b"%d" % i for i in range(50)]
+    with pytest.raises(grpc.RpcError) as e:
+        ch.unary_unary("/test.Echo/Unary")(b"fail", metadata=md, timeout=60)
+    assert (e.value.code(), e.value.details()) == (grpc.StatusCode.DATA_LOSS, "lost é")
+
+
+@pytest.mark.parametrize("caller_kind,callee_kind", PAIRS)
+def test_access_control_by_identity(sidecar, sentry, apps, caller_kind, callee_kind):
+    """The policy names the caller; what it does not allow is refused, encoded or not."""
+    app = apps[0]
+    for path in ("/open", "/open/a", "/closed", "/admin"):
+        app.handlers[path] = lambda r: (200, {}, b"ok")
+    caller = sidecar(caller_kind, tls=sentry)
+    rules = [{"name": "/open", "httpVerb": ["GET"], "action": "allow"}, {"name": "/star/*", "httpVerb": ["*"], "action": "allow"}]
+    policy = {"appId": caller.app_id, "namespace": "default", "trustDomain": "public", "defaultAction": "deny", "operations": rules}
+    callee = sidecar(callee_kind, app, tls=sentry, config=access(defaultAction="deny", trustDomain="public", policies=[policy]))
+    want = {("GET", "/open"): 200, ("GET", "/OPEN/a"): 404, ("GET", "/open/a"): 200, ("POST", "/open"): 403, ("GET", "/closed"): 403,
+            ("GET", "/open/../closed"): 403, ("GET", "/open/%2e%2e/closed"): 403, ("GET", "/open%2F..%2Fclosed"): 403, ("GET", "/open/a/b"): 200, ("POST", "/open/a/b"): 403, ("PUT", "/star/a"): 200,
+            ("GET", "/star/a/b"): 403}
+    app.handlers["/OPEN/a"] = lambda r: (404, {}, b"")
+    for (verb, path), status in want.items():
+        assert caller.request(verb, url(callee, path)).status == status, (verb, path)
