@@ -153,15 +153,30 @@ def state(path, kind, c, n, write=False, g=False):
     finally: d.close(); shutil.rmtree(db, True)
 
 def invoke(path, c, n, rps=None):
-    a = App(); da = Daprd(path, "caller", []); dbb = Daprd(path, "callee", [], a.port)
+    callee = f"callee-{os.getpid()}"  # no other run's
+    a = App(); da = Daprd(path, f"caller-{os.getpid()}", []); dbb = Daprd(path, callee, [], a.port)
     try:
-        u = f"http://127.0.0.1:{da.http}/v1.0/invoke/callee/method/echo"; b = b"x" * 1024
+        u = f"http://127.0.0.1:{da.http}/v1.0/invoke/{callee}/method/echo"; b = b"x" * 1024
         for _ in range(100):
             try: urllib.request.urlopen(urllib.request.Request(u, b)).read(); break
             except Exception: time.sleep(.1)
         load(u, da.p.pid, n // 5, c, True, b)
         r = load(u, da.p.pid, n, c, True, b, rps=rps, extra_pids=[dbb.p.pid]); r["rss_mb"] = mem(da.p.pid)[0]; r["rss2_mb"] = mem(dbb.p.pid)[0]; return r
     finally: da.close(); dbb.close(); a.close()
+
+def proxy(path, c, n):
+    """A gRPC app's unary method through two sidecars; the app is build/release/bin/interop_server."""
+    callee, port = f"callee-{os.getpid()}", free_port()
+    a = subprocess.Popen([os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../build/release/bin/interop_server"), f"--port={port}"],
+                         stdout=subprocess.DEVNULL)
+    da = Daprd(path, f"caller-{os.getpid()}", []); dbb = Daprd(path, callee, [], port, extra=["--app-protocol=grpc"])
+    try:
+        u = f"http://127.0.0.1:{da.grpc}/grpc.testing.TestService/UnaryCall"
+        b = grpc(b"\x10\x80\x08" b"\x1a\x83\x08" b"\x12\x80\x08" + b"x" * 1024)  # response_size 1024, payload.body of 1024
+        h = (*GH, f"dapr-app-id: {callee}")
+        load(u, da.p.pid, n // 5, c, False, b, hdr=h)
+        return load(u, da.p.pid, n, c, False, b, hdr=h, extra_pids=[dbb.p.pid])
+    finally: da.close(); dbb.close(); a.terminate(); a.wait()
 
 class Redis:
     def __init__(s):
@@ -208,6 +223,7 @@ SC = {
  "state.set sqlite http c=16": lambda p: state(p, "sqlite", 16, 6000, True), "state.get sqlite http c=16": lambda p: state(p, "sqlite", 16, 10000),
  "publish mem http c=1": lambda p: publish(p, 1, 4000), "publish mem http c=16": lambda p: publish(p, 16, 20000),
  "publish redis http c=1": lambda p: publish(p, 1, 2000, True), "publish redis http c=16": lambda p: publish(p, 16, 10000, True),
+ "proxy grpc c=1": lambda p: proxy(p, 1, 4000), "proxy grpc c=64": lambda p: proxy(p, 64, 20000),
  "invoke http c=1": lambda p: invoke(p, 1, 5000), "invoke http c=64": lambda p: invoke(p, 64, 30000), "invoke 1000rps c=16": lambda p: invoke(p, 16, 8000, 1000),
 }
 def main():

@@ -60,6 +60,11 @@ crypto_enc_fuzz_SRC := tests/fuzz/crypto_enc_fuzz.c
 crypto_enc_fuzz_LIBS := kernel net base proto llhttp
 crypto_enc_fuzz_LD = $(NET_LD) $(BASE_LD)
 
+FUZZERS += mesh_message_fuzz
+mesh_message_fuzz_SRC := tests/fuzz/mesh_message_fuzz.c
+mesh_message_fuzz_LIBS := kernel net base proto llhttp
+mesh_message_fuzz_LD = $(NET_LD) $(BASE_LD)
+
 FUZZERS += cron_fuzz
 cron_fuzz_SRC := tests/fuzz/cron_fuzz.c
 cron_fuzz_LIBS := base
@@ -73,7 +78,6 @@ FUZZERS += nats_fuzz
 nats_fuzz_SRC := tests/fuzz/nats_fuzz.c plugins/shared/nats/protocol.c
 nats_fuzz_LIBS := base
 nats_fuzz_LD = $(BASE_LD)
-
 
 FUZZERS += mdns_fuzz
 mdns_fuzz_SRC := tests/fuzz/mdns_fuzz.c plugins/nameresolution.mdns/packet.c
