@@ -86,9 +86,9 @@ static int forward_answers(struct proxy *p)
         int r = rpc_headers(p->app);
 
         if (r == 0 && p->app->md_in.n && !p->headers_sent) {
-                p->headers_sent = true;
                 p->caller->md_out = p->app->md_in;
-                r = rpc_send_headers(p->caller);
+                p->headers_sent = !p->keeps_first; /* else they wait for a message: a status alone may be tried again */
+                r = p->keeps_first ? 0 : rpc_send_headers(p->caller);
         }
         while (r == 0 && (r = rpc_recv(p->app, &frame)) > 0) {
                 p->headers_sent = true;

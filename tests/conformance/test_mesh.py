@@ -171,7 +171,8 @@ def test_streams_stay_flat(pair, raw_app):
     assert c.getresponse().read() == b"ok"
     assert counted == [n // len(piece) * len(piece)]
     now = [rss_kb(callee.proc.pid), rss_kb(caller.proc.pid)]
-    assert all(b - a < 30_000 for a, b in zip(peaks, now)), (peaks, now)
+    limit = 400_000 if "asan" in os.environ.get("BUILD", "") else 30_000  # ASan keeps what was freed
+    assert all(b - a < limit for a, b in zip(peaks, now)), (peaks, now)
     c.close()
 
 
@@ -393,6 +394,10 @@ def test_retries_of_proxied_calls(start, daprd, grpc_app):
     md = (("dapr-app-id", callee.app_id),)
     with grpc.insecure_channel(f"127.0.0.1:{caller.grpc}") as ch:
         assert ch.unary_unary("/test.Echo/Unary")(b"one", metadata=md, timeout=20) == b"one"
+        with pytest.raises(grpc.RpcError) as e:
+            ch.unary_unary("/test.Echo/Unary")(b"fail", metadata=md, timeout=20)
+        assert e.value.code() == grpc.StatusCode.DATA_LOSS
+        assert "Error processing operation endpoint" in caller.log(), "a status is tried again, whatever metadata come with it"
         with pytest.raises(grpc.RpcError) as e:
             ch.stream_unary("/test.Echo/ClientStream")(iter([b"1", b"2"]), metadata=md, timeout=20)
         assert e.value.code() == grpc.StatusCode.FAILED_PRECONDITION
