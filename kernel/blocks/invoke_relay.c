@@ -66,7 +66,7 @@ static int attempt(struct relay *x)
         r = g->ops->open(g);
         if (r || g->body.p)
                 return r ? r : g->ops->answer(g);
-        if (!g->x || !g->x->ops)
+        if (!x->c->http->tap && (!g->x || !g->x->ops))
                 r = fiber_go(&x->rest, "invoke-request", pump, x);
         else
                 pump(x); /* filters want the request to its end first */
