@@ -105,7 +105,7 @@ tls_test_LD = $(NET_LD) $(BASE_LD)
 
 # kernel/front, kernel/observe
 KERNEL_LD = $(NET_LD) $(YAML_LD) $(BASE_LD)
-UNIT_TESTS += router_test errors_test metrics_test health_test trace_test
+UNIT_TESTS += router_test errors_test metrics_test health_test trace_test observe_ctl_test
 router_test_SRC := tests/unit/router_test.c
 router_test_LIBS := kernel net base proto llhttp
 router_test_LD = $(FAULT_LD) $(KERNEL_LD)
@@ -115,6 +115,9 @@ errors_test_LD = $(KERNEL_LD)
 metrics_test_SRC := tests/unit/metrics_test.c
 metrics_test_LIBS := kernel net base proto llhttp
 metrics_test_LD = $(FAULT_LD) $(KERNEL_LD)
+observe_ctl_test_SRC := tests/unit/observe_ctl_test.c ctl/prom.c
+observe_ctl_test_LIBS := kernel net base proto llhttp
+observe_ctl_test_LD = $(KERNEL_LD)
 trace_test_SRC := tests/unit/trace_test.c
 trace_test_LIBS := kernel net base proto llhttp
 trace_test_LD = $(KERNEL_LD)
