@@ -7,6 +7,7 @@ const struct command commands[] = {
         ROW("run", run),
         ROW("list", list),
         ROW("stop", stop),
+        ROW("upgrade", upgrade),
         ROW("publish", publish),
         ROW("invoke-binding", invoke_binding),
         ROW("logs", logs),

@@ -16,6 +16,10 @@ struct stop_opts {
         const char *app_id, *run_file;
         bool kubernetes;
 };
+struct upgrade_opts {
+        struct ctl_globals globals;
+        const char *app_id, *binary;
+};
 struct version_opts {
         struct ctl_globals globals;
         const char *output;
@@ -161,6 +165,9 @@ int plugin_enable_run(void *opts, int argc, char **argv);
 int plugin_disable_run(void *opts, int argc, char **argv);
 int plugin_history_run(void *opts, int argc, char **argv);
 int plugin_new_run(void *opts, int argc, char **argv);
+
+extern const struct flag_program upgrade_program;
+int upgrade_run(void *opts, int argc, char **argv);
 
 /* Says that this command has no Kubernetes mode here; returns the exit code. */
 int kubernetes_refused(const char *command);

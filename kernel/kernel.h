@@ -16,6 +16,7 @@
 struct app;
 struct block;
 struct identity;
+struct ledger;
 struct mesh;
 struct names;
 struct bindings;
@@ -43,6 +44,7 @@ struct kernel {
         struct super *super;
         const struct block *const *blocks; /* kernel/front/call.h */
         size_t n_blocks;
+        struct ledger *ledger;   /* of the program before this one in this process (kernel/super/ledger.h); NULL = none */
         struct reload *reload;   /* kernel/reload.h; NULL until everything has started */
         struct front *front;
         struct identity *identity; /* kernel/mesh/identity.h; NULL without mTLS */
@@ -68,8 +70,11 @@ struct kernel {
         struct scope background; /* fibers that live as long as the process */
         struct cond changed;     /* started, or asked to stop */
         bool shutting_down;
+        bool upgrading;          /* another program takes this one's place: `binary` */
+        char binary[512];
+        char **argv;
         int exit_code;
-        char exe_dir[512], hostname[256];
+        char exe[512], exe_dir[512], hostname[256];
 };
 
 /* By kind and name; NULL if absent. */

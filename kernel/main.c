@@ -9,6 +9,8 @@
 #include <sys/resource.h>
 
 #include "kernel/runtime.h"
+#include "kernel/super/ledger.h"
+#include "kernel/upgrade.h"
 #include "sdk/base/log.h"
 #include "sdk/base/loop.h"
 #include "sdk/base/work.h"
@@ -87,6 +89,11 @@ int main(int argc, char **argv)
 
         if (!k)
                 return 1;
+        if (argc == 2 && strcmp(argv[1], LEDGER_PROBE_ARG) == 0) {
+                printf("microdapr-ledger %d\n", LEDGER_VERSION);
+                return 0;
+        }
+        k->argv = argv;
         signal(SIGPIPE, SIG_IGN);
         raise_descriptors();
         r = opts_parse(&k->opts, argc, argv, err, sizeof err);
@@ -99,6 +106,9 @@ int main(int argc, char **argv)
         if (setup_log(&k->opts)) {
                 r = 1;
         } else if (opts_check(&k->opts, err, sizeof err)) {
+                log_fatal(SCOPE, "Fatal error from runtime: %s", err);
+                r = 1;
+        } else if (upgrade_inherit(k, err, sizeof err)) {
                 log_fatal(SCOPE, "Fatal error from runtime: %s", err);
                 r = 1;
         } else {

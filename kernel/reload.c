@@ -432,6 +432,7 @@ void reload_targets(struct kernel *k, int targets[2])
 int reload_start(struct kernel *k, const int targets[2], void (*failed)(void *arg, const char *text), void *arg)
 {
         struct reload *r = calloc(1, sizeof *r);
+        sigset_t hup;
 
         if (!r)
                 return -ENOMEM;
@@ -444,6 +445,9 @@ int reload_start(struct kernel *k, const int targets[2], void (*failed)(void *ar
         else
                 log_debug(SCOPE, "Hot reloading disabled");
         sig_watch_start(&r->sighup, SIGHUP, on_sighup);
+        sigemptyset(&hup);
+        sigaddset(&hup, SIGHUP);
+        sigprocmask(SIG_UNBLOCK, &hup, NULL);
         if (fiber_go_flags(&r->scope, "reload", FIBER_BIG, reload_fiber, r)) {
                 reload_stop(k);
                 return -ENOMEM;

@@ -30,6 +30,8 @@
 #include "kernel/plugin_metrics.h"
 #include "kernel/pipeline/pipeline.h"
 #include "kernel/policy/resiliency.h"
+#include "kernel/super/ledger.h"
+#include "kernel/upgrade.h"
 #include "sdk/base/log.h"
 #include "sdk/base/loop.h"
 #include "sdk/base/work.h"
@@ -196,7 +198,8 @@ static int start_components(struct runtime *rt)
 {
         struct kernel *k = rt->k;
         struct super_conf conf = {.opts = &k->opts, .exe_dir = k->exe_dir, .on_type = type_appeared, .on_move = runtime_on_move,
-                                  .on_moved = runtime_on_moved, .on_leave = runtime_on_leave, .on_arrive = runtime_on_arrive, .arg = k};
+                                  .on_moved = runtime_on_moved, .on_leave = runtime_on_leave, .on_arrive = runtime_on_arrive, .on_upgrade = upgrade_ask,
+                                  .ledger = k->ledger, .arg = k};
         const char *err = NULL;
         int r;
 
@@ -351,6 +354,7 @@ static int start(struct runtime *rt)
                 return r;
         if ((r = reload_start(k, rt->h_reload, reload_failed, rt)))
                 return r;
+        upgrade_inherited(k);
         log_info(SCOPE, "dapr initialized. Status: Running. Init Elapsed %lldms", (long long)((loop_now_exact() - began) * 1e3));
         health_set(&k->health, rt->h_runtime, true);
         return 0;
@@ -448,6 +452,30 @@ static void stop(struct runtime *rt)
         timer_stop(&rt->grace);
 }
 
+/* Another program takes this one's place. Returns only when that has failed for good. */
+static void hand_over(struct runtime *rt)
+{
+        struct kernel *k = rt->k;
+        double grace_s = k->opts.dapr_graceful_shutdown_seconds > 0 ? k->opts.dapr_graceful_shutdown_seconds : 10;
+        struct ledger l;
+
+        log_info(SCOPE, "Another program takes over: %s", k->binary);
+        ledger_init(&l);
+        runtime_hold_signals();
+        reload_stop(k);
+        quiesce(rt);
+        front_hand_over(k->front, &l, grace_s);
+        for (size_t i = rt->blocks_started; i-- > 0;)
+                if (blocks[i]->fini)
+                        blocks[i]->fini(k);
+        app_stop(k->app);
+        names_stop(k);
+        runtime_unpublish_components(k);
+        upgrade_exec(k, &l, grace_s);
+        ledger_fini(&l);
+        rt->fatal = "no program could be started to go on";
+}
+
 static void release(struct runtime *rt)
 {
         struct kernel *k = rt->k;
@@ -503,6 +531,7 @@ static void find_self(struct kernel *k)
         char *slash;
 
         k->exe_dir[n > 0 ? n : 0] = '\0';
+        snprintf(k->exe, sizeof k->exe, "%s", k->exe_dir);
         if ((slash = strrchr(k->exe_dir, '/')))
                 *slash = '\0';
         if (gethostname(k->hostname, sizeof k->hostname - 1))
@@ -516,6 +545,8 @@ static void mask_signals(int how)
         sigemptyset(&set);
         sigaddset(&set, SIGINT);
         sigaddset(&set, SIGTERM);
+        if (how == SIG_BLOCK) /* until reload_start() listens to it */
+                sigaddset(&set, SIGHUP);
         sigprocmask(how, &set, NULL);
 }
 
@@ -546,12 +577,15 @@ int runtime_run(struct kernel *k)
 
         if (fiber_go_flags(&starting, "start", FIBER_BIG, start_fiber, &rt))
                 rt.fatal = "out of memory";
-        while (!rt.fatal && !k->shutting_down)
+        while (!rt.fatal && !k->shutting_down && !k->upgrading)
                 cond_wait(&k->changed);
         if (!rt.start_ended)
                 scope_cancel(&starting);
         scope_join(&starting);
-        stop(&rt);
+        if (k->upgrading && !k->shutting_down && !rt.fatal)
+                hand_over(&rt);
+        else
+                stop(&rt);
         if (rt.fatal)
                 log_fatal(SCOPE, "Fatal error from runtime: %s", rt.fatal);
         else

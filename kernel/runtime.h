@@ -25,6 +25,7 @@ void runtime_remove_component(struct kernel *k, struct component *c);
 /* A foreign component type has appeared: starts the components that failed for want of it. Parks. */
 void runtime_type_appeared(struct kernel *k, const char *type);
 void runtime_stop_components(struct kernel *k, double grace_s);
+void runtime_unpublish_components(struct kernel *k); /* the first part of it */
 /* What the supervisor asks when instances are exchanged (struct super_conf); arg is the kernel. */
 int runtime_on_move(void *arg, struct component *c, struct component *to, bool other_spec, struct arena *a, const char **ret_err);
 void runtime_on_moved(void *arg, struct component *c);

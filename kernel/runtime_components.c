@@ -464,12 +464,17 @@ void runtime_stop_components(struct kernel *k, double grace_s)
         for (size_t i = 0; i < k->n_components; i++)
                 log_info("dapr.runtime", "Shutting down component %s",
                          component_log_name((struct component_spec *)component_spec_of(k->all_components[i])));
-        /* out of sight first: the metrics server still answers */
+        runtime_unpublish_components(k);
+        if (k->super)
+                super_stop(k->super, grace_s);
+}
+
+/* Out of sight first: the metrics server still answers. */
+void runtime_unpublish_components(struct kernel *k)
+{
         k->n_components = 0;
         free(k->all_components);
         k->all_components = NULL;
         for (int i = 0; i < KIND_N; i++)
                 map_fini(&k->components[i]);
-        if (k->super)
-                super_stop(k->super, grace_s);
 }

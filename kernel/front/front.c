@@ -5,6 +5,7 @@
 #include "kernel/front/front.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -18,6 +19,7 @@
 #include "kernel/mesh/identity.h"
 #include "kernel/mesh/mesh.h"
 #include "kernel/pipeline/pipeline.h"
+#include "kernel/super/ledger.h"
 #include "sdk/base/log.h"
 
 #define RUNTIME_SCOPE "dapr.runtime"
@@ -140,16 +142,43 @@ void front_free(struct front *f)
 
 /* ---- listening ---- */
 
-typedef int (*listen_fn)(void *server, struct str addr);
+typedef int (*listen_fn)(struct kernel *k, void *server, struct str addr);
 
-static int listen_http(void *server, struct str addr)
+/* The socket that the program before this one had for the server, or a new one. */
+static int listen_as_http(struct kernel *k, void *server, const char *name, struct str addr)
 {
-        return http_server_listen(server, addr);
+        int fd = k->ledger ? ledger_take(k->ledger, name, true) : -1;
+
+        return fd >= 0 ? http_server_adopt(server, fd) : http_server_listen(server, addr);
 }
 
-static int listen_grpc(void *server, struct str addr)
+static int listen_http(struct kernel *k, void *server, struct str addr)
 {
-        return rpc_server_listen(server, addr);
+        return listen_as_http(k, server, "http", addr);
+}
+
+static int listen_profile(struct kernel *k, void *server, struct str addr)
+{
+        return listen_as_http(k, server, "profile", addr);
+}
+
+static int listen_as_grpc(struct kernel *k, void *server, const char *name, struct str addr)
+{
+        int fd = k->ledger ? ledger_take(k->ledger, name, true) : -1;
+
+        return fd >= 0 ? rpc_server_adopt(server, fd) : rpc_server_listen(server, addr);
+}
+
+static int listen_grpc(struct kernel *k, void *server, struct str addr)
+{
+        return listen_as_grpc(k, server, "grpc", addr);
+}
+
+/* Connections of the program before, whose next request may be on its way. */
+static void take_connections(struct kernel *k, struct http_server *server, const char *name)
+{
+        for (int fd; k->ledger && (fd = ledger_take(k->ledger, name, false)) >= 0;)
+                http_server_take(server, fd);
 }
 
 static int listen_unix(const struct front *f, const char *kind, const char *what, const char *scope, listen_fn fn, void *server,
@@ -161,9 +190,9 @@ static int listen_unix(const struct front *f, const char *kind, const char *what
 
         snprintf(path, sizeof path, "%s/dapr-%s-%s.socket", f->k->opts.unix_domain_socket, f->k->opts.app_id, kind);
         snprintf(addr, sizeof addr, "unix:%s", path);
-        if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode))
+        if (!f->k->ledger && lstat(path, &st) == 0 && S_ISSOCK(st.st_mode))
                 unlink(path);
-        r = fn(server, str_of(addr));
+        r = fn(f->k, server, str_of(addr));
         if (r)
                 snprintf(err, err_n, "listen unix %s: %s", path, strerror(-r));
         else
@@ -184,7 +213,7 @@ static int listen_api(const struct front *f, int port, const char *what, const c
                 char addr[300];
                 int r;
                 snprintf(addr, sizeof addr, "%s:%d", hosts[i], port);
-                r = fn(server, str_of(addr));
+                r = fn(f->k, server, str_of(addr));
                 if (r == 0) {
                         bound++;
                         log_info(scope, "%s server listening on TCP address: %s", what, addr);
@@ -237,7 +266,7 @@ static int start_public(struct front *f, char *err, size_t err_n)
                                                                           .header_timeout_s = HEADER_TIMEOUT_S});
         snprintf(addr, sizeof addr, "%s:%d", o->dapr_public_listen_address, o->dapr_public_port);
         if (r == 0)
-                r = http_server_listen(f->public_server, str_of(addr));
+                r = listen_as_http(f->k, f->public_server, "public", str_of(addr));
         if (r)
                 snprintf(err, err_n, "listen tcp %s: %s", addr, strerror(-r));
         return r;
@@ -254,7 +283,7 @@ static int start_profile(struct front *f, char *err, size_t err_n)
                             &(struct http_server_conf){.name = "profile", .handler = serve_profile, .arg = f, .max_body_bytes = 4096});
         if (r)
                 return r;
-        r = listen_api(f, o->profile_port, "HTTP profiling", HTTP_SCOPE, listen_http, f->profile_server, err, err_n);
+        r = listen_api(f, o->profile_port, "HTTP profiling", HTTP_SCOPE, listen_profile, f->profile_server, err, err_n);
         if (r)
                 snprintf(err, err_n, "could not listen on any endpoint for profiling API");
         return r;
@@ -287,6 +316,9 @@ int front_start_http(struct front *f, char *err, size_t err_n)
                 r = start_profile(f, err, err_n);
         if (r)
                 return r;
+        take_connections(f->k, f->http_server, "http");
+        if (f->public_server)
+                take_connections(f->k, f->public_server, "public");
         if (o->unix_domain_socket[0])
                 log_info(RUNTIME_SCOPE, "HTTP server is running on a Unix Domain Socket");
         else
@@ -328,11 +360,12 @@ int front_start_metrics(struct front *f, char *err, size_t err_n)
                                                                            .max_body_bytes = 64 * 1024,
                                                                            .header_timeout_s = HEADER_TIMEOUT_S});
         if (r == 0)
-                r = http_server_listen(f->metrics_server, str_of(addr));
+                r = listen_as_http(f->k, f->metrics_server, "metrics", str_of(addr));
         if (r) {
                 snprintf(err, err_n, "failed to listen on %s: %s", addr, strerror(-r));
                 return r;
         }
+        take_connections(f->k, f->metrics_server, "metrics");
         log_info(RUNTIME_SCOPE, "metrics server started on %s/", addr);
         health_set(&f->k->health, f->h_metrics, true);
         return 0;
@@ -416,7 +449,7 @@ int front_start_internal(struct front *f, char *err, size_t err_n)
         if (f->k->identity)
                 rpc_server_set_tls(f->internal_server, identity_server_tls(f->k->identity));
         snprintf(addr, sizeof addr, "%s:%d", o->dapr_internal_grpc_listen_address, o->dapr_internal_grpc_port);
-        r = rpc_server_listen(f->internal_server, str_of(addr));
+        r = listen_as_grpc(f->k, f->internal_server, "internal", str_of(addr));
         if (r && !f->internal_port_given) {
                 snprintf(addr, sizeof addr, "%s:0", o->dapr_internal_grpc_listen_address);
                 r = rpc_server_listen(f->internal_server, str_of(addr));
@@ -441,25 +474,41 @@ struct stopping {
         void *server;
         bool is_http;
         double grace_s;
+        struct ledger *ledger; /* NULL = nothing lives on */
 };
+
+/* Into the ledger, without close-on-exec. */
+static void give(void *arg, const char *name, int fd, bool listening)
+{
+        int kept = fcntl(fd, F_DUPFD, 3);
+
+        close(fd);
+        if (kept >= 0 && !ledger_add_fd(arg, name, kept, listening))
+                close(kept);
+}
 
 static void stop_one(void *arg)
 {
         struct stopping *s = arg;
 
-        if (s->is_http)
+        if (s->ledger && s->is_http)
+                http_server_hand_over(s->server, s->grace_s, give, s->ledger);
+        else if (s->ledger)
+                rpc_server_hand_over(s->server, s->grace_s, give, s->ledger);
+        else if (s->is_http)
                 http_server_stop(s->server, s->grace_s);
         else
                 rpc_server_stop(s->server, s->grace_s);
 }
 
-void front_stop_apis(struct front *f, double grace_s)
+static void stop_all(struct front *f, double grace_s, struct ledger *l)
 {
-        struct stopping all[] = {{f->grpc_server, false, grace_s},
-                                 {f->internal_server, false, grace_s},
-                                 {f->http_server, true, grace_s},
-                                 {f->public_server, true, grace_s},
-                                 {f->profile_server, true, grace_s}};
+        struct stopping all[] = {{f->grpc_server, false, grace_s, l},
+                                 {f->internal_server, false, grace_s, l},
+                                 {f->http_server, true, grace_s, l},
+                                 {f->public_server, true, grace_s, l},
+                                 {f->profile_server, true, grace_s, l},
+                                 {l ? f->metrics_server : NULL, true, grace_s, l}};
         struct scope scope;
 
         health_set(&f->k->health, f->h_grpc, false);
@@ -468,12 +517,22 @@ void front_stop_apis(struct front *f, double grace_s)
         for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
                 if (!all[i].server)
                         continue;
-                if (all[i].server == f->http_server)
+                if (all[i].server == f->http_server && !l)
                         log_info(HTTP_SCOPE, "Closing HTTP server on port %d…", f->k->opts.dapr_http_port);
                 if (fiber_go(&scope, "stop", stop_one, &all[i]))
                         stop_one(&all[i]);
         }
         scope_join(&scope);
+}
+
+void front_stop_apis(struct front *f, double grace_s)
+{
+        stop_all(f, grace_s, NULL);
+}
+
+void front_hand_over(struct front *f, struct ledger *l, double grace_s)
+{
+        stop_all(f, grace_s, l);
 }
 
 void front_stop_metrics(struct front *f)

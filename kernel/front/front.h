@@ -23,5 +23,8 @@ int front_start_internal(struct front *f, char *err, size_t err_n); /* sidecar t
 /* Stops the API servers and the internal one together: no new requests, those that run finish up to grace_s. Parks. */
 void front_stop_apis(struct front *f, double grace_s);
 void front_stop_metrics(struct front *f);
+/* Instead of both: the same, but listening sockets and idle connections go into the ledger for the program that takes over. Parks. */
+struct ledger;
+void front_hand_over(struct front *f, struct ledger *l, double grace_s);
 
 #endif

@@ -37,26 +37,34 @@ static uint32_t seed_of(const struct plugin *p, const char *component)
         return h;
 }
 
-int confine_prepare(const struct plugin *p, struct arena *a, struct confinement *c)
+/* What the plugin's components ask for. *ret_first: the last of them, which names the process's user. */
+static int grant_of(const struct plugin *p, struct arena *a, struct grant *g, const char **ret_first)
 {
         const struct manifest *m = p->manifest;
-        const char *first = p->name;
         int r = 0;
-        *c = (struct confinement){.sandbox.ruleset_fd = -1};
-        if (!m->rights.confined || (p->super->conf.opts && p->super->conf.opts->plugin_sandbox_off))
-                return 0;
         list_for_each(pos, &p->instances) {
                 const struct instance *i = list_entry(pos, struct instance, in_plugin);
                 struct lookup x = {m, i->spec};
                 if (!r)
-                        r = rights_grant(&m->rights, field_value, &x, a, &c->grant);
-                first = i->spec->name;
+                        r = rights_grant(&m->rights, field_value, &x, a, g);
+                *ret_first = i->spec->name;
         }
         if (list_is_empty(&p->instances)) {
                 static const struct component_spec none;
                 struct lookup x = {m, &none};
-                r = rights_grant(&m->rights, field_value, &x, a, &c->grant);
+                r = rights_grant(&m->rights, field_value, &x, a, g);
         }
+        return r;
+}
+
+int confine_prepare(const struct plugin *p, struct arena *a, struct confinement *c)
+{
+        const struct manifest *m = p->manifest;
+        const char *first = p->name;
+        *c = (struct confinement){.sandbox.ruleset_fd = -1};
+        if (!m->rights.confined || (p->super->conf.opts && p->super->conf.opts->plugin_sandbox_off))
+                return 0;
+        int r = grant_of(p, a, &c->grant, &first);
         return r ? r : sandbox_prepare(&c->sandbox, &m->rights, &c->grant, m->executable, seed_of(p, first), false);
 }
 
@@ -73,4 +81,18 @@ void confine_watch(struct life *l, const struct confinement *c)
         l->walls = c->sandbox.walls;
         if (fd >= 0 && sandbox_watch_start(&l->watch, fd, &l->plugin->super->cleanup, &c->grant, l->plugin->manifest->executable, on_denied, l))
                 log_warn(SUPER_SCOPE, "%s: what it asks for cannot be watched: out of memory", l->plugin->name);
+}
+
+void confine_adopted(struct life *l, int fd, unsigned walls, struct arena *a)
+{
+        struct plugin *p = l->plugin;
+        struct grant g = {0};
+        const char *first;
+        l->walls = walls;
+        if (grant_of(p, a, &g, &first)) {
+                close(fd);
+                log_warn(SUPER_SCOPE, "%s: what it asks for cannot be watched any more", p->name);
+        } else if (sandbox_watch_start(&l->watch, fd, &p->super->cleanup, &g, p->manifest->executable, on_denied, l)) {
+                log_warn(SUPER_SCOPE, "%s: what it asks for cannot be watched: out of memory", p->name);
+        }
 }

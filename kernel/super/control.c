@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -14,6 +15,7 @@
 #include "kernel/observe/slow.h"
 #include "kernel/opts.h"
 #include "kernel/super/control_internal.h"
+#include "kernel/super/ledger.h"
 
 enum { APP_ID_CHARS = 40, CONTROL_CONNS_MAX = 32, CONTROL_BODY_MAX = 2 << 20 };
 
@@ -181,6 +183,8 @@ static void list(struct control *k, struct http_req *r)
         control_kv(&w, "appId", s->conf.opts ? s->conf.opts->app_id : "");
         control_number(&w, "pid", (uint64_t)getpid());
         control_kv(&w, "version", DAPR_VERSION);
+        control_number(&w, "upgrades", s->upgrades);
+        flag(&w, "started", s->started);
         json_key(&w, STR("plugins"));
         json_array_begin(&w);
         list_for_each(pos, &s->components) {
@@ -299,6 +303,10 @@ static void handle(struct http_req *r, void *arg)
                 return;
         struct str rest = r->path;
         bool get = str_eq(r->method, STR("GET")), post = str_eq(r->method, STR("POST"));
+        if (post && str_eq(rest, STR("/v1/upgrade"))) {
+                control_upgrade(k, r);
+                return;
+        }
         if (get && str_eq(rest, STR("/v1/plugins"))) {
                 list(k, r);
                 return;
@@ -360,10 +368,14 @@ static int open_socket(struct control *k)
         const struct daprd_opts *o = k->super->conf.opts;
         socket_path(k->path, sizeof k->path, k->super->dir.user, o && o->app_id ? o->app_id : "");
         snprintf(addr, sizeof addr, "unix:%s", k->path);
-        unlink(k->path);
+        int fd = k->super->conf.ledger ? ledger_take(k->super->conf.ledger, conf.name, true) : -1;
+        if (fd < 0)
+                unlink(k->path);
         r = http_server_new(&k->server, &conf);
         if (r == 0)
-                r = http_server_listen(k->server, str_of(addr)); /* the folder is ours alone; the socket is made so too */
+                r = fd >= 0 ? http_server_adopt(k->server, fd) : http_server_listen(k->server, str_of(addr)); /* the folder is ours alone; the socket is made so too */
+        while (fd >= 0 && r == 0 && (fd = ledger_take(k->super->conf.ledger, conf.name, false)) >= 0)
+                http_server_take(k->server, fd);
         if (r == 0 && chmod(k->path, 0600))
                 r = -errno;
         return r;
@@ -381,6 +393,27 @@ void control_start(struct super *s)
         int r = open_socket(k);
         if (r)
                 log_warn(SUPER_SCOPE, "no control socket for daprctl at %s: %s", k->path, strerrordesc_np(-r));
+}
+
+static void give(void *arg, const char *name, int fd, bool listening)
+{
+        int kept = fcntl(fd, F_DUPFD, 3);
+        close(fd);
+        if (kept >= 0 && !ledger_add_fd(arg, name, kept, listening))
+                close(kept);
+}
+
+void control_give(struct super *s, struct ledger *l)
+{
+        struct control *k = s->control;
+        if (!k)
+                return;
+        if (k->server) {
+                http_server_hand_over(k->server, 1, give, l);
+                http_server_free(k->server);
+        }
+        free(k);
+        s->control = NULL;
 }
 
 void control_stop(struct super *s)

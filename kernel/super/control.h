@@ -6,7 +6,9 @@
  * daprctl looks into all of them (daprd may have been started without the variables) and tries each match; one that refuses the
  * connection belongs to a dead daprd and may be removed.
  *
- *   GET  /v1/plugins                    {"appId","pid","version","plugins":[row...]}
+ *   POST /v1/upgrade[?binary=PATH]      202 {"upgrades"}: the program at PATH (or this one again) takes this one's place; when it has,
+ *                                       the list's "upgrades" is one more; 500 {"error"}
+ *   GET  /v1/plugins                    {"appId","pid","version","upgrades","started","plugins":[row...]}
  *   GET  /v1/plugins/{component}        one row, with "metadata" (field names and values, secrets as "***") and "log"
  *   GET  /v1/plugins/{component}/logs   {"lines":[{"time" (RFC 3339),"level","msg"}...]}, oldest first, at most LOG_RING_LINES
  *   GET  /v1/plugins/{component}/history {"events":[{"time","event","detail"}...]}, oldest first, also of one that is gone
@@ -45,5 +47,7 @@ void control_refuse(struct http_req *r, int status, const char *text); /* {"erro
 /* Opens the socket at the first call; failures are logged only. */
 void control_start(struct super *s);
 void control_stop(struct super *s); /* parks */
+struct ledger;
+void control_give(struct super *s, struct ledger *l); /* instead: its socket goes into the ledger. Parks */
 
 #endif

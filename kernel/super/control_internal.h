@@ -26,6 +26,7 @@ void control_time(char to[40], int64_t at_ns); /* RFC 3339 */
 /* ---- control_swap.c ---- */
 /* POST /v1/plugins/{component}/{verb}. False: there is no such verb. Parks. */
 bool control_post(struct control *k, struct http_req *r, struct component *c, struct str verb);
+void control_upgrade(struct control *k, struct http_req *r); /* POST /v1/upgrade */
 /* GET /v1/plugins/{component}/history; also of one that is gone. */
 void control_history(struct control *k, struct http_req *r, struct str name);
 

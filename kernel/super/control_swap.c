@@ -157,7 +157,22 @@ bool control_post(struct control *k, struct http_req *r, struct component *c, st
         return false;
 }
 
-/* ---- the ledger ---- */
+void control_upgrade(struct control *k, struct http_req *r)
+{
+        const struct super_conf *conf = &k->super->conf;
+        const char *binary = control_query(r, "binary"), *err = "this daprd cannot be upgraded in place";
+        int e = conf->on_upgrade ? conf->on_upgrade(conf->arg, binary ? binary : "", r->arena, &err) : -ENOTSUP;
+        if (e) {
+                control_refuse(r, 500, err);
+                return;
+        }
+        struct buf b = {0};
+        buf_printf(&b, "{\"upgrades\":%u}", k->super->upgrades);
+        control_reply(r, 202, &b);
+        buf_fini(&b);
+}
+
+/* ---- what has happened ---- */
 
 void control_history(struct control *k, struct http_req *r, struct str name)
 {

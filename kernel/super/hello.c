@@ -259,6 +259,25 @@ int life_hello_start(struct life *l)
         return go(l, "plugin-hello", hello_fiber);
 }
 
+static void resume_fiber(void *arg)
+{
+        struct life *l = arg;
+        int r = rpc_channel_connect(l->ch);
+        if (!l->ended && r) {
+                plugin_set_error(l->plugin, "cannot be reached by the daprd that took it over: %s", strerrordesc_np(-r));
+                plugin_event(l->plugin, EV_LOST);
+        } else if (!l->ended) {
+                plugin_event(l->plugin, EV_READY);
+                health_start(l);
+        }
+        life_unref(l);
+}
+
+int life_resume_start(struct life *l)
+{
+        return go(l, "plugin-resume", resume_fiber);
+}
+
 /* ---- Init ---- */
 
 struct init_arg {

@@ -260,6 +260,35 @@ int life_start(struct plugin *p)
         return r;
 }
 
+int life_adopt(struct plugin *p, pid_t pid, int pidfd, int control_fd, int out_fd, int err_fd)
+{
+        struct life *l = life_new(p);
+        if (!l)
+                return -ENOMEM;
+        int r = open_channel(l);
+        if (r) {
+                life_unref(l);
+                return r;
+        }
+        l->pid = pid;
+        l->pidfd = pidfd;
+        l->control_fd = control_fd;
+        l->oom_kills = death_oom_kills();
+        p->life = l;
+        p->state = PLUGIN_INIT;
+        r = life_resume_start(l);
+        if (r) {
+                l->pidfd = l->control_fd = -1;
+                life_end(l);
+                return r;
+        }
+        output_start(&l->out, out_fd, LOG_INFO, p->name, NULL, &p->ring);
+        output_start(&l->err, err_fd, LOG_WARN, p->name, NULL, &p->ring);
+        io_watch_init(&l->exit_watch, l->pidfd, on_exit_event);
+        io_watch_set(&l->exit_watch, IO_READ);
+        return 0;
+}
+
 /* ---- end ---- */
 
 void life_kill(struct life *l, enum death_class why)

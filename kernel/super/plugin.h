@@ -151,6 +151,7 @@ struct plugin {
         struct map features;       /* component type, lower case -> its bits of Hello, FEATURES_KNOWN with them */
         struct map services;       /* foreign: from reflection */
         struct log_ring ring;
+        struct ledger_plugin *adopted; /* taken over; what it holds, until everything has started */
 };
 
 struct failed_start { /* a row for daprctl about a component that is not there */
@@ -173,7 +174,8 @@ struct super {
         size_t waiting;            /* calls that wait for a restart */
         struct history *history;
         unsigned sockets;          /* number for the next socket's name */
-        bool stopping;
+        bool stopping, started;
+        unsigned upgrades;         /* how often the kernel has replaced itself */
 };
 
 /* table.c: runs the action of the present state; may be called from the loop's stack. */
@@ -188,6 +190,8 @@ struct confinement {
 /* From the manifest's rights and the metadata of the plugin's components. 0 or -errno; strings in a. Blocks for a moment. */
 int confine_prepare(const struct plugin *p, struct arena *a, struct confinement *ret);
 void confine_watch(struct life *l, const struct confinement *c); /* once the process runs */
+/* Of a process that was taken over: takes fd; its plugin has an instance. */
+void confine_adopted(struct life *l, int fd, unsigned walls, struct arena *a);
 
 /* plugin.c */
 struct plugin *plugin_new(struct super *s, struct manifest *m /* takes; NULL = foreign */, const char *name);
@@ -197,6 +201,8 @@ const char *plugin_version(const struct plugin *p); /* of the manifest, else as 
 void plugin_notify(struct plugin *p); /* wakes waiters, tells the kernel */
 
 /* life.c: none of these parks */
+/* A process that runs already: takes the descriptors, connects. 0 or -errno (they are still the caller's). */
+int life_adopt(struct plugin *p, pid_t pid, int pidfd, int control_fd, int out_fd, int err_fd);
 int life_start(struct plugin *p);   /* 0, or -errno with p->last_error set */
 void life_kill(struct life *l, enum death_class why);
 void life_kill_after(struct life *l, double s, enum death_class why);
@@ -221,6 +227,7 @@ int super_bring_up(struct instance *i, double timeout_s, struct arena *a, const 
 void super_abandon(struct instance *i);
 /* Ends one in good order: waits up to calls_s for its calls, drains and stops its plugin when nothing else is in it. Frees it. Parks. */
 void super_retire(struct instance *i, double calls_s, double grace_s);
+void super_stop_plugin(struct plugin *p, double grace_s); /* drains and stops it; parks */
 double component_timeout_s(const struct component_spec *spec);
 
 /* swap.c */
@@ -242,6 +249,7 @@ void instance_wait_idle(struct instance *i); /* parks, shielded, until nothing r
 
 /* hello.c: what is said to a fresh process; fibers */
 int life_hello_start(struct life *l);
+int life_resume_start(struct life *l); /* of one that was adopted: connects, then its health is watched */
 int instance_init_start(struct instance *i); /* Init in the present life, again and again until it succeeds */
 int life_drain_start(struct life *l, double grace_s);
 

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "kernel/super/adopt.h"
 #include "kernel/super/catalog.h"
 #include "kernel/super/control.h"
 #include "kernel/super/fault.h"
@@ -60,6 +61,8 @@ int super_new(struct super **ret, const struct super_conf *conf)
                 free(s);
                 return -ENOMEM;
         }
+        if (conf->ledger)
+                adopt_plugins(s, conf->ledger);
         *ret = s;
         return 0;
 }
@@ -77,6 +80,11 @@ static void forget_failed(struct super *s, const char *name)
                 free(f);
                 s->n_failed--;
         }
+}
+
+void super_started(struct super *s)
+{
+        s->started = true;
 }
 
 void super_free(struct super *s)
@@ -280,7 +288,9 @@ void super_forget_failed(struct super *s, const char *name)
 static int start_instance(struct super *s, struct component *c, const struct component_spec *spec, struct arena *a, const char **ret_err)
 {
         struct plugin *p;
-        struct instance *i;
+        struct instance *i = adopt_instance(s, c, spec, a);
+        if (i)
+                return 0;
         int r = super_find_plugin(s, spec, c->kind, a, &p, ret_err);
         if (r)
                 return r;
@@ -331,7 +341,7 @@ int super_component_start(struct super *s, const struct component_spec *spec, st
 
 /* ---- stop ---- */
 
-static void stop_plugin(struct plugin *p, double grace_s)
+void super_stop_plugin(struct plugin *p, double grace_s)
 {
         plugin_event(p, EV_STOP);
         if (p->state == PLUGIN_DRAINING && p->life && p->life->usable && life_drain_start(p->life, grace_s))
@@ -354,7 +364,7 @@ void super_retire(struct instance *i, double calls_s, double grace_s)
         fiber_shield_end();
         list_del(&i->in_plugin);
         if (is_unused(p))
-                stop_plugin(p, grace_s);
+                super_stop_plugin(p, grace_s);
         instance_wait_idle(i);
         instance_free(i);
         if (is_unused(p) && p->manifest && !p->life)
@@ -401,6 +411,7 @@ void super_stop(struct super *s, double grace_s)
         struct scope all;
         scope_init(&all);
         s->stopping = true;
+        super_adopted(s);
         foreign_watch_stop(s);
         control_stop(s);
         scope_cancel(&s->scope);
@@ -424,7 +435,7 @@ static int restart_broken(struct component *c, struct arena *a, const char **ret
         double deadline = loop_now() + component_timeout_s(i->spec);
         int r = 0;
         swap_standby_over(c);
-        stop_plugin(p, STOP_GRACE_S);
+        super_stop_plugin(p, STOP_GRACE_S);
         wait_gone(p);
         plugin_event(p, EV_START);
         while (r == 0 && p->state != PLUGIN_FAILED && !instance_is_usable(i))
@@ -469,7 +480,7 @@ int super_component_enable(struct super *s, struct component *c, bool on, struct
                 if (s->conf.on_leave)
                         s->conf.on_leave(s->conf.arg, c);
                 if (i->plugin->manifest && !i->plugin->manifest->share)
-                        stop_plugin(i->plugin, STOP_GRACE_S);
+                        super_stop_plugin(i->plugin, STOP_GRACE_S);
         } else if (r == 0 && on && c->disabled) {
                 r = i->plugin->manifest && !i->plugin->manifest->share ? restart_broken(c, a, ret_err) : 0;
                 if (r == 0) {

@@ -39,6 +39,7 @@ struct metric;
 struct metrics;
 struct slow;
 struct super;
+struct ledger; /* kernel/super/ledger.h */
 struct tracer;
 struct component; /* one initialised instance */
 
@@ -79,6 +80,10 @@ struct super_conf {
         /* It stops serving for a while (and comes back in the same place): streams end. Park. May be NULL. */
         void (*on_leave)(void *arg, struct component *c);
         void (*on_arrive)(void *arg, struct component *c);
+        /* The operator wants the program at `binary` ("" = this one again) to take this one's place: 0 = it will soon; or -errno with a
+         * text. Parks. May be NULL. */
+        int (*on_upgrade)(void *arg, const char *binary, struct arena *a, const char **ret_err);
+        struct ledger *ledger;    /* of the program before, kept until super_adopted(); NULL = none */
         void *arg;
         struct metric *hop_seconds;   /* histogram of calls by app_id, component, method; NULL = none */
         struct tracer *hop_tracer;    /* calls have spans of their own; NULL = they have not */
@@ -127,6 +132,12 @@ int super_component_swap(struct super *s, struct component *c, const struct swap
 const struct component_spec *component_refused(const struct component *c);
 /* Back to the plugin before the last swap. -ENOENT: there was none. Parks. */
 int super_component_rollback(struct super *s, struct component *c, struct arena *a, const char **ret_err);
+
+void super_started(struct super *s); /* for daprctl: everything has started */
+/* The start is over: plugins that were taken over and serve nothing end. Parks. */
+void super_adopted(struct super *s);
+/* Instead of super_stop(): plugins that serve go into the ledger and run on, everything else stops. 0 or -errno. Parks. */
+int super_hand_over(struct super *s, struct ledger *l, double grace_s);
 
 const struct component_spec *component_spec_of(const struct component *c);
 const char *component_name(const struct component *c);

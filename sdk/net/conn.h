@@ -104,6 +104,9 @@ struct listener {
 int listener_open(struct listener *l, struct str addr, void (*on_accept)(struct listener *, struct conn *), void *owner);
 /* Adopts a listening descriptor (takes it). */
 int listener_adopt(struct listener *l, int fd, void (*on_accept)(struct listener *, struct conn *), void *owner);
+/* Closes ours without removing the socket's file, and gives another descriptor of the same socket, which goes on queueing connections.
+ * -errno when there is none to be had. */
+int listener_keep(struct listener *l);
 int listener_port(const struct listener *l); /* 0 for Unix sockets */
 void listener_pause(struct listener *l, bool paused);
 void listener_close(struct listener *l);     /* stops; removes its Unix socket file; zero value is fine */

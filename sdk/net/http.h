@@ -70,6 +70,12 @@ struct http_server_conf {
 int http_server_new(struct http_server **ret, const struct http_server_conf *c);
 int http_server_listen(struct http_server *s, struct str addr); /* may be called several times; 0 or -errno */
 int http_server_adopt(struct http_server *s, int listen_fd);
+/* The end of a server whose place another one takes that inherits its descriptors: takes no more connections, but keeps listening
+ * sockets open; requests that run finish as in http_server_stop(); connections that are idle then live on. give() gets each listening
+ * socket and each idle plain HTTP/1 connection: the descriptor is its own. Parks. Then http_server_free(). */
+void http_server_hand_over(struct http_server *s, double grace_s, void (*give)(void *arg, const char *name, int fd, bool listening), void *arg);
+/* Serves an inherited connection. Takes fd. */
+void http_server_take(struct http_server *s, int fd);
 int http_server_port(const struct http_server *s);              /* of the first TCP listener */
 /* Stops accepting, lets requests finish up to grace_s (GOAWAY, Connection: close), then cancels them. Parks. */
 void http_server_stop(struct http_server *s, double grace_s);

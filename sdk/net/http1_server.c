@@ -200,10 +200,16 @@ static void finish(struct h1_req *q)
                 h1_resp_send(&q->r, 500, NULL, 0, STR(""));
         bool cut = q->aborted || !q->r.ended || is_broken(hc->io);
         bool close_it = cut || q->close || hc->close_after || s->stopping || !skip_body(q) || conn_throttle(hc->io) != 0;
+        if (s->give && !close_it)
+                conn_flush(hc->io);
         hc->req = NULL;
         req_free(s, q);
         if (close_it) {
                 h1_close(hc, cut ? 0 : HTTP_LINGER_S);
+                return;
+        }
+        if (s->give && http_peer_give(s, hc->io) == 0) {
+                h1_free(hc);
                 return;
         }
         hc->served = true;
@@ -375,6 +381,11 @@ static const struct conn_handler handler = {.on_read = on_read, .on_close = on_c
 static void peer_drain(struct http_peer *p)
 {
         struct h1_conn *hc = container_of(p, struct h1_conn, peer);
+        if (p->server->give && !p->server->stopping && !is_broken(hc->io) && !hc->io->tls) {
+                if (!hc->req && http_peer_give(p->server, hc->io) == 0)
+                        h1_free(hc);
+                return; /* later, when it is idle */
+        }
         hc->close_after = true;
         if (!hc->req)
                 h1_close(hc, 0);

@@ -6,6 +6,7 @@
  * s->handlers; n_conns counts peers and running TLS handshakes.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -22,6 +23,8 @@ enum {
         BODY_STEP_BYTES = 64 * 1024,
         BODY_EXACT_BYTES = 64 << 20,   /* a body announced as larger than this is not given its memory in advance */
 };
+
+static const double HAND_OVER_POLL_S = 0.005;
 
 /* ---- peers ---- */
 
@@ -344,7 +347,9 @@ static void on_close(struct h2_conn *c, int err)
 
 static void h2_peer_drain(struct http_peer *p)
 {
-        h2_conn_goaway(container_of(p, struct h2_peer, peer)->h2);
+        if (!p->drained)
+                h2_conn_goaway(container_of(p, struct h2_peer, peer)->h2);
+        p->drained = true;
 }
 
 static void h2_peer_close(struct http_peer *p)
@@ -644,6 +649,43 @@ void http_server_stop(struct http_server *s, double grace_s)
         scope_join(&s->handlers);
         each_peer(s, false);
         fiber_shield_end();
+}
+
+int http_peer_give(struct http_server *s, struct conn *io)
+{
+        if (io->tls || io->eof || io->error || buf_len(&io->in) || conn_out_len(io))
+                return -EBUSY;
+        int fd = fcntl(io->fd, F_DUPFD_CLOEXEC, 3);
+        if (fd < 0)
+                return -errno;
+        s->give(s->give_arg, s->conf.name, fd, false);
+        conn_free(io); /* the peer notices nothing: the other descriptor holds the connection */
+        return 0;
+}
+
+void http_server_hand_over(struct http_server *s, double grace_s, void (*give)(void *arg, const char *name, int fd, bool listening), void *arg)
+{
+        double end = loop_now() + grace_s;
+        for (size_t i = 0; i < s->n_listeners; i++) {
+                int fd = listener_keep(&s->listeners[i]);
+                if (fd >= 0)
+                        give(arg, s->conf.name, fd, true);
+        }
+        s->n_listeners = 0;
+        s->give = give;
+        s->give_arg = arg;
+        for (each_peer(s, true); s->n_conns && loop_now() < end; each_peer(s, true)) { /* again: output drains, a request comes whole */
+                double next = loop_now() + HAND_OVER_POLL_S;
+                cond_wait_until(&s->changed, next < end ? next : end);
+        }
+        http_server_stop(s, 0);
+}
+
+void http_server_take(struct http_server *s, int fd)
+{
+        struct conn *io = conn_new(fd);
+        if (io)
+                h1_serve(s, io);
 }
 
 void http_server_free(struct http_server *s)

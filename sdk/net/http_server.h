@@ -23,6 +23,7 @@ struct http_peer {
         struct list link;
         struct http_server *server;
         const struct http_peer_ops *ops;
+        bool drained;              /* HTTP/2: it has been told */
 };
 
 struct http_server {
@@ -33,6 +34,9 @@ struct http_server {
         struct list peers;
         struct cond changed;       /* a connection has gone */
         bool stopping, full;
+        /* handing over: set, with its argument */
+        void (*give)(void *arg, const char *name, int fd, bool listening);
+        void *give_arg;
         struct h1_req *pool;
         size_t n_pooled;
 };
@@ -40,6 +44,8 @@ struct http_server {
 void http_peer_add(struct http_peer *p, struct http_server *s, const struct http_peer_ops *ops);
 void http_peer_del(struct http_peer *p);
 
+/* Gives the idle connection away and frees the conn; -EBUSY: something is in its buffers. */
+int http_peer_give(struct http_server *s, struct conn *io);
 /* Takes the conn. */
 void h1_serve(struct http_server *s, struct conn *io);
 void h2_serve(struct http_server *s, struct conn *io);

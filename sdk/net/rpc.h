@@ -165,6 +165,8 @@ int rpc_server_listen(struct rpc_server *s, struct str addr);
 void rpc_server_set_tls(struct rpc_server *s, struct tls_context *tls); /* for connections to come; takes a reference */
 int rpc_server_adopt(struct rpc_server *s, int listen_fd);
 void rpc_server_serve_conn(struct rpc_server *s, struct conn *c); /* takes an accepted connection */
+/* As http_server_hand_over: listening sockets are given away, calls that run finish, clients are told to connect anew. Parks. */
+void rpc_server_hand_over(struct rpc_server *sv, double grace_s, void (*give)(void *arg, const char *name, int fd, bool listening), void *arg);
 int rpc_server_port(const struct rpc_server *s);
 /* No new connections; GOAWAY; calls finish up to grace_s, then they are cancelled. Parks until all handlers have returned. */
 void rpc_server_stop(struct rpc_server *s, double grace_s);

@@ -552,6 +552,16 @@ void rpc_server_stop(struct rpc_server *sv, double grace_s)
         close_peers(sv);
 }
 
+void rpc_server_hand_over(struct rpc_server *sv, double grace_s, void (*give)(void *arg, const char *name, int fd, bool listening), void *arg)
+{
+        for (struct listen *l = sv->listens; l; l = l->next) {
+                int fd = listener_keep(&l->l);
+                if (fd >= 0)
+                        give(arg, sv->conf.name ? sv->conf.name : "", fd, true);
+        }
+        rpc_server_stop(sv, grace_s);
+}
+
 void rpc_server_free(struct rpc_server *sv)
 {
         if (!sv)

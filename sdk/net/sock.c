@@ -279,6 +279,17 @@ void listener_pause(struct listener *l, bool paused)
         io_watch_set(&l->watch, paused ? 0 : IO_READ);
 }
 
+int listener_keep(struct listener *l)
+{
+        int fd = fcntl(l->fd, F_DUPFD_CLOEXEC, 3), e = errno;
+        if (fd >= 0) {
+                free(l->unlink_path);
+                l->unlink_path = NULL;
+        }
+        listener_close(l);
+        return fd >= 0 ? fd : -e;
+}
+
 void listener_close(struct listener *l)
 {
         if (!l->on_accept)

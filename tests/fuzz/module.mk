@@ -100,3 +100,7 @@ FUZZERS += pipeline_fuzz
 pipeline_fuzz_SRC := tests/fuzz/pipeline_fuzz.c
 pipeline_fuzz_LIBS := kernel net base proto llhttp
 pipeline_fuzz_LD = $(NET_LD) $(BASE_LD)
+FUZZERS += ledger_fuzz
+ledger_fuzz_SRC := tests/fuzz/ledger_fuzz.c
+ledger_fuzz_LIBS := kernel base
+ledger_fuzz_LD = -l:libmsgpackc.a $(BASE_LD)

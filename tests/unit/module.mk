@@ -194,3 +194,7 @@ UNIT_TESTS += template_test
 template_test_SRC := tests/unit/template_test.c plugins/middleware.http.routeralias/template.c
 template_test_LIBS := base
 template_test_LD = $(BASE_LD)
+UNIT_TESTS += ledger_test
+ledger_test_SRC := tests/unit/ledger_test.c
+ledger_test_LIBS := kernel base
+ledger_test_LD = -l:libmsgpackc.a $(BASE_LD)

@@ -1,0 +1,13 @@
+/* Plugin processes across a change of the kernel's program; inside the supervisor. super.h has what the kernel calls. */
+#ifndef KERNEL_SUPER_ADOPT_H
+#define KERNEL_SUPER_ADOPT_H
+
+#include "kernel/super/plugin.h"
+
+/* Plugins of a ledger, as they ran: none is started or asked to initialise anything. What cannot be taken over is ended. */
+void adopt_plugins(struct super *s, struct ledger *l);
+/* The instance for spec that an adopted plugin holds already, attached to c, when its Init would be the same; NULL = there is none.
+ * Parks until it answers. */
+struct instance *adopt_instance(struct super *s, struct component *c, const struct component_spec *spec, struct arena *a);
+
+#endif
