@@ -81,7 +81,7 @@ sys.path[:0] = {path!r}
 import dapr_plugin as dapr
 HOW = {how!r}
 class Store(dapr.StateStore):
-    features = ("ETAG", "TTL")
+    features = ("ETAG",)
     def init(self, md): self.items, self.leaks, self.n = {{}}, [], 0
     def get(self, r):
         if HOW == "leaks": self.leaks.append(bytearray(4096)); self.n += 1
@@ -117,7 +117,7 @@ def test_what_lies_crashes_leaks_or_hangs_fails(home, folder, h2_path, how, chec
     (d / "plugin.yaml").write_text("name: state.liar\nversion: 1.0.0\ncontract: [1]\ntypes:\n  - type: state.liar\n    versions: [v1]\nenvironment: [PATH, HOME]\n")
     (d / "state.liar").write_text(LIAR.format(python=sys.executable, path=h2_path, how=how))
     (d / "state.liar").chmod(0o755)
-    extra = [] if how == "leaks" else ["--no-faults", "--timeout", "2s"]
+    extra = [] if how == "leaks" else ["--no-faults", "--timeout", "1s"]
     _, checks = kit(home, d, *extra, ok=False)
     assert checks[check]["result"] == "fail", checks
 
