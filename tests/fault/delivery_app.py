@@ -5,7 +5,7 @@ import asyncio, json, os, sys
 PORT, PUBSUB = int(sys.argv[1]), sys.argv[2]
 taken, dead = (os.open(p, os.O_WRONLY | os.O_CREAT | os.O_APPEND) for p in sys.argv[3:5])
 SUBSCRIPTIONS = json.dumps([{"pubsubname": PUBSUB, "topic": "orders", "route": "/orders", "deadLetterTopic": "orders-dead"},
-                            {"pubsubname": PUBSUB, "topic": "orders-dead", "route": "/dead"}]).encode()
+                            {"pubsubname": "dead", "topic": "orders-dead", "route": "/dead"}]).encode()
 
 
 def answer(status, body=b""):

@@ -174,7 +174,9 @@ def app(folder):
 @pytest.mark.timeout(LIMIT_S * 2 + 120)
 def test_every_message_is_delivered_whatever_dies(daprd, app, broker):
     kind, settings = broker.settings()
-    d = daprd(resources=[component("pub", kind, settings)], args=[f"--app-port={app.port}", "--log-level=info"])
+    # the dead letter topic is read by a component of its own: a durable consumer of JetStream has one subject
+    dead = [(k, "dead" if k == "durableName" else v) for k, v in settings]
+    d = daprd(resources=[component("pub", kind, settings), component("dead", kind, dead)], args=[f"--app-port={app.port}", "--log-level=info"])
     wait_until("subscribed", lambda: len(d.metadata().get("subscriptions", ())) == 2)
     began, stop, spare, kills = time.monotonic(), threading.Event(), threading.Event(), []
     killer = threading.Thread(target=kill_plugins, args=(d, kind, stop, spare, kills), daemon=True)
@@ -221,3 +223,6 @@ def test_every_message_is_delivered_whatever_dies(daprd, app, broker):
         print(f"\n{broker.name}: {MESSAGES} messages, {len(got) - len(set(got))} duplicates, {len(app.numbers(1))} dead letters, "
               f"{len(kills)} kills of the plugin, {publishers.retries} publishes tried again, {app_end - began:.1f} s")
     assert not app.numbers(1), [x for x in d.log().split("\n") if "retriable" in x][:20]
+    # and one that is sent there would have been seen
+    assert d.request("POST", "/v1.0/publish/pub/orders-dead", "-2", {"content-type": "application/json"}).status == 204
+    wait_until("the dead letter topic is read", lambda: app.numbers(1) == [-2], 30)
