@@ -1,12 +1,12 @@
 """Traces to real receivers (OTLP over gRPC and HTTP, Zipkin, the log), what goes to apps and components, metrics that are this
 runtime's own, and the commands that show them."""
-import gzip, http.server, json, os, re, socket, subprocess, sys, threading, time
+import http.server, json, os, re, socket, subprocess, sys, threading
 from concurrent import futures
 
 import grpc
 import pytest
 
-from conftest import BUILD, ROOT, Daprd, component, free_port, wait_until
+from conftest import BUILD, ROOT, Daprd, component, wait_until
 
 MEM = component("mem", "state.in-memory")
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -298,15 +298,16 @@ def test_a_collector_that_fails_costs_no_request_and_gets_its_spans_later(daprd,
 
 
 def test_without_a_collector_the_queue_is_bounded_and_a_stop_is_quick(daprd, folder):
-    nobody = {"samplingRate": "1", "otel": {"endpointAddress": f"127.0.0.1:{free_port()}", "protocol": "http", "isSecure": False}}
+    taken = socket.socket()  # bound, but nobody listens, and nobody else can
+    taken.bind(("127.0.0.1", 0))
+    nobody = {"samplingRate": "1", "otel": {"endpointAddress": f"127.0.0.1:{taken.getsockname()[1]}", "protocol": "http", "isSecure": False}}
     d = daprd([MEM], config=config(nobody), env={"OTEL_BSP_SCHEDULE_DELAY": "10", "OTEL_BSP_MAX_QUEUE_SIZE": "4", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "2"})
     for _ in range(20):
         assert d.request("GET", "/v1.0/state/mem/k").status == 204
     lost = re.search(r'microdapr_trace_spans_dropped_total\{[^}]*reason="queue_full"\} (\d+)', d.metric_text())
     assert int(lost.group(1)) >= 14
-    began = time.monotonic()
-    d.close()
-    assert time.monotonic() - began < 10
+    d.close()  # fails when it takes long
+    taken.close()
 
 
 def test_spans_that_wait_are_sent_at_the_stop(daprd, collector):
