@@ -23,8 +23,24 @@ struct plugin_replay_opts {
         bool strict;
 };
 
-extern const struct flag_program plugin_fault_program, plugin_tap_program, plugin_replay_program;
+struct doctor_opts {
+        struct ctl_globals globals;
+        const char *app_id, *plugins_path, *output;
+        struct flag_list resources;
+        int app_port;
+};
+
+struct plugin_top_opts {
+        struct ctl_globals globals;
+        const char *app_id, *output;
+        int64_t interval_ns;
+        bool once;
+};
+
+extern const struct flag_program plugin_fault_program, plugin_tap_program, plugin_replay_program, doctor_program, plugin_top_program;
 int plugin_fault_run(void *opts, int argc, char **argv);
+int doctor_run(void *opts, int argc, char **argv);
+int plugin_top_run(void *opts, int argc, char **argv);
 int plugin_tap_run(void *opts, int argc, char **argv);
 int plugin_replay_run(void *opts, int argc, char **argv);
 

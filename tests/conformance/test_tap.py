@@ -77,6 +77,29 @@ def test_bad_faults_are_explained(d):
         assert says in ctl("fault", "store", *args, ok=False).stderr, args
 
 
+def test_top_tells_what_goes_on(d):
+    import threading
+    ctl("fault", "store", "--error", "UNAVAILABLE", "--rate", "0.3")
+    done = threading.Event()
+
+    def load():
+        while not done.is_set():
+            d.request("GET", "/v1.0/state/store/k")
+    t = threading.Thread(target=load)
+    t.start()
+    try:
+        r = next(x for x in json.loads(ctl("top", "--interval", "300ms", "-o", "json").stdout) if x["name"] == "store")
+        text = ctl("top", "--interval", "100ms", "--once").stdout
+    finally:
+        done.set()
+        t.join()
+    assert r["state"] == "READY" and r["backend"] == "reachable" and "error Unavailable, on 30% of calls" in r["fault"]
+    assert r["callsPerSecond"] > r["errorsPerSecond"] > 0 and 0 < r["p50Ms"] <= r["p99Ms"] < 1000
+    assert r["cpuPercent"] is not None and r["rssBytes"] > 100_000
+    assert text.split()[:4] == ["NAME", "TYPE", "STATE", "CALLS/S"] and "state.sqlite" in text
+    assert "at least 100ms" in ctl("top", "--interval", "1ms", ok=False).stderr
+
+
 # ---- tap, replay ----
 
 def tapping(d, folder, *args):

@@ -1,0 +1,106 @@
+"""daprctl doctor: each thing that can be wrong with a component is found at its step, with evidence and a fix."""
+import json, os, pathlib, shutil, subprocess
+
+import pytest
+
+from conftest import BUILD, Redis, component, free_port, wait_until
+
+APP = f"doctor-{os.getpid()}"
+
+
+def doctor(*args, env=None, ok=None):
+    r = subprocess.run([str(BUILD / "bin/daprctl"), "doctor", *map(str, args), "-o", "json"], env={"NO_COLOR": "1", **(env or {})},
+                       capture_output=True, text=True, timeout=60)
+    report = json.loads(r.stdout)
+    assert report["ok"] == (r.returncode == 0) and (ok is None or report["ok"] == ok), r.stdout + r.stderr
+    return report["checks"]
+
+
+def found(checks, step, subject, result="wrong"):
+    """The one finding of that kind; it has evidence and, when something is wrong, a fix."""
+    hits = [c for c in checks if c["step"] == step and c["subject"] == subject and c["result"] == result]
+    assert len(hits) == 1, json.dumps(checks, indent=1)
+    assert hits[0]["evidence"] and (result == "ok" or hits[0]["fix"])
+    return hits[0]
+
+
+def sqlite(name, path, **kw):
+    return component(name, "state.sqlite", [("connectionString", str(path))], **kw)
+
+
+def write(folder, **texts):
+    for name, text in texts.items():
+        (folder / f"{name}.yaml").write_text(text)
+    return folder
+
+
+def test_before_anything_runs(folder):
+    (folder / "r").mkdir()
+    with_redis = Redis(folder)
+    assert with_redis.cli("CONFIG", "SET", "requirepass", "right") == "OK"
+    try:
+        r = write(folder / "r", good=sqlite("good", folder / "good.db"), broken="a: [1\nb: 2\n", none=component("none", "state.nosuch"),
+                  typed=component("typed", "state.redis", [("redisHost", "localhost:1"), ("redisDB", "x")]),
+                  refused=component("refused", "state.redis", [("redisHost", with_redis.addr), ("redisPassword", "not-the-one")]),
+                  down=component("down", "pubsub.redis", [("redisHost", f"127.0.0.1:{free_port()}"), ("typo", "1")], initTimeout="2s"),
+                  nofile=sqlite("nofile", folder / "no" / "such.db"), other=sqlite("other", folder / "o.db", scopes=["someone"]),
+                  shape="apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata:\n  name: shape\nspec:\n  version: v1\n")
+        checks = doctor("--resources-path", r, "--app-id", APP, "--app-port", free_port(), ok=False)
+    finally:
+        with_redis.close()
+    assert "broken.yaml:2" in found(checks, "yaml", str(r / "broken.yaml"))["evidence"]
+    assert "spec.type is missing" in found(checks, "schema", f"{r}/shape.yaml:1")["evidence"]
+    f = found(checks, "schema", "typed")
+    assert "typed.yaml:1" in f["evidence"] and "not a whole number" in f["evidence"]
+    assert "no setting 'typo'" in found(checks, "schema", "down", "warning")["evidence"]
+    f = found(checks, "plugin", "none")
+    assert "couldn't find state store state.nosuch/v1" in f["evidence"] and "daprctl plugin install state.nosuch" in f["fix"]
+    f = found(checks, "init", "refused")
+    assert "WRONGPASS" in f["evidence"] and "password" in f["fix"] and "not-the-one" not in json.dumps(checks)
+    assert "refused" in found(checks, "backend", "down")["evidence"]
+    assert any(c["step"] == "permission" and c["subject"] == "nofile" and c["fix"] == f"mkdir -p {folder}/no" for c in checks)
+    assert APP in found(checks, "scope", "other", "warning")["fix"]
+    assert "nothing listens" in found(checks, "app", APP)["evidence"]
+    for step in ("schema", "plugin", "hello", "init", "permission", "backend"):
+        found(checks, step, "good", "ok")
+    assert not (folder / "o.db").exists()
+    assert not list(pathlib.Path("/tmp").glob("daprctl-*")), "the throw-away sidecar leaves nothing behind"
+
+
+def test_a_running_sidecar_whose_redis_dies(daprd, folder):
+    with_redis = Redis(folder)
+    d = daprd([component("cache", "state.redis", [("redisHost", with_redis.addr)]), sqlite("good", folder / "s.db")], app_id=APP)
+    checks = doctor("--app-id", APP, ok=True)
+    for name in ("cache", "good"):
+        for step in ("schema", "plugin", "hello", "init", "backend"):
+            found(checks, step, name, "ok")
+    with_redis.kill()
+    f = wait_until("it is found", lambda: next((c for c in doctor("--app-id", APP) if c["result"] == "wrong"), None))
+    assert f["step"] == "backend" and f["subject"] == "cache" and "start the server" in f["fix"]
+    table = subprocess.run([str(BUILD / "bin/daprctl"), "doctor", "--app-id", APP], env={}, capture_output=True, text=True, timeout=60)
+    assert table.returncode == 1 and "✗ backend" in table.stdout and "-> start the server" in table.stdout
+    assert subprocess.run([str(BUILD / "bin/daprctl"), "doctor"], env={}, capture_output=True, timeout=60).returncode == 1
+    assert d.request("GET", "/v1.0/healthz").status == 204
+
+
+def test_a_package_that_was_changed_and_one_that_lies(folder):
+    home = {"HOME": str(folder), "PATH": os.environ["PATH"], "DAPR_PLUGINS_PATH": str(folder / ".dapr/plugins")}
+    ctl = lambda *a: subprocess.run([str(BUILD / "bin/daprctl"), "plugin", *a], env=home, check=True, capture_output=True, text=True, timeout=60)  # noqa: E731
+    for name in ("state.in-memory", "state.mine"):
+        shutil.copytree(BUILD / "plugins/state.in-memory", folder / name)
+    manifest = folder / "state.mine/plugin.yaml"
+    manifest.write_text(manifest.read_text().replace("state.in-memory", "state.mine").replace("executable: state.mine", "executable: state.in-memory"))
+    for name in ("state.in-memory", "state.mine"):
+        ctl("build", str(folder / name), "--no-make", "--out", str(folder / "p.tar"))
+        ctl("install", str(folder / "p.tar"), "--allow-unsigned")
+    (folder / "r").mkdir()
+    r = write(folder / "r", memory=component("memory", "state.in-memory"))
+    assert "is not signed" in found(doctor("--resources-path", r, env=home, ok=True), "package", "state.in-memory", "warning")["evidence"]
+    installed = next((folder / ".dapr/plugins/state.in-memory").rglob("plugin.yaml"))
+    installed.write_text(installed.read_text() + "# changed\n")
+    write(r, lies=component("lies", "state.mine"))
+    checks = doctor("--resources-path", r, env=home, ok=False)
+    f = found(checks, "package", "state.in-memory")
+    assert "plugin.yaml" in f["evidence"] and "plugin install" in f["fix"]
+    f = found(checks, "hello", "lies")
+    assert "does not serve state.mine" in f["evidence"] and "plugin install" in f["fix"]
