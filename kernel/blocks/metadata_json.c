@@ -34,6 +34,7 @@ static void plugin_state(struct json_writer *w, struct arena *a, const struct co
         if (s.last_death != DEATH_NONE)
                 json_kv(w, "lastDeath", str_of(death_class_name(s.last_death)));
         json_kv_nonempty(w, "lastError", str_of(s.last_error));
+        json_kv_nonempty(w, "fault", str_of(s.fault));
         json_object_end(w);
 }
 

@@ -548,6 +548,8 @@ void component_status_get(const struct component *c, struct arena *a, struct com
         if (!i)
                 return;
         const struct plugin *p = i->plugin;
+        double left_s;
+        uint64_t hits;
         bool initialising = plugin_is_callable(p) && i->init_life != p->life->number;
         const char *error = i->init_error[0] ? i->init_error : p->state == PLUGIN_DEGRADED ? p->backend_error : p->last_error;
         *ret = (struct component_status){
@@ -561,6 +563,7 @@ void component_status_get(const struct component *c, struct arena *a, struct com
                 .backend_known = p->backend_known,
                 .backend_reachable = p->backend_up,
                 .last_error = arena_strdup(a, str_of(error)),
+                .fault = fault_text(c, a, &left_s, &hits),
                 .last_death = p->last_death,
                 .walls = p->life ? p->life->walls : 0,
                 .restarts = p->restarts,

@@ -170,6 +170,7 @@ struct component_status {
         bool foreign, disabled;
         bool backend_reachable, backend_known;
         const char *last_error;    /* "" if none */
+        const char *fault;         /* that an operator has set, in words; NULL = none */
         enum death_class last_death;
         unsigned restarts, deaths_in_window;
         unsigned walls;            /* sandbox.h: what stands around its process */

@@ -37,6 +37,7 @@ def test_faults_are_met_seen_and_end(d):
     assert r.status == 500 and "daprctl plugin fault" in r.json()["message"]
     assert row()["fault"] == {"what": "error Unavailable, on 100% of calls", "leftSeconds": 30, "hits": 1}
     assert "error Unavailable" in ctl("list").stdout
+    assert d.metadata()["components"][0]["microdapr"]["fault"] == "error Unavailable, on 100% of calls"
     assert ("fault", "error Unavailable, on 100% of calls, for 30s") in events()
     ctl("fault", "store", "--clear")
     assert get().body == b'"v1"' and "fault" not in row()
