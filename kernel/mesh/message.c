@@ -99,7 +99,7 @@ static uint8_t *put_any(uint8_t *p, uint32_t number, struct str url, struct str 
 
 static size_t http_size(const struct mesh_request *q)
 {
-        return (q->verb ? 2u : 0u) + text_size(q->query);
+        return (q->verb ? 1 + wire_varint_size((uint64_t)q->verb) : 0) + text_size(q->query);
 }
 
 static size_t any_field_size(struct str url, struct str value)
@@ -359,6 +359,8 @@ static int read_status(struct str msg, struct mesh_response *r)
 
         r->has_status = true;
         r->status = msg;
+        r->code = 0;
+        r->message = STR("");
         while (wire_next(&w, &f)) {
                 if (f.number == STATUS_CODE && f.type == WIRE_VARINT)
                         r->code = f.u > 999 ? 2 : (int)f.u;

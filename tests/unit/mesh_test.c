@@ -120,6 +120,20 @@ START_TEST(messages_that_are_none_are_refused)
 }
 END_TEST
 
+START_TEST(a_verb_may_be_any_number)
+{
+        const int verbs[] = {127, 128, 99999, INT32_MAX, -1, INT32_MIN};
+
+        for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
+                struct mesh_request q = {.method = STR("m"), .verb = verbs[i], .has_message = true, .has_http = true};
+                const request_stream *p = pb_unpack(&A, &dapr__proto__internals__v1__internal_invoke_request_stream__descriptor,
+                                                    mesh_put_request(&A, &q, STR("x")));
+                ck_assert_ptr_nonnull(p);
+                ck_assert_int_eq((int)p->request->message->http_extension->verb, verbs[i]);
+        }
+}
+END_TEST
+
 /* ---- words ---- */
 
 static const char *value(const struct http_headers *h, const char *name)
@@ -251,6 +265,7 @@ int main(void)
         tcase_add_test(tc, a_request_reads_as_protobuf_does);
         tcase_add_test(tc, a_response_reads_as_protobuf_does);
         tcase_add_test(tc, pieces_have_their_numbers);
+        tcase_add_test(tc, a_verb_may_be_any_number);
         tcase_add_test(tc, messages_that_are_none_are_refused);
         tcase_add_test(tc, headers_between_sidecars);
         tcase_add_test(tc, methods_and_paths);
