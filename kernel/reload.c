@@ -9,6 +9,7 @@
 #include "kernel/front/call.h"
 #include "kernel/resources/watch.h"
 #include "kernel/runtime.h"
+#include "kernel/upgrade.h"
 #include "sdk/base/log.h"
 #include "sdk/base/loop.h"
 #include "sdk/base/work.h"
@@ -346,6 +347,71 @@ static void update_subscriptions(struct reading *x)
         x->set = old;
 }
 
+/* ---- everything else: Resiliency, HTTPEndpoint, Configuration ---- */
+
+/* They are read by many parts at their start; so the start is what happens again, in place: nobody notices (upgrade.h). */
+static bool is_for_start(const struct raw_resource *r)
+{
+        return !is_subscription(r);
+}
+
+static bool has_same(const struct resource_set *set, const struct raw_resource *r)
+{
+        struct raw_resource **other = find_other((struct resource_set *)set, r);
+
+        return other && is_same_resource(*other, r);
+}
+
+static const struct raw_resource *first_changed(const struct resource_set *a, const struct resource_set *b)
+{
+        for (size_t i = 0; i < a->n_others; i++)
+                if (is_for_start(a->others[i]) && !has_same(b, a->others[i]))
+                        return a->others[i];
+        return NULL;
+}
+
+struct config_look {
+        struct kernel *k;
+        struct configuration now;
+        const char *err;
+};
+
+static int config_job(void *arg)
+{
+        struct config_look *x = arg;
+
+        return configuration_load(&x->now, &x->k->opts, &x->err);
+}
+
+/* Are the --config files other ones than at the start? Ones that are wrong are told of and count as unchanged. */
+static bool config_changed(struct kernel *k)
+{
+        struct config_look *x = calloc(1, sizeof *x);
+        bool changed = false;
+        int r;
+
+        if (!x)
+                return false;
+        x->k = k;
+        r = work_run(config_job, x);
+        if (r)
+                log_error(RECONCILER, "The Configuration stays as it was: %s", x->err ? x->err : strerrordesc_np(-r));
+        else
+                changed = !str_eq(x->now.json, k->config.json);
+        configuration_fini(&x->now);
+        free(x);
+        return changed;
+}
+
+static void start_again(struct reading *x, const char *why)
+{
+        const char *err = "";
+
+        log_info(RECONCILER, "%s has changed: daprd starts again in place", why);
+        if (upgrade_ask(x->r->k, "", &x->arena, &err))
+                log_error(RECONCILER, "%s is not taken: %s", why, err);
+}
+
 /* ---- the fiber ---- */
 
 static void reconcile(struct reload *r, bool force)
@@ -354,9 +420,17 @@ static void reconcile(struct reload *r, bool force)
 
         arena_init(&x.arena, 0);
         if (read_resources(&x) == 0) {
+                const struct raw_resource *other = first_changed(&x.set, &r->k->resources);
+                if (!other)
+                        other = first_changed(&r->k->resources, &x.set);
+                const char *why = other ? arena_printf(&x.arena, "%s %s", other->kind, other->name) : NULL;
                 remove_missing(&x);
                 update_components(&x);
                 update_subscriptions(&x);
+                if (!why && force && config_changed(r->k))
+                        why = "The Configuration";
+                if (why && !r->ended)
+                        start_again(&x, why);
         }
         resource_set_fini(&x.set);
         arena_fini(&x.arena);

@@ -5,6 +5,9 @@
  * As the reference does it, but make before break: a component that cannot be had with its new settings stays as it was, with a line
  * in the log that says why. Only a change of its spec.type is a new component under an old name: when that one fails, the old one
  * goes, and the process ends unless spec.ignoreErrors (so does it when one name is defined twice).
+ *
+ * Other kinds (Resiliency, HTTPEndpoint, Configuration), and with SIGHUP the --config files, are read by many parts when they start: when
+ * one has changed and can be read, the program starts again in place (upgrade.h), which no caller notices.
  */
 #ifndef KERNEL_RELOAD_H
 #define KERNEL_RELOAD_H

@@ -200,8 +200,8 @@ static void finish(struct h1_req *q)
                 h1_resp_send(&q->r, 500, NULL, 0, STR(""));
         bool cut = q->aborted || !q->r.ended || is_broken(hc->io);
         bool close_it = cut || q->close || hc->close_after || s->stopping || !skip_body(q) || conn_throttle(hc->io) != 0;
-        if (s->give && !close_it)
-                conn_flush(hc->io);
+        if (s->give && !cut)
+                conn_flush(hc->io); /* soon this program is no more */
         hc->req = NULL;
         req_free(s, q);
         if (close_it) {

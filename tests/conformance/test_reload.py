@@ -175,3 +175,28 @@ def test_subscriptions_come_change_and_go(daprd, app):
     wait_until("a rule that is wrong is told", lambda: "error in Subscription one" in d.log())
     write(d, "s.yaml", "")
     wait_until("they are gone", lambda: topics() == [])
+
+
+def resiliency(attempts):
+    return json.dumps({"apiVersion": "dapr.io/v1alpha1", "kind": "Resiliency", "metadata": {"name": "r"},
+                       "spec": {"policies": {"timeouts": {"t": f"{attempts}s"}}, "targets": {"components": {"store": {"outbound": {"timeout": "t"}}}}}})
+
+
+def test_other_kinds_are_taken_by_a_start_in_place(daprd):
+    d = daprd([component("store", "state.in-memory")], config=HOT)
+    pid, plugins = d.proc.pid, d.children()
+    callers = Callers(d, 4)
+    write(d, "r.yaml", resiliency(3))
+    wait_until("it starts in place", lambda: d.log().count("Took over from the program before") == 1)
+    wait_until("it watches again", lambda: d.log().count("Hot reloading enabled") == 2)
+    write(d, "r.yaml", resiliency(4))
+    wait_until("and again", lambda: d.log().count("Took over from the program before") == 2 and d.log().count("Hot reloading enabled") == 3)
+    config = d.folder / "config.yaml"
+    config.write_text("kind: [")
+    d.proc.send_signal(signal.SIGHUP)
+    wait_until("a wrong Configuration is told of", lambda: "The Configuration stays as it was" in d.log())
+    config.write_text(HOT.replace('"HotReload"', '"HotReload", "enabled": true}, {"name": "Other"'))
+    d.proc.send_signal(signal.SIGHUP)
+    wait_until("the Configuration is taken", lambda: "Enabled features: HotReload Other" in d.log() and d.log().count("Hot reloading enabled") == 4)
+    assert callers.stop() == []
+    assert d.proc.poll() is None and d.proc.pid == pid and d.children() == plugins
