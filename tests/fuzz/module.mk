@@ -104,3 +104,8 @@ FUZZERS += ledger_fuzz
 ledger_fuzz_SRC := tests/fuzz/ledger_fuzz.c
 ledger_fuzz_LIBS := kernel base
 ledger_fuzz_LD = -l:libmsgpackc.a $(BASE_LD)
+
+FUZZERS += tape_fuzz
+tape_fuzz_SRC := tests/fuzz/tape_fuzz.c
+tape_fuzz_LIBS := ctl net base proto llhttp
+tape_fuzz_LD = $(NET_LD) $(BASE_LD)

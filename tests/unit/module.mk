@@ -189,6 +189,10 @@ UNIT_TESTS += package_test
 package_test_SRC := tests/unit/package_test.c
 package_test_LIBS := ctl net base proto llhttp
 package_test_LD = $(NET_LD) $(BASE_LD)
+UNIT_TESTS += tape_test
+tape_test_SRC := tests/unit/tape_test.c
+tape_test_LIBS := ctl net base proto llhttp
+tape_test_LD = $(NET_LD) $(BASE_LD)
 
 UNIT_TESTS += template_test
 template_test_SRC := tests/unit/template_test.c plugins/middleware.http.routeralias/template.c
