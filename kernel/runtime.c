@@ -56,7 +56,7 @@ struct runtime {
         int h_runtime, h_security, h_outbound, h_reload[2];
         struct plugin_metrics *plugin_metrics;
         struct metric_rules *metric_rules;
-        size_t blocks_started, blocks_loud; /* loud: may still take events from outside */
+        size_t blocks_loud; /* so many blocks may still take events from outside */
         struct sig_watch sigint, sigterm;
         int signals;
         struct timer grace;
@@ -241,13 +241,13 @@ static int start_components(struct runtime *rt)
                 return r;
         if (!k->app)
                 log_warn("dapr.runtime.channels", "App channel is not initialized. Did you configure an app-port?");
-        for (; rt->blocks_started < N_BLOCKS; rt->blocks_started++) {
-                const struct block *b = blocks[rt->blocks_started];
+        for (size_t i = 0; i < N_BLOCKS; i++) {
+                const struct block *b = blocks[i];
                 if (b->init && (r = b->init(k))) {
                         rt->fatal = arena_printf(&rt->arena, "failed to start the %s block: %s", b->name, strerror(-r));
                         return r;
                 }
-                rt->blocks_loud = rt->blocks_started + 1;
+                rt->blocks_loud = i + 1;
         }
         return 0;
 }
@@ -392,6 +392,14 @@ static void app_changed(void *arg, bool healthy)
         cond_broadcast(&k->changed);
 }
 
+/* All of them: one whose init has failed or was never called has kept things since its components came up. */
+static void fini_blocks(struct kernel *k)
+{
+        for (size_t i = N_BLOCKS; i-- > 0;)
+                if (blocks[i]->fini)
+                        blocks[i]->fini(k);
+}
+
 /* Parks until the app is unhealthy, true, or the time has come. Without an app there is nobody to become it. */
 static bool app_leaves(struct kernel *k, double until)
 {
@@ -437,9 +445,7 @@ static void stop(struct runtime *rt)
         if (k->front)
                 front_stop_apis(k->front, INFINITY);
         log_info(SCOPE, "Dapr is shutting down");
-        for (size_t i = rt->blocks_started; i-- > 0;)
-                if (blocks[i]->fini)
-                        blocks[i]->fini(k);
+        fini_blocks(k);
         app_stop(k->app);
         names_stop(k);
         runtime_stop_components(k, grace_s > 0 ? grace_s : 10);
@@ -465,9 +471,7 @@ static void hand_over(struct runtime *rt)
         reload_stop(k);
         quiesce(rt);
         front_hand_over(k->front, &l, grace_s);
-        for (size_t i = rt->blocks_started; i-- > 0;)
-                if (blocks[i]->fini)
-                        blocks[i]->fini(k);
+        fini_blocks(k);
         app_stop(k->app);
         names_stop(k);
         runtime_unpublish_components(k);

@@ -144,7 +144,7 @@ struct block {
         /* The stop has begun: takes no more events from outside, for ever, and parks until those in the app's hands have been
          * answered. The APIs still serve. May be NULL. */
         void (*quiesce)(struct kernel *k);
-        void (*fini)(struct kernel *k);
+        void (*fini)(struct kernel *k); /* also when init failed or was never called. May be NULL. */
 };
 extern const struct block configuration_block_def, lock_block_def, conversation_block_def, crypto_block_def, subtle_crypto_block_def, invoke_block_def;
 extern const struct block bindings_block_def, state_block_def, secrets_block_def, pubsub_block_def, metadata_block_def, health_block_def, shutdown_block_def;

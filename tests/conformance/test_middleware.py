@@ -226,7 +226,8 @@ def test_50_mb_pass_with_flat_memory(daprd, kind):
             t.join()
         assert app.sums[-1] == MB50
         grown = {p: peak[p] - before[p] for p in pids}
-        assert all(g < 12 * 1024 for g in grown.values()), grown
+        limit = (400 if "asan" in os.environ.get("BUILD", "") else 12) * 1024  # ASan keeps what was freed
+        assert all(g < limit for g in grown.values()), grown
         if kind == "heads": # the filters' processes saw no body
             assert all(read_bytes(p) - read[p] < 64 * 1024 for p in read), "a body went through a filter of heads"
     finally:
