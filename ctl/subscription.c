@@ -124,39 +124,33 @@ static const char *cell_color(size_t col, const char *text)
         return col != COL_STATE ? NULL : live_color(text[0] == 'a' ? "READY" : "BACKOFF");
 }
 
-int subscription_list_run(void *opts, int argc, char **argv)
+static int list(struct subscription_opts *o, struct arena *a, bool json)
 {
         static const char *const header[COLUMNS] = {"APP ID", "PUBSUB", "TOPIC", "KIND", "STATE", "NAME", "IN FLIGHT", "BYTES", "LIMIT", "HANDED BACK"};
-        struct subscription_opts *o = opts;
         struct sidecars found = {0};
         struct table t;
         struct buf b = {0};
         struct json_writer w;
-        struct arena a;
         size_t n = 0;
         int failed = 0;
-        if (!ui_output_ok(o->output, false))
-                return 1;
-        bool json = ui_is_json(o->output);
-        arena_init(&a, 0);
-        struct sidecar *one = *o->app_id ? live_sidecar(&a, o->app_id) : NULL;
+        struct sidecar *one = *o->app_id ? live_sidecar(a, o->app_id) : NULL;
         if (*o->app_id && !one)
                 return 1;
         if (one)
                 found = (struct sidecars){one, 1};
-        else if (sidecars_find(&a, false, &found) != 0)
+        else if (sidecars_find(a, false, &found) != 0)
                 return 1;
         table_init(&t, header, COLUMNS);
         t.color = cell_color;
         json_write_init(&w, &b);
         json_array_begin(&w);
         for (size_t i = 0; i < found.n; i++) {
-                struct listing l = {&a, found.v[i].app_id, &t, json ? &w : NULL};
+                struct listing l = {a, found.v[i].app_id, &t, json ? &w : NULL};
                 struct str body;
-                int r = live_ask(&a, &found.v[i], "GET", "/v1/subscriptions", ASK_TIMEOUT_S, &body);
+                int r = live_ask(a, &found.v[i], "GET", "/v1/subscriptions", ASK_TIMEOUT_S, &body);
                 failed |= r;
                 if (!r)
-                        n += each_row(&a, body, add_row, &l);
+                        n += each_row(a, body, add_row, &l);
         }
         json_array_end(&w);
         if (json)
@@ -167,8 +161,20 @@ int subscription_list_run(void *opts, int argc, char **argv)
                 printf("No subscriptions found.\n");
         table_fini(&t);
         buf_fini(&b);
-        arena_fini(&a);
         return failed;
+}
+
+int subscription_list_run(void *opts, int argc, char **argv)
+{
+        struct subscription_opts *o = opts;
+        struct arena a;
+        int code;
+        if (!ui_output_ok(o->output, false))
+                return 1;
+        arena_init(&a, 0);
+        code = list(o, &a, ui_is_json(o->output));
+        arena_fini(&a);
+        return code;
 }
 
 /* ---- pause and resume ---- */
