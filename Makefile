@@ -206,6 +206,7 @@ tsan: ## run the tests of threaded parts under TSan
 	@$(MAKE) --no-print-directory MODE=tsan unit
 
 fuzz: ## run every fuzz target for FUZZ_SECONDS (60) each
+	@.ci/deps fuzz
 	@$(MAKE) --no-print-directory MODE=fuzz fuzz-run
 
 fuzz-run: $(FUZZ_FILES)

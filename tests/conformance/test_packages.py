@@ -376,7 +376,8 @@ def test_bundles_and_image_layouts_carry_packages_without_a_network(home, work, 
 def test_the_dev_loop_swaps_builds_and_brings_back_what_ran(home, work, folder):
     source = work / "mine"
     run(home, work, "new", "state", "mine")
-    subprocess.run(["make", "-s", "-C", source], check=True, capture_output=True)
+    flags = {"CFLAGS": "-O1 -Wall -Wextra -fsanitize=address,undefined"} if BUILD.name == "asan" else {}
+    subprocess.run(["make", "-s", "-C", source], check=True, capture_output=True, env=os.environ | flags)
     before = folder / "before"
     shutil.copytree(source / "state.mine", before / "state.mine")
     me = f"dev{os.getpid()}"
@@ -391,7 +392,7 @@ def test_the_dev_loop_swaps_builds_and_brings_back_what_ran(home, work, folder):
         pid = d.metadata()["components"][0]["microdapr"]["pid"]
         return os.readlink(f"/proc/{pid}/exe")
     try:
-        p = subprocess.Popen([str(BUILD / "bin/daprctl"), "plugin", "dev", str(source), "--app-id", me, "--debug"], env=home, cwd=work, stdout=log,
+        p = subprocess.Popen([str(BUILD / "bin/daprctl"), "plugin", "dev", str(source), "--app-id", me, "--debug"], env=home | flags, cwd=work, stdout=log,
                              stderr=log, start_new_session=True)
         wait_until("the first build runs", lambda: "Watching" in text(), 40)
         assert "dapr-dev-" in program() and "gdb -p" in text()
