@@ -161,7 +161,7 @@ def test_completion(home):
         code = script + f"\nCOMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _dapr; echo \"${{COMPREPLY[@]}}\"\n"
         return subprocess.run(["bash"], input=code, capture_output=True, text=True, check=True).stdout.split()
     assert complete("dapr", "ver") == ["version"] and set(complete("dapr", "pl")) == {"plugin"}
-    assert "--app-id" in complete("dapr", "run", "--app-i") and complete("dapr", "plugin", "lo") == ["logs"]
+    assert "--app-id" in complete("dapr", "run", "--app-i") and complete("dapr", "plugin", "log") == ["logs"]
     assert complete("dapr", "plugin", "logs", "--fol") == ["--follow"] and complete("dapr", "run", "--", "--app-i") == []
 
 
