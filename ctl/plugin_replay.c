@@ -10,6 +10,7 @@
 
 #include "ctl/commands.h"
 #include "ctl/live.h"
+#include "ctl/replay_etags.h"
 #include "ctl/scratch.h"
 #include "ctl/store.h"
 #include "ctl/tape.h"
@@ -54,6 +55,7 @@ struct replay {
         const struct sidecar *sidecar;
         const char *component;
         size_t sent, differ, skipped;
+        struct replay_etags etags;
         double seconds, recorded_seconds;
         struct buf json;
         struct json_writer w;
@@ -183,7 +185,8 @@ static int send_one(struct replay *p, size_t i)
         arena_init(&a, 0);
         method = url_escape(&a, c->method);
         const char *path = live_path(&a, p->component, arena_printf(&a, "/call?method=%.*s", STR_FMT(method)));
-        const struct sidecar_request q = {.method = "POST", .path = path, .body = c->request, .timeout_s = CALL_TIMEOUT_S};
+        const struct sidecar_request q = {.method = "POST", .path = path, .body = replay_etags_apply(&p->etags, &a, c->method, c->request),
+                                           .timeout_s = CALL_TIMEOUT_S};
         double began = loop_now_exact();
         const char *err = live_send(&a, p->sidecar, &q, &body);
         p->seconds += loop_now_exact() - began;
@@ -191,6 +194,8 @@ static int send_one(struct replay *p, size_t i)
         if (!err)
                 err = read_answer(&a, body, &now);
         p->sent++;
+        if (!err && !was.code && !now.code)
+                replay_etags_learn(&p->etags, c->method, was.response, now.response);
         if (err)
                 ui_say(UI_FAILURE, "call %zu, %.*s: %s", i + 1, STR_FMT(c->method), err);
         else if (!is_same(&a, p, c, &was, &now)) {
@@ -221,7 +226,9 @@ static int run(struct replay *p)
                 json_key(&p->w, STR("differences"));
                 json_array_begin(&p->w);
         }
+        replay_etags_init(&p->etags);
         int code = send_all(p);
+        replay_etags_fini(&p->etags);
         if (json) {
                 json_array_end(&p->w);
                 const struct { const char *key; size_t v; } n[] = {{"calls", p->n}, {"sent", p->sent}, {"differ", p->differ}, {"skipped", p->skipped}};

@@ -126,6 +126,22 @@ def traffic(d):
     assert d.request("POST", "/v1.0/state/store", [{"key": "k", "value": "x", "etag": "wrong"}]).status == 409
 
 
+def test_a_replay_follows_the_etags_of_the_other_store(d, folder):
+    file = folder / "calls.tap"
+    p = tapping(d, folder, "--unredacted", "-w", str(file))
+    assert d.request("POST", "/v1.0/state/store", [{"key": "e", "value": 1}]).status == 204
+    for n in (2, 3):
+        etag = d.request("GET", "/v1.0/state/store/e").headers["etag"]
+        assert d.request("POST", "/v1.0/state/store", [{"key": "e", "value": n, "etag": etag}]).status == 204
+    assert d.request("DELETE", "/v1.0/state/store/e", headers={"If-Match": etag}).status == 409
+    ended(p)
+    yaml = folder / "other.yaml"
+    yaml.write_text(component("other", "state.sqlite", [("connectionString", str(folder / "other.db"))]))
+    ctl("replay", str(file), "--against", str(BUILD / "plugins/state.sqlite"), "--component", str(yaml), app=None)
+    r = json.loads(ctl("replay", str(file), "--against", str(BUILD / "plugins/state.sqlite"), "--component", str(yaml), "--strict", "-o", "json", app=None, ok=False).stdout)
+    assert r["sent"] == 6 and {x["method"].split("/")[-1] for x in r["differences"]} == {"Get"}, "ETags themselves are other ones"
+
+
 def unpacked(path):
     """MessagePack values, one after the other, as far as recordings use it."""
     raw, at = path.read_bytes(), 0
