@@ -194,7 +194,7 @@ conformance: all ## run the black-box tests through official SDK clients
 	@tests/conformance/run
 
 sdk-tests: all ## whole apps of the official SDKs: Python, JavaScript, Go, Java (needs go, mvn and a JDK; fetches modules)
-	@SDK_TESTS=1 tests/conformance/run -k test_apps
+	@SDK_TESTS=1 tests/conformance/run -k 'test_apps or test_polyglot'
 
 bench: all ## compare daprd binaries: make bench BINS="ref=/path/to/daprd"
 	@tests/bench/run ours=$(CURDIR)/$(B)/bin/daprd $(BINS)
