@@ -83,16 +83,17 @@ static int serve(struct kernel *k)
 
 int main(int argc, char **argv)
 {
-        struct kernel *k = calloc(1, sizeof *k);
+        struct kernel *k;
         char err[ERROR_BYTES];
         int r;
 
-        if (!k)
-                return 1;
         if (argc == 2 && strcmp(argv[1], LEDGER_PROBE_ARG) == 0) {
                 printf("microdapr-ledger %d\n", LEDGER_VERSION);
                 return 0;
         }
+        k = calloc(1, sizeof *k);
+        if (!k)
+                return 1;
         k->argv = argv;
         signal(SIGPIPE, SIG_IGN);
         raise_descriptors();
