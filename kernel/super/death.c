@@ -14,6 +14,8 @@
 
 #include "kernel/super/plugin.h"
 
+#define OOM_SAMPLE_S 1.0
+
 static const char *const class_names[DEATH_CLASSES] = {"none", "clean exit", "error exit", "signal",        "out of memory",
                                                        "hang", "protocol",   "start timeout", "operator", "sandbox"};
 
@@ -22,7 +24,7 @@ const char *death_class_name(enum death_class d)
         return class_names[d];
 }
 
-uint64_t death_oom_kills(void)
+static uint64_t oom_kills(void)
 {
         char line[128];
         unsigned long long n = 0;
@@ -33,6 +35,28 @@ uint64_t death_oom_kills(void)
         if (f)
                 fclose(f);
         return n;
+}
+
+void death_oom_sample(struct super *s)
+{
+        double now = loop_now();
+        if (s->oom_at > 0 && now - s->oom_at < OOM_SAMPLE_S)
+                return;
+        uint64_t n = oom_kills();
+        s->oom_before = s->oom_at > 0 ? s->oom_now : n;
+        s->oom_now = n;
+        s->oom_at = now;
+}
+
+/* Has memory run out on this machine in the last moments, for a process whose end has not been told yet? Takes one such kill. */
+static bool was_oom_kill(struct super *s)
+{
+        if (oom_kills() <= s->oom_before)
+                return false;
+        s->oom_before++;
+        if (s->oom_now < s->oom_before)
+                s->oom_now = s->oom_before;
+        return true;
 }
 
 /* The last thing it said at level warning or worse, if it was this life that said it. */
@@ -97,7 +121,7 @@ enum death_class death_classify(const struct life *l, int code, int status, char
                 snprintf(what, sizeof what, "ended by itself with exit code %d%s", status, when(l));
         } else if (l->verdict != DEATH_NONE && status == SIGKILL) {
                 d = by_us(l, what, sizeof what);
-        } else if (status == SIGKILL && death_oom_kills() > l->oom_kills) {
+        } else if (status == SIGKILL && was_oom_kill(l->plugin->super)) {
                 d = DEATH_OOM;
                 snprintf(what, sizeof what, "was killed%s because memory ran out", when(l));
         } else if (status == SIGSYS && l->walls) {

@@ -424,10 +424,13 @@ static void take_report(struct life *l, const Microdapr__Plugin__V1__HealthRepor
         p->backend_up = r->backend_reachable;
         if (r->last_error[0] || changed)
                 snprintf(p->backend_error, sizeof p->backend_error, "%s", r->last_error);
-        if (changed && !p->backend_up)
+        if (changed && !p->backend_up) {
                 log_warn(SUPER_SCOPE, "plugin %s: its backend is not reachable: %s", p->name, p->backend_error);
-        else if (changed && (p->state == PLUGIN_DEGRADED))
+                plugin_note(p, "backend lost", p->backend_error);
+        } else if (changed && p->state == PLUGIN_DEGRADED) {
                 log_info(SUPER_SCOPE, "plugin %s: its backend is reachable again", p->name);
+                plugin_note(p, "backend back", "");
+        }
         if (!r->alive) {
                 plugin_set_error(p, "asked to be restarted");
                 life_kill(l, DEATH_PROTOCOL);

@@ -15,7 +15,7 @@ struct history;
 struct history_event {
         int64_t at_ns; /* wall clock */
         char *name;    /* of the component */
-        char *what;    /* "started", "swapped", "rolled back", a class of death, ... */
+        char *what;    /* "started", "swapped", "rolled back", "failed", "backend lost", ..., or the class of a death nobody asked for */
         char *text;    /* why, or which; "" if there is nothing more to say */
 };
 int history_new(struct history **ret); /* 0 or -ENOMEM */

@@ -59,7 +59,16 @@ static void on_exit_event(struct io_watch *w, int events)
                 p->last_death = d;
                 plugin_set_error(p, "%s", text);
         }
+        bool had_failed = p->state == PLUGIN_FAILED;
+        /* An end that was asked for is told by whoever asked. */
+        if (d != DEATH_OPERATOR && p->state != PLUGIN_DRAINING) {
+                char line[ERROR_BYTES + 64];
+                snprintf(line, sizeof line, "%s, process %d, %s", p->name, (int)l->pid, text);
+                plugin_note(p, death_class_name(d), line);
+        }
         plugin_event(p, EV_EXIT);
+        if (p->state == PLUGIN_FAILED && !had_failed)
+                plugin_note(p, "failed", p->last_error);
 }
 
 static void on_kill_timer(struct timer *t)
@@ -98,6 +107,7 @@ static void on_watchdog(struct timer *t)
         double now = loop_now(), limit = u->health_interval_s * u->health_missed;
         bool we_slept = now - l->watchdog_due > u->health_interval_s / 2;
         l->watchdog_due = now + u->health_interval_s;
+        death_oom_sample(l->plugin->super);
         if (we_slept) {
                 if (l->report_at < now - limit + u->health_interval_s)
                         l->report_at = now - limit + u->health_interval_s;
@@ -199,7 +209,7 @@ static int spawn(struct life *l)
         struct spawned sp;
         struct arena a;
         char err[ERROR_BYTES / 2] = "";
-        l->oom_kills = death_oom_kills();
+        death_oom_sample(p->super);
         arena_init(&a, 0);
         char **env = make_environment(p->manifest, &a);
         struct confinement *c = arena_alloc(&a, sizeof *c);
@@ -273,7 +283,7 @@ int life_adopt(struct plugin *p, pid_t pid, int pidfd, int control_fd, int out_f
         l->pid = pid;
         l->pidfd = pidfd;
         l->control_fd = control_fd;
-        l->oom_kills = death_oom_kills();
+        death_oom_sample(p->super);
         p->life = l;
         p->state = PLUGIN_INIT;
         r = life_resume_start(l);

@@ -1,4 +1,5 @@
 /* A plugin's storage, and who is told when it changes. */
+#include "kernel/super/history.h"
 #include "kernel/super/swap.h"
 
 #include <stdio.h>
@@ -69,6 +70,12 @@ void plugin_set_error(struct plugin *p, const char *fmt, ...)
 const char *plugin_version(const struct plugin *p)
 {
         return p->manifest && p->manifest->version ? p->manifest->version : p->reported_version ? p->reported_version : "";
+}
+
+void plugin_note(struct plugin *p, const char *what, const char *text)
+{
+        list_for_each(pos, &p->instances)
+                history_note(p->super, list_entry(pos, struct instance, in_plugin)->spec->name, what, "%s", text);
 }
 
 void plugin_notify(struct plugin *p)

@@ -66,7 +66,6 @@ struct life {
         int signal;                /* that ended it, 0 = none */
         double started_at, ready_at; /* loop time; ready_at 0 = never */
         uint64_t good_calls;
-        uint64_t oom_kills;        /* the machine's count when it started */
         double report_at;          /* of the last health report */
         struct timer watchdog, kill_timer, start_timer;
         double watchdog_due;       /* when it should fire */
@@ -173,6 +172,8 @@ struct super {
         struct control *control;
         size_t waiting;            /* calls that wait for a restart */
         struct history *history;
+        uint64_t oom_before, oom_now; /* processes killed for want of memory on this machine, as last read and before that */
+        double oom_at;             /* when it was read */
         unsigned sockets;          /* number for the next socket's name */
         bool stopping, started;
         unsigned upgrades;         /* how often the kernel has replaced itself */
@@ -198,6 +199,7 @@ struct plugin *plugin_new(struct super *s, struct manifest *m /* takes; NULL = f
 void plugin_free(struct plugin *p); /* no life, no components */
 void plugin_set_error(struct plugin *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 const char *plugin_version(const struct plugin *p); /* of the manifest, else as it said in Hello; "" if unknown */
+void plugin_note(struct plugin *p, const char *what, const char *text); /* into the history of each of its components */
 void plugin_notify(struct plugin *p); /* wakes waiters, tells the kernel */
 
 /* life.c: none of these parks */
@@ -213,7 +215,8 @@ void life_watchdog_start(struct life *l);
 
 /* death.c */
 enum death_class death_classify(const struct life *l, int code, int status, char *text, size_t n);
-uint64_t death_oom_kills(void);
+/* Reads the machine's count of processes killed for want of memory, at most once a second: a rise is told from older ones by time. */
+void death_oom_sample(struct super *s);
 /* Notes a death. Returns the delay before the next start in seconds, or -1: that was one too many. */
 double death_tally(struct plugin *p, const struct life *l, enum death_class why);
 

@@ -110,6 +110,8 @@ static void fall_fiber(void *arg)
         log_error(SUPER_SCOPE, "component %s: plugin %s %s %s after calls had moved to it; they are back where they were", f.lost->log_name,
                   p->name, plugin_version(p), p->last_error);
         history_note(s, f.c->name, "rolled back", "%s %s %s", p->name, plugin_version(p), p->last_error);
+        if (f.c->now)
+                f.c->now->plugin->last_death = p->last_death; /* of the component */
         arena_init(&a, 0);
         if (s->conf.on_move && f.c->now)
                 s->conf.on_move(s->conf.arg, f.c, f.c, f.other_spec, &a, &err);

@@ -30,6 +30,7 @@ struct store {
         struct writer *writer;    /* NULL when conf.memory */
         double slow_until;        /* loop time: reads on workers until then */
         double cleanup_at;        /* loop time, when conf.memory */
+        bool refused;             /* the file took no write, the last time */
         pthread_mutex_t lock;     /* of the pool below */
         struct db *idle;          /* connections of worker threads */
 };
@@ -314,6 +315,8 @@ static int op_ping(struct dapr_call *c, void *instance)
         struct dapr_item item;
         struct dapr_get in = {.key = ""};
         struct read_job j = {.s = instance, .c = c, .in = &in, .n = 1, .out = &item};
+        if (j.s->refused)
+                return dapr_fail(c, DAPR_UNAVAILABLE, "the last write was refused by the file or its disk");
         return run_read(&j);
 }
 
@@ -353,10 +356,25 @@ static void delete_op(const struct dapr_delete *in, struct write_op *op)
                 op->bad = "missing key in delete operation";
 }
 
-static int write_run(struct store *s, struct write_req *req)
+/* A disk that is full shows in the plugin's state until a write has passed. */
+static void tell_backend(struct dapr_call *c, struct store *s, const struct write_req *req)
 {
-        if (s->writer)
-                return writer_run(s->writer, req);
+        if (req->refused == s->refused || (!req->refused && req->code))
+                return;
+        s->refused = req->refused;
+        if (req->refused)
+                dapr_backend_down(dapr_instance(c), req->error);
+        else
+                dapr_backend_up(dapr_instance(c));
+}
+
+static int write_run(struct dapr_call *c, struct store *s, struct write_req *req)
+{
+        if (s->writer) {
+                int r = writer_run(s->writer, req);
+                tell_backend(c, s, req);
+                return r;
+        }
         if (s->cleanup_ms && loop_now() >= s->cleanup_at) {
                 int64_t rows;
                 db_cleanup(&s->near, 0, &rows);
@@ -369,7 +387,7 @@ static int write_run(struct store *s, struct write_req *req)
 static int write_and_tell(struct dapr_call *c, struct store *s, struct write_op *ops, size_t n)
 {
         struct write_req req = {.ops = ops, .n = n, .atomic = true};
-        int r = n ? write_run(s, &req) : 0;
+        int r = n ? write_run(c, s, &req) : 0;
         if (r)
                 dapr_fail(c, r, "%s", req.error ? req.error : "");
         write_req_fini(&req);
@@ -380,7 +398,7 @@ static int write_bulk(struct dapr_call *c, struct store *s, struct write_op *ops
 {
         struct write_req req = {.ops = ops, .n = n};
         if (n)
-                write_run(s, &req);
+                write_run(c, s, &req);
         for (size_t i = 0; i < n; i++)
                 out[i] = (struct dapr_bulk_result){ops[i].code, ops[i].error ? dapr_strdup(c, ops[i].error) : ""};
         write_req_fini(&req);

@@ -59,6 +59,13 @@ static int code_of(int rc)
         }
 }
 
+/* What comes from the file or its disk, not from the request. */
+static bool is_refusal(int rc)
+{
+        rc &= 0xff;
+        return rc == SQLITE_FULL || rc == SQLITE_IOERR || rc == SQLITE_READONLY || rc == SQLITE_CANTOPEN || rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB;
+}
+
 static void set_error(int *code, char **error, int to, const char *text)
 {
         free(*error);
@@ -100,7 +107,7 @@ static void run_req(struct db *db, struct write_req *req)
 {
         bool save = req->atomic && req->n > 1 && !db_step(db, DB_SAVE), failed = false;
         for (size_t i = 0; i < req->n && !(failed && req->atomic); i++) {
-                run_op(db, &req->ops[i]);
+                req->refused |= is_refusal(run_op(db, &req->ops[i]));
                 failed |= req->ops[i].code != 0;
                 if (sqlite3_get_autocommit(db->h))
                         break;
@@ -119,6 +126,15 @@ static void fail_req(struct write_req *req, int code, const char *text)
                 if (!req->ops[i].code)
                         set_error(&req->ops[i].code, &req->ops[i].error, code, text);
         set_error(&req->code, &req->error, code, text);
+}
+
+static void fail_group(struct list *group, int rc, const char *text)
+{
+        list_for_each(n, group) {
+                struct write_req *req = list_entry(n, struct write_req, link);
+                req->refused |= is_refusal(rc);
+                fail_req(req, code_of(rc), text);
+        }
 }
 
 /* 0, or the text of what made BEGIN or COMMIT fail. */
@@ -141,8 +157,7 @@ static bool run_group(struct db *db, struct list *group)
         char text[DB_ERROR_BYTES];
         int rc = transaction_step(db, DB_BEGIN, "", text);
         if (rc) {
-                list_for_each(n, group)
-                        fail_req(list_entry(n, struct write_req, link), code_of(rc), text);
+                fail_group(group, rc, text);
                 return true;
         }
         list_for_each(n, group) {
@@ -155,8 +170,7 @@ static bool run_group(struct db *db, struct list *group)
                 return true;
         if (group->next != group->prev)
                 return false;
-        list_for_each(n, group)
-                fail_req(list_entry(n, struct write_req, link), code_of(rc), text);
+        fail_group(group, rc, text);
         return true;
 }
 

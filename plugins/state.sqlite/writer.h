@@ -28,6 +28,7 @@ struct write_req {
         /* outcome: the first failure */
         int code;
         char *error;            /* heap, or NULL */
+        bool refused;           /* by the file or its disk: full, read-only, broken, gone */
         /* writer's own */
         struct list link;
         struct fiber *fiber;

@@ -1,6 +1,7 @@
 /*
  * A state store that does what no plugin should: the key of a get names the deed, metadata `victim` a number or path that it needs. It
- * answers with what it achieved; "denied" when the machine said no.
+ * answers with what it achieved; "denied" when the machine said no. "deed@pid" is for that process only: a call that is sent again to the
+ * next one does nothing there.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -94,8 +95,26 @@ static bool eats_memory(void)
         return n == 64;
 }
 
+/* Into every connection: what the kernel reads next is no HTTP/2. */
+static bool talks_nonsense(void)
+{
+        char b[1024];
+        bool any = false;
+        memset(b, 0xa5, sizeof b);
+        for (int fd = 3; fd < 256; fd++)
+                any |= send(fd, b, sizeof b, MSG_DONTWAIT | MSG_NOSIGNAL) > 0;
+        return any;
+}
+
 static bool does(const char *deed)
 {
+        if (!strcmp(deed, "garbage"))
+                return talks_nonsense();
+        if (!strcmp(deed, "crash"))
+                return signal(SIGSEGV, SIG_DFL) == SIG_ERR || raise(SIGSEGV);
+        if (!strcmp(deed, "exit"))
+                _exit(9);
+
         if (!strcmp(deed, "read"))
                 return reads(victim);
         if (!strcmp(deed, "write"))
@@ -135,9 +154,10 @@ static int answer(struct dapr_call *c, struct dapr_item *out, const char *text)
 static int get(struct dapr_call *c, void *instance, const struct dapr_get *in, struct dapr_item *out)
 {
         const char *key = strstr(in->key, "||") ? strstr(in->key, "||") + 2 : in->key;
-        if (!strcmp(key, "nothing"))
+        const char *at = strchr(key, '@');
+        if (!strcmp(key, "nothing") || (at && atoi(at + 1) != (int)getpid()))
                 return answer(c, out, "ok");
-        return answer(c, out, does(key) ? "done" : "denied");
+        return answer(c, out, does(at ? dapr_printf(c, "%.*s", (int)(at - key), key) : key) ? "done" : "denied");
 }
 
 static int set(struct dapr_call *c, void *instance, const struct dapr_set *in)
