@@ -301,12 +301,20 @@ int life_adopt(struct plugin *p, pid_t pid, int pidfd, int control_fd, int out_f
 
 /* ---- end ---- */
 
+/* The process has ended, but its event was not taken yet. */
+static bool has_ended(const struct life *l)
+{
+        siginfo_t si = {0};
+        return l->pidfd >= 0 && waitid(P_PIDFD, (id_t)l->pidfd, &si, WEXITED | WNOHANG | WNOWAIT) == 0 && si.si_pid != 0;
+}
+
 void life_kill(struct life *l, enum death_class why)
 {
         timer_stop(&l->kill_timer);
         if (l->ended)
                 return;
-        if (l->verdict == DEATH_NONE)
+        bool too_late = (why == DEATH_PROTOCOL || why == DEATH_HANG) && has_ended(l); /* then the reason was another one */
+        if (l->verdict == DEATH_NONE && !too_late)
                 l->verdict = why;
         l->usable = false;
         if (l->pidfd >= 0)

@@ -13,9 +13,9 @@ from chaos import Drill  # noqa: E402
 def test_nothing_is_wrong_lost_or_untold_whatever_dies(folder):
     drill = Drill(folder, seed=int(os.environ.get("CHAOS_SEED", 7)), pace_s=2, load_pause_s=0.02)
     try:
-        drill.run(seconds=8, kernel_every_s=5)
+        drill.run(seconds=8, kernel_every_s=3)
         drill.report()
         assert drill.load.wrong == [] and drill.missing == []
-        assert drill.rows["kill"][0] and drill.rows["kernel kill"][0] and sum(drill.load.acked.values())
+        assert drill.rows["kill"][0] and drill.rows["kernel kill"][0] and drill.rows["upgrade of the kernel"][0] and sum(drill.load.acked.values())
     finally:
         drill.close()
