@@ -12,6 +12,7 @@
 
 #include "ctl/package_impl.h"
 #include "ctl/tape_impl.h"
+#include "sdk/base/msgpack_size.h"
 
 #define FORMAT "microdapr-tap"
 
@@ -197,43 +198,6 @@ static void read_call(struct arena *a, const msgpack_object *o, struct tape_call
                                 .code = (int)int_of(o, "code")};
 }
 
-/* Length of the value that begins the text; 0: it is cut off, or none, or says to hold more than there is. msgpack-c allocates what a
- * text claims before it looks whether it is there. */
-static size_t value_length(struct str in)
-{
-        /* 0xc0 to 0xdf: bytes of a length, bytes that are skipped, values that follow for each of the length */
-        static const struct { uint8_t length, skip, values; } heads[32] = {
-                [0xc1 & 31] = {.skip = 255}, [0xc4 & 31] = {1}, [0xc5 & 31] = {2}, [0xc6 & 31] = {4}, [0xc7 & 31] = {1, 1}, [0xc8 & 31] = {2, 1},
-                [0xc9 & 31] = {4, 1}, [0xca & 31] = {0, 4}, [0xcb & 31] = {0, 8}, [0xcc & 31] = {0, 1}, [0xcd & 31] = {0, 2}, [0xce & 31] = {0, 4},
-                [0xcf & 31] = {0, 8}, [0xd0 & 31] = {0, 1}, [0xd1 & 31] = {0, 2}, [0xd2 & 31] = {0, 4}, [0xd3 & 31] = {0, 8}, [0xd4 & 31] = {0, 2},
-                [0xd5 & 31] = {0, 3}, [0xd6 & 31] = {0, 5}, [0xd7 & 31] = {0, 9}, [0xd8 & 31] = {0, 17}, [0xd9 & 31] = {1}, [0xda & 31] = {2},
-                [0xdb & 31] = {4}, [0xdc & 31] = {2, 0, 1}, [0xdd & 31] = {4, 0, 1}, [0xde & 31] = {2, 0, 2}, [0xdf & 31] = {4, 0, 2}};
-        size_t at = 0, pending = 1;
-        while (pending) {
-                if (at >= in.n || pending > in.n - at)
-                        return 0;
-                uint8_t b = (uint8_t)in.p[at++];
-                uint64_t n = 0;
-                pending--;
-                if (b < 0x80 || b >= 0xe0)
-                        continue;
-                if (b < 0xa0) {
-                        pending += b < 0x90 ? 2u * (b & 15) : b & 15;
-                } else if (b < 0xc0) {
-                        at += b & 31;
-                } else {
-                        for (unsigned i = 0; i < heads[b & 31].length && at < in.n; i++)
-                                n = n << 8 | (uint8_t)in.p[at++];
-                        at += heads[b & 31].skip;
-                        if (heads[b & 31].values)
-                                pending += n * heads[b & 31].values;
-                        else
-                                at += n;
-                }
-        }
-        return at <= in.n ? at : 0;
-}
-
 struct reading {
         struct arena *a;
         struct tape_head *head;
@@ -275,7 +239,7 @@ int tape_parse(struct arena *a, struct str text, const char *name, struct tape_h
         msgpack_unpacked u;
         msgpack_unpacked_init(&u);
         while (!err && at < text.n) {
-                if (!value_length(str_skip(text, at))) {
+                if (!msgpack_value_bytes(str_skip(text, at))) {
                         if (!k.has_head)
                                 err = "this is no recording of daprctl plugin tap";
                         break; /* else the recorder was killed: what is whole counts */

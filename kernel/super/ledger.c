@@ -16,6 +16,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "sdk/base/msgpack_size.h"
+
 #define MAGIC "microdapr-ledger"
 enum { PROBE_TIMEOUT_MS = 5000 };
 
@@ -337,7 +339,8 @@ int ledger_parse(struct ledger *l, struct str in, const char **ret_err)
         int e = 0;
         *ret_err = "it is no MessagePack text of a ledger";
         msgpack_unpacked_init(&u);
-        if (msgpack_unpack_next(&u, in.p ? in.p : "", in.n, &off) != MSGPACK_UNPACK_SUCCESS || strcmp(text(&r, at(&r, &u.data, 0)), MAGIC) != 0 || r.bad) {
+        if (!msgpack_value_bytes(in) || msgpack_unpack_next(&u, in.p, in.n, &off) != MSGPACK_UNPACK_SUCCESS ||
+            strcmp(text(&r, at(&r, &u.data, 0)), MAGIC) != 0 || r.bad) {
                 e = -EBADMSG;
         } else if (number(&r, at(&r, &u.data, 1)) != LEDGER_VERSION || r.bad) {
                 *ret_err = arena_printf(&l->arena, "it is of version %lld, this daprd knows version %d", (long long)number(&r, at(&r, &u.data, 1)),

@@ -116,6 +116,21 @@ START_TEST(another_version_is_named)
 }
 END_TEST
 
+START_TEST(more_entries_than_bytes_cost_no_memory)
+{
+        /* arrays and maps of 4 billion entries; msgpack-c would ask for as many */
+        static const char *const texts[] = {"\xdd\xff\xff\xff\xff", "\xdf\xff\xff\xff\xff", "\x92\xb0microdapr-ledger\xdd\xff\xff\xff\xff"};
+        for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+                const char *err = NULL;
+                struct ledger m;
+                ledger_init(&m);
+                ck_assert_int_eq(ledger_parse(&m, str_of(texts[i]), &err), -EBADMSG);
+                ck_assert_str_eq(err, "it is no MessagePack text of a ledger");
+                ledger_fini(&m);
+        }
+}
+END_TEST
+
 int main(void)
 {
         Suite *s = suite_create("ledger");
@@ -123,6 +138,7 @@ int main(void)
         tcase_add_test(t, what_is_written_is_read_again);
         tcase_add_test(t, a_descriptor_is_given_once);
         tcase_add_test(t, whatever_is_cut_off_is_refused);
+        tcase_add_test(t, more_entries_than_bytes_cost_no_memory);
         tcase_add_test(t, another_version_is_named);
         suite_add_tcase(s, t);
         SRunner *r = srunner_create(s);
