@@ -31,6 +31,7 @@ struct conform {
         struct rpc_md md[3];     /* of every call */
         size_t n_md;
         double timeout_s;        /* of one call */
+        const char *topic_prefix; /* topics are PREFIX, process id, "-", a name */
         struct str init;         /* metadata of Init: a MetadataRequest, packed */
         const char *features[CONFORM_FEATURES_MAX];
         size_t n_features;
@@ -39,7 +40,8 @@ struct conform {
         size_t n, cap;
         bool skip;               /* set by a check: what it gives is why it was left out */
         bool dead;               /* the process could not be kept alive: the rest is left out */
-        struct kv_list { const char *const *v; size_t n; } secrets, keys; /* --secret name=value, --key name */
+        struct kv_list { const char *const *v; size_t n; } secrets, keys, /* --secret name=value, --key name */
+                subscribe_metadata; /* --subscribe-metadata name=value */
 };
 struct conform_check {
         const char *name;

@@ -22,7 +22,7 @@ struct sub {
 
 static const char *topic_of(struct conform *c, const char *name)
 {
-        const char *z = arena_printf(&c->call, "conformance-%d-%s", (int)getpid(), name);
+        const char *z = arena_printf(&c->call, "%s%d-%s", c->topic_prefix, (int)getpid(), name);
         return z ? z : "";
 }
 

@@ -54,8 +54,8 @@ struct plugin_index_opts {
 };
 struct plugin_conformance_opts {
         struct ctl_globals globals;
-        const char *output, *type, *resource;
-        struct flag_list metadata, secrets, keys;
+        const char *output, *type, *resource, *topic_prefix;
+        struct flag_list metadata, secrets, keys, subscribe_metadata;
         int64_t timeout_ns;
         bool save, no_faults;
 };

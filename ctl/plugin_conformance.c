@@ -23,6 +23,8 @@ static const struct flag_row rows[] = {
         {"metadata", FLAG_ARRAY, O(metadata), NULL, "NAME=VALUE", "A setting of the component", .short_name = 'm'},
         {"secret", FLAG_ARRAY, O(secrets), NULL, "NAME=VALUE", "A secret that the store holds"},
         {"key", FLAG_ARRAY, O(keys), NULL, "NAME:ALGORITHM", "A key that the provider holds, and what it is for"},
+        {"topic-prefix", FLAG_STRING, O(topic_prefix), "conformance-", "TEXT", "How the kit's topics begin, where a broker must know its topics first"},
+        {"subscribe-metadata", FLAG_ARRAY, O(subscribe_metadata), NULL, "NAME=VALUE", "What a subscription to configuration says, as an app would"},
         {"save", FLAG_BOOL, O(save), "false", NULL, "Keep the result in the package or the plugin's folder, as conformance.json"},
         {"timeout", FLAG_DURATION, O(timeout_ns), "10s", "DURATION", "How long one call may take"},
         {"no-faults", FLAG_BOOL, O(no_faults), "false", NULL, "Leave out faults and leaks"},
@@ -142,6 +144,27 @@ static void put_default(struct target *t, struct settings *s, const char *name, 
         put(t, s, name, value);
 }
 
+/* The settings as the block `configuration` of a resolver: what is JSON stays it, such as a map, true or 3. */
+static const char *resolver_configuration(struct target *t, const Dapr__Proto__Components__V1__MetadataRequest *md)
+{
+        struct buf b = {0};
+        struct json_writer w;
+        json_write_init(&w, &b);
+        json_object_begin(&w);
+        for (size_t i = 0; i < md->n_properties; i++) {
+                struct str value = str_of(md->properties[i]->value);
+                json_key(&w, str_of(md->properties[i]->key));
+                if (json_valid(value))
+                        json_raw(&w, value);
+                else
+                        json_string(&w, value);
+        }
+        json_object_end(&w);
+        const char *z = md->n_properties ? arena_strdup(t->a, buf_str(&b)) : "";
+        buf_fini(&b);
+        return z ? z : "";
+}
+
 /* A name resolver is told of the sidecar, too. */
 static struct str resolver_init(struct target *t, Dapr__Proto__Components__V1__MetadataRequest *md)
 {
@@ -153,6 +176,7 @@ static struct str resolver_init(struct target *t, Dapr__Proto__Components__V1__M
         self.internal_port = 50002;
         self.http_port = 3500;
         req.metadata = md;
+        req.configuration = resolver_configuration(t, md);
         req.instance = &self;
         return pb_pack(t->a, &req.base);
 }
@@ -349,7 +373,8 @@ int plugin_conformance_run(void *opts, int argc, char **argv)
         struct buf b = {0};
         arena_init(&a, 0);
         struct target t = {.a = &a, .subject = {.listen_fd = -1, .control_fd = -1, .pidfd = -1}};
-        struct conform c = {.arena = &a, .timeout_s = (double)o->timeout_ns / 1e9, .secrets = {o->secrets.v, o->secrets.n}, .keys = {o->keys.v, o->keys.n}};
+        struct conform c = {.arena = &a, .timeout_s = (double)o->timeout_ns / 1e9, .topic_prefix = o->topic_prefix, .secrets = {o->secrets.v, o->secrets.n}, .keys = {o->keys.v, o->keys.n},
+                            .subscribe_metadata = {o->subscribe_metadata.v, o->subscribe_metadata.n}};
         int r = !ui_output_ok(o->output, false) ? 1 : argc == 1 ? find_target(&t, o, argv[0]) : refuse("Say one plugin: dapr plugin conformance PATH");
         arena_init(&c.call, 0);
         if (r == 0)
