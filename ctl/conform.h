@@ -68,6 +68,7 @@ void conform_contract(struct conform *c); /* before the kind's */
 void conform_ending(struct conform *c);   /* drain and exit: last */
 void conform_faults(struct conform *c);
 void conform_kind(struct conform *c);
+void conform_walls(struct conform *c);    /* for a process that was started confined */
 extern const struct conform_check conform_state_checks[], conform_pubsub_checks[], conform_secret_checks[], conform_lock_checks[],
         conform_configuration_checks[], conform_crypto_checks[], conform_conversation_checks[], conform_binding_checks[];
 extern const size_t conform_state_n, conform_pubsub_n, conform_secret_n, conform_lock_n, conform_configuration_n, conform_crypto_n,

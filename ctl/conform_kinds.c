@@ -48,6 +48,30 @@ bool conform_probe_is_ping(const struct conform *c)
         return false;
 }
 
+/* ---- walls ---- */
+
+/* The system's own word: no new rights, and a filter of system calls. */
+static const char *walls_stand(struct conform *c)
+{
+        char path[64], line[256];
+        int no_new_privs = 0, filter = 0;
+        snprintf(path, sizeof path, "/proc/%d/status", (int)c->subject->pid);
+        FILE *f = fopen(path, "re");
+        MUST(f, "its process cannot be looked at");
+        while (fgets(line, sizeof line, f)) {
+                no_new_privs |= strncmp(line, "NoNewPrivs:\t1", 13) == 0;
+                filter |= strncmp(line, "Seccomp:\t2", 10) == 0;
+        }
+        fclose(f);
+        return no_new_privs && filter ? NULL : "its process may get new rights, or make any system call";
+}
+
+void conform_walls(struct conform *c)
+{
+        static const struct conform_check checks[] = {{"it runs inside its manifest's walls", walls_stand}};
+        conform_run(c, "walls", checks, 1);
+}
+
 /* ---- secret stores ---- */
 
 #define SECRETS "/dapr.proto.components.v1.SecretStore/"

@@ -57,7 +57,7 @@ struct plugin_conformance_opts {
         const char *output, *type, *resource, *topic_prefix;
         struct flag_list metadata, secrets, keys, subscribe_metadata;
         int64_t timeout_ns;
-        bool save, no_faults;
+        bool save, no_faults, confined;
 };
 struct plugin_dev_opts {
         struct ctl_globals globals;

@@ -28,6 +28,7 @@ static const struct flag_row rows[] = {
         {"save", FLAG_BOOL, O(save), "false", NULL, "Keep the result in the package or the plugin's folder, as conformance.json"},
         {"timeout", FLAG_DURATION, O(timeout_ns), "10s", "DURATION", "How long one call may take"},
         {"no-faults", FLAG_BOOL, O(no_faults), "false", NULL, "Leave out faults and leaks"},
+        {"confined", FLAG_BOOL, O(confined), "false", NULL, "Run it inside the walls of its manifest, as daprd does"},
         {"output", FLAG_STRING, O(output), "", "FORMAT", "The output format: json, or table (default)", .short_name = 'o'},
         CTL_GLOBAL_ROWS(plugin_conformance_opts),
 };
@@ -47,6 +48,7 @@ struct target {
         const char *package;  /* the archive, or NULL */
         const char *unpacked; /* temporary, or NULL */
         const struct yaml_node *manifest, *component;
+        struct str launch;    /* the folder and the settings, each text ended by NUL */
         struct subject subject;
 };
 
@@ -181,6 +183,26 @@ static struct str resolver_init(struct target *t, Dapr__Proto__Components__V1__M
         return pb_pack(t->a, &req.base);
 }
 
+static struct str launch_text(struct target *t, const struct settings *s)
+{
+        struct buf b = {0};
+        if (!t->folder)
+                return STR_NULL;
+        char *real = realpath(t->folder, NULL);
+        buf_add(&b, real ? real : "", strlen(real ? real : "") + 1);
+        for (size_t i = 0; i < s->n; i++) {
+                buf_add(&b, s->v[i]->key, strlen(s->v[i]->key) + 1);
+                buf_add(&b, s->v[i]->value, strlen(s->v[i]->value) + 1);
+        }
+        struct str in = buf_str(&b);
+        char *z = arena_alloc(t->a, in.n);
+        if (z && in.n)
+                memcpy(z, in.p, in.n);
+        buf_fini(&b);
+        free(real);
+        return z ? str_n(z, in.n) : STR_NULL;
+}
+
 /* The manifest's defaults, then the component, then --metadata; as the runtime would send them. */
 static int read_settings(struct target *t, const struct plugin_conformance_opts *o, const char *kind, struct str *ret)
 {
@@ -201,6 +223,7 @@ static int read_settings(struct target *t, const struct plugin_conformance_opts 
         }
         if (str_has_prefix(str_of(kind), STR("pubsub")))
                 put_default(t, &s, "consumerID", "conformance"); /* the runtime's default is the app's id */
+        t->launch = launch_text(t, &s);
         md.properties = s.v;
         md.n_properties = s.n;
         req.metadata = &md;
@@ -346,6 +369,18 @@ static int save(struct target *t, const struct buf *result)
         return r ? refuse(err ? err : arena_printf(t->a, "%s could not be written", t->package)) : 0;
 }
 
+/* --confined: daprd puts up the walls and becomes the plugin. */
+static int confine(struct target *t, const struct plugin_conformance_opts *o)
+{
+        if (!t->folder)
+                return refuse("--confined needs a plugin's folder or package: its manifest says what the walls are");
+        if (yaml_is_null(yaml_get(t->manifest, "sandbox")))
+                return refuse(arena_printf(t->a, "%s/" PACKAGE_MANIFEST ": it has no key 'sandbox', so that daprd does not confine the plugin", t->folder));
+        t->subject.launcher = path_program(t->a, o->globals.runtime_path, "daprd");
+        t->subject.launch = t->launch;
+        return t->subject.launcher ? 0 : refuse("daprd was not found beside this program, in the install folder's bin or in PATH");
+}
+
 static int run_all(struct target *t, struct conform *c, bool faults)
 {
         int r = subject_open(&t->subject, t->a);
@@ -358,6 +393,8 @@ static int run_all(struct target *t, struct conform *c, bool faults)
                 ui_say(UI_FAILURE, "The plugin does not start: %s%s%s", fault, *out ? "; it has written: " : "", out);
                 return 1;
         }
+        if (t->subject.launcher)
+                conform_walls(c);
         conform_contract(c);
         conform_kind(c);
         if (faults)
@@ -383,6 +420,8 @@ int plugin_conformance_run(void *opts, int argc, char **argv)
         c.md[1] = (struct rpc_md){STR("x-component-type"), str_of(c.type)};
         c.md[2] = (struct rpc_md){STR("x-component-version"), str_of(c.version)};
         c.n_md = t.subject.program ? 3 : 1;
+        if (r == 0 && o->confined)
+                r = confine(&t, o);
         if (r == 0 && (r = run_all(&t, &c, !o->no_faults)) == 0) {
                 write_result(&c, &b);
                 if (ui_is_json(o->output))

@@ -8,6 +8,7 @@
 #include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -18,6 +19,7 @@
 #include "ctl/store.h"
 #include "sdk/base/loop.h"
 
+#define CONFINE_ARG "--confined-plugin" /* kernel/super/confine_run.h */
 enum { BACKLOG = 1024, SAFE_FD = 16, OUTPUT_SHOWN = 2000 };
 #define POLL_S 0.005
 
@@ -82,15 +84,28 @@ static char **environment(const struct subject *s)
         return v;
 }
 
+/* Standard input: /dev/null, or what the launcher reads. >= 0 or -errno. */
+static int open_input(const struct subject *s)
+{
+        int fd = s->launcher ? memfd_create("launch", MFD_CLOEXEC) : open("/dev/null", O_RDONLY | O_CLOEXEC);
+        if (fd < 0 || !s->launcher)
+                return fd < 0 ? -errno : fd;
+        if (write(fd, s->launch.p, s->launch.n) == (ssize_t)s->launch.n && lseek(fd, 0, SEEK_SET) == 0)
+                return fd;
+        close(fd);
+        return -EIO;
+}
+
 static int spawn(struct subject *s, int control)
 {
         posix_spawn_file_actions_t fa;
         posix_spawnattr_t at;
         sigset_t none, fallback;
-        char *argv[] = {(char *)s->program, NULL}, **env = environment(s);
+        char *argv[] = {(char *)(s->launcher ? s->launcher : s->program), (char *)(s->launcher ? CONFINE_ARG : NULL), NULL}, **env = environment(s);
         char *output = NULL;
         int listen_fd = fcntl(s->listen_fd, F_DUPFD_CLOEXEC, SAFE_FD);
-        if (!env || listen_fd < 0 || asprintf(&output, "%s/output", s->dir) < 0)
+        int input = open_input(s);
+        if (!env || listen_fd < 0 || input < 0 || asprintf(&output, "%s/output", s->dir) < 0)
                 return -ENOMEM;
         sigemptyset(&none);
         sigemptyset(&fallback);
@@ -100,15 +115,16 @@ static int spawn(struct subject *s, int control)
         posix_spawnattr_setsigmask(&at, &none);
         posix_spawnattr_setsigdefault(&at, &fallback);
         posix_spawnattr_setflags(&at, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-        posix_spawn_file_actions_addopen(&fa, 0, "/dev/null", O_RDONLY, 0);
+        posix_spawn_file_actions_adddup2(&fa, input, 0);
         posix_spawn_file_actions_addopen(&fa, 1, output, O_WRONLY | O_CREAT | O_APPEND, 0600);
         posix_spawn_file_actions_adddup2(&fa, 1, 2);
         posix_spawn_file_actions_adddup2(&fa, listen_fd, 3);
         posix_spawn_file_actions_adddup2(&fa, control, 4);
-        int r = -posix_spawn(&s->pid, s->program, &fa, &at, argv, env);
+        int r = -posix_spawn(&s->pid, argv[0], &fa, &at, argv, env);
         posix_spawn_file_actions_destroy(&fa);
         posix_spawnattr_destroy(&at);
         close(listen_fd);
+        close(input);
         for (char **e = env; *e; e++)
                 free(*e);
         free(env);

@@ -10,9 +10,12 @@
 #include <sys/types.h>
 
 #include "sdk/base/arena.h"
+#include "sdk/base/str.h"
 
 struct subject {
         const char *program;      /* NULL: not ours, it listens on socket */
+        const char *launcher;     /* daprd, which puts the manifest's walls around the program; NULL = none stand */
+        struct str launch;        /* what it reads: see kernel/super/confine_run.h */
         const char *const *environment; /* names of variables that it gets */
         size_t n_environment;
         const char *socket, *dir; /* dir: temporary, with its socket and its output */

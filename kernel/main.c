@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 
 #include "kernel/runtime.h"
+#include "kernel/super/confine_run.h"
 #include "kernel/super/ledger.h"
 #include "kernel/upgrade.h"
 #include "sdk/base/log.h"
@@ -91,6 +92,8 @@ int main(int argc, char **argv)
                 printf("microdapr-ledger %d\n", LEDGER_VERSION);
                 return 0;
         }
+        if (argc == 2 && strcmp(argv[1], CONFINE_RUN_ARG) == 0)
+                return confine_run();
         k = calloc(1, sizeof *k);
         if (!k)
                 return 1;
