@@ -1,7 +1,7 @@
 /*
  * Shadow traffic: for a while a component's reads go to a candidate too, after they were answered, and the answers are compared. A
- * write in between makes two reads differ without anybody's fault; so a difference counts only when it stands after both were asked
- * again. Nothing of a value is kept or shown, and only SHADOW_CALLS_MAX comparisons run at once: reads beyond that are not compared.
+ * write in between makes two reads differ without anybody's fault; so a difference counts only when the present one answers the same
+ * before and after the candidate was asked, and when it stands after all were asked again. Nothing of a value is kept or shown, and only SHADOW_CALLS_MAX comparisons run at once: reads beyond that are not compared.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -39,24 +39,39 @@ static const char *difference(const struct compared *k, int code, struct str res
         return text;
 }
 
+static int ask(struct compared *k, struct instance *i, struct str *ret)
+{
+        struct rpc_status st = {0};
+        *ret = STR_NULL;
+        return instance_call(i, &k->arena, k->method, k->req, ret, &st);
+}
+
+/* Asks the candidate, then the present one again. What differs, in text; NULL: nothing, or a write came between. */
+static const char *compare_once(struct compared *k, char *text, size_t n)
+{
+        struct str theirs, now;
+        int code = ask(k, k->s->candidate, &theirs);
+        const char *differs = difference(k, code, theirs, text, n);
+        if (!differs || !k->s->c->now)
+                return differs;
+        int after = ask(k, k->s->c->now, &now);
+        bool stands = after == k->code && (after || str_eq(now, k->resp));
+        k->code = after;
+        k->resp = now;
+        return stands ? differs : NULL;
+}
+
 static void compare_fiber(void *arg)
 {
         struct compared *k = arg;
         struct shadow *s = k->s;
         char text[SHADOW_EXAMPLE_BYTES];
-        const char *differs = NULL;
-        struct rpc_status st;
-        for (int i = 0; i <= AGAIN; i++) {
-                struct str resp = STR_NULL;
-                if (i && (fiber_sleep(AGAIN_AFTER_S) || !s->c->now))
+        const char *differs = compare_once(k, text, sizeof text);
+        for (int i = 0; differs && i < AGAIN; i++) {
+                if (fiber_sleep(AGAIN_AFTER_S) || !s->c->now)
                         break;
-                if (i)
-                        k->code = instance_call(s->c->now, &k->arena, k->method, k->req, &k->resp, &(struct rpc_status){0});
-                st = (struct rpc_status){0};
-                int code = instance_call(s->candidate, &k->arena, k->method, k->req, &resp, &st);
-                differs = difference(k, code, resp, text, sizeof text);
-                if (!differs)
-                        break;
+                k->code = ask(k, s->c->now, &k->resp);
+                differs = compare_once(k, text, sizeof text);
         }
         s->reads++;
         if (differs && s->differences++ == 0)

@@ -63,46 +63,6 @@ static void follow(struct run *r, struct states *s, uint32_t pc, uint32_t holds)
         }
 }
 
-static bool in_class(const struct regex_class *c, uint32_t rune)
-{
-        uint32_t lo = 0, hi = c->n;
-        if (rune < 128)
-                return c->ascii[rune / 64] >> (rune % 64) & 1;
-        while (lo < hi) {
-                uint32_t mid = (lo + hi) / 2;
-                if (c->v[mid].hi < rune)
-                        lo = mid + 1;
-                else
-                        hi = mid;
-        }
-        return lo < c->n && c->v[lo].lo <= rune;
-}
-
-static bool takes(const struct regex *re, const struct regex_ins *in, uint32_t rune)
-{
-        switch ((enum regex_op)in->op) {
-        case RE_CHAR:
-                return (uint32_t)in->a == rune;
-        case RE_CLASS:
-                return in_class(&re->classes[in->a], rune);
-        case RE_ANY:
-                return true;
-        case RE_ANY_LINE:
-                return rune != '\n';
-        case RE_ASSERT:
-        case RE_SPLIT:
-        case RE_JUMP:
-        case RE_MATCH:
-                break;
-        }
-        return false;
-}
-
-static bool is_word(uint32_t rune)
-{
-        return rune < 128 && ((rune >= '0' && rune <= '9') || rune == '_' || ((rune | 0x20) >= 'a' && (rune | 0x20) <= 'z'));
-}
-
 enum { NO_RUNE = 0xffffffff };
 
 static uint32_t assertions(uint32_t before, uint32_t after)
@@ -110,7 +70,7 @@ static uint32_t assertions(uint32_t before, uint32_t after)
         uint32_t holds = (before == NO_RUNE ? RE_BEGIN_TEXT | RE_BEGIN_LINE : 0) | (after == NO_RUNE ? RE_END_TEXT | RE_END_LINE : 0);
         holds |= before == '\n' ? RE_BEGIN_LINE : 0;
         holds |= after == '\n' ? RE_END_LINE : 0;
-        return holds | (is_word(before) != is_word(after) ? RE_WORD : RE_NO_WORD);
+        return holds | (regex_is_word(before) != regex_is_word(after) ? RE_WORD : RE_NO_WORD);
 }
 
 static bool charge(struct run *r, int64_t *steps)
@@ -163,7 +123,7 @@ int regex_match(const struct regex *re, struct str text, struct arena *a, int64_
                         return 0;
                 r.next.n = 0;
                 for (uint32_t i = 0; i < r.now.n; i++)
-                        if (takes(re, &re->code[r.now.dense[i]], rune) && !contains(&r.next, r.now.dense[i] + 1))
+                        if (regex_takes(re, &re->code[r.now.dense[i]], rune) && !contains(&r.next, r.now.dense[i] + 1))
                                 insert(&r.next, r.now.dense[i] + 1);
                 r.looked += r.now.n;
                 r.now.n = 0;

@@ -61,49 +61,12 @@ static void follow(const struct regex *re, struct threads *t, uint32_t *stack, u
         }
 }
 
-static bool in_class(const struct regex_class *c, uint32_t rune)
-{
-        if (rune < 128)
-                return c->ascii[rune / 64] >> (rune % 64) & 1;
-        uint32_t lo = 0, hi = c->n;
-        while (lo < hi) {
-                uint32_t mid = (lo + hi) / 2;
-                if (c->v[mid].hi < rune)
-                        lo = mid + 1;
-                else
-                        hi = mid;
-        }
-        return lo < c->n && c->v[lo].lo <= rune;
-}
-
-static bool takes(const struct regex *re, const struct regex_ins *in, uint32_t rune)
-{
-        switch ((enum regex_op)in->op) {
-        case RE_CHAR:
-                return (uint32_t)in->a == rune;
-        case RE_CLASS:
-                return in_class(&re->classes[in->a], rune);
-        case RE_ANY:
-                return true;
-        case RE_ANY_LINE:
-                return rune != '\n';
-        case RE_ASSERT: case RE_SPLIT: case RE_JUMP: case RE_MATCH:
-                break;
-        }
-        return false;
-}
-
-static bool is_word(uint32_t rune)
-{
-        return rune < 128 && ((rune >= '0' && rune <= '9') || rune == '_' || ((rune | 0x20) >= 'a' && (rune | 0x20) <= 'z'));
-}
-
 static uint32_t assertions(uint32_t before, uint32_t after)
 {
         uint32_t holds = (before == NO_RUNE ? RE_BEGIN_TEXT | RE_BEGIN_LINE : 0) | (after == NO_RUNE ? RE_END_TEXT | RE_END_LINE : 0);
         holds |= before == '\n' ? RE_BEGIN_LINE : 0;
         holds |= after == '\n' ? RE_END_LINE : 0;
-        return holds | (is_word(before) != is_word(after) ? RE_WORD : RE_NO_WORD);
+        return holds | (regex_is_word(before) != regex_is_word(after) ? RE_WORD : RE_NO_WORD);
 }
 
 static struct threads threads_in(uint32_t *mem, uint32_t n)
@@ -114,7 +77,7 @@ static struct threads threads_in(uint32_t *mem, uint32_t n)
 static void may_begin_with(struct regex_finder *f, const struct regex_ins *in)
 {
         for (uint32_t b = 0; b < 128; b++)
-                if (in->op == RE_MATCH || takes(f->re, in, b))
+                if (in->op == RE_MATCH || regex_takes(f->re, in, b))
                         f->first[b / 64] |= UINT64_C(1) << (b % 64);
         bool wide = in->op == RE_MATCH || in->op == RE_ANY || in->op == RE_ANY_LINE || (in->op == RE_CHAR && in->a > 127);
         if (in->op == RE_CLASS) {
@@ -151,7 +114,7 @@ static void step(struct search *s, uint32_t rune, size_t at)
                         s->end = at;
                         break;
                 }
-                if (rune != NO_RUNE && takes(s->re, in, rune) && !contains(&s->next, pc + 1)) {
+                if (rune != NO_RUNE && regex_takes(s->re, in, rune) && !contains(&s->next, pc + 1)) {
                         s->next.sparse[pc + 1] = s->next.n;
                         s->next.start[s->next.n] = s->now.start[i];
                         s->next.pc[s->next.n++] = pc + 1;

@@ -41,6 +41,46 @@ struct regex {
         struct str prefix;     /* ASCII bytes that each match starts with; may be empty */
 };
 
+/* ---- one step of a program, for all who run programs ---- */
+static inline bool regex_in_class(const struct regex_class *c, uint32_t rune)
+{
+        uint32_t lo = 0, hi = c->n;
+        if (rune < 128)
+                return c->ascii[rune / 64] >> (rune % 64) & 1;
+        while (lo < hi) {
+                uint32_t mid = (lo + hi) / 2;
+                if (c->v[mid].hi < rune)
+                        lo = mid + 1;
+                else
+                        hi = mid;
+        }
+        return lo < c->n && c->v[lo].lo <= rune;
+}
+
+/* Does the instruction take this character? Those that take none do not. */
+static inline bool regex_takes(const struct regex *re, const struct regex_ins *in, uint32_t rune)
+{
+        switch ((enum regex_op)in->op) {
+        case RE_CHAR:
+                return (uint32_t)in->a == rune;
+        case RE_CLASS:
+                return regex_in_class(&re->classes[in->a], rune);
+        case RE_ANY:
+                return true;
+        case RE_ANY_LINE:
+                return rune != '\n';
+        case RE_ASSERT: case RE_SPLIT: case RE_JUMP: case RE_MATCH:
+                break;
+        }
+        return false;
+}
+
+/* Of \b: ASCII only. */
+static inline bool regex_is_word(uint32_t rune)
+{
+        return rune < 128 && ((rune >= '0' && rune <= '9') || rune == '_' || ((rune | 0x20) >= 'a' && (rune | 0x20) <= 'z'));
+}
+
 /* ---- regex_class.c: sets of ranges while they are made, growing in the arena ---- */
 struct regex_set {
         struct arena *a;
