@@ -234,19 +234,25 @@ static int make_ruleset(struct sandbox *s, const struct grant *g, const char *ex
 
 /* ---- own user ---- */
 
-/* Can a stranger start it? */
-static bool is_open_to_all(const char *path)
+static bool folders_are_open(char *path)
 {
-        char p[PATH_BYTES];
         struct stat st;
-        if (!real_path(path, p) || stat(p, &st) || (st.st_mode & 5) != 5)
-                return false;
-        for (char *slash = strrchr(p, '/'); slash && slash != p; slash = strrchr(p, '/')) {
+        for (char *slash = strrchr(path, '/'); slash && slash != path; slash = strrchr(path, '/')) {
                 *slash = '\0';
-                if (stat(p, &st) || !(st.st_mode & 1))
+                if (stat(path, &st) || !(st.st_mode & 1))
                         return false;
         }
         return true;
+}
+
+/* Can a stranger start it, by this path and through the links on it? */
+static bool is_open_to_all(const char *path)
+{
+        char real[PATH_BYTES], given[PATH_BYTES];
+        struct stat st;
+        if (!real_path(path, real) || stat(real, &st) || (st.st_mode & 5) != 5)
+                return false;
+        return snprintf(given, sizeof given, "%s", path) < PATH_BYTES && folders_are_open(given) && folders_are_open(real);
 }
 
 int sandbox_prepare(struct sandbox *s, const struct rights *rights, const struct grant *g, const char *executable, uint32_t seed, bool lingers)

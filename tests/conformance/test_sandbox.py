@@ -115,3 +115,17 @@ def test_a_user_of_its_own(hostile):
     status = pathlib.Path(f"/proc/{pid}/status").read_text()
     fields = dict(l.split(":", 1) for l in status.splitlines())
     assert int(fields["Uid"].split()[0]) >= 61184 and int(fields["CapEff"], 16) == 0 and fields["NoNewPrivs"].strip() == "1"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process as another user")
+def test_a_program_that_only_its_owner_reaches_stays_with_its_owner(hostile, folder):
+    """As in a folder of root, or through a link in one."""
+    closed = folder / "closed"
+    closed.mkdir(mode=0o700)
+    d = hostile("{}")
+    d.close()
+    (folder / "plugins").rename(closed / "real")
+    (closed / "plugins").symlink_to(closed / "real")
+    d.env["DAPR_PLUGINS_PATH"] = str(closed / "plugins")
+    d.start()
+    assert deed(d, "nothing") == "ok" and deed(d, "shell") == "denied"
