@@ -99,9 +99,11 @@ class Plugin:
         p = self.pb.pubsub
         self.call("Publish", p.PublishRequest(topic=topic, data=data.encode(), metadata=metadata, content_type=content_type), p.PublishResponse)
 
-    def bulk(self, topic, entries):
+    def bulk(self, topic, entries, metadata=None):
+        """metadata: a dict for each entry."""
         p = self.pb.pubsub
-        list_ = [p.BulkMessageEntry(entry_id=str(i), event=e.encode(), content_type="text/plain") for i, e in enumerate(entries)]
+        list_ = [p.BulkMessageEntry(entry_id=str(i), event=e.encode(), content_type="text/plain", metadata=metadata[i] if metadata else {})
+                 for i, e in enumerate(entries)]
         return self.call("BulkPublish", p.BulkPublishRequest(topic=topic, entries=list_), p.BulkPublishResponse).failed_entries
 
     def drain(self, ms=1000):

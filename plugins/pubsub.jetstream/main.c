@@ -13,7 +13,7 @@
 #include "sdk/base/json.h"
 #include "sdk/base/loop.h"
 
-enum { BULK_AT_ONCE = 64, NO_STREAM_TRIES = 3 };
+enum { NO_STREAM_TRIES = 3 };
 #define PUBLISH_S 20.0
 #define INIT_WAIT_S 2.0
 #define NO_STREAM_PAUSE_S 0.25
@@ -196,8 +196,8 @@ static struct str id_header(struct arena *a, struct str event)
         return str_of(copy.p ? arena_printf(a, "NATS/1.0\r\nNats-Msg-Id: %.*s\r\n\r\n", STR_FMT(copy)) : "");
 }
 
-/* Did the stream store it? 0, or DAPR_INTERNAL with its words. */
-static int read_ack(struct dapr_call *c, struct arena *a, struct str answer, const char **ret_err)
+/* Did the stream store it? 0, or dapr_fail()'s code with its words. */
+static int read_ack(struct dapr_call *c, struct arena *a, struct str answer)
 {
         struct json_reader r;
         struct str key, text = STR_NULL, stream = STR_NULL;
@@ -216,22 +216,33 @@ static int read_ack(struct dapr_call *c, struct arena *a, struct str answer, con
         }
         if (!r.error && !text.p && stream.n)
                 return 0;
-        *ret_err = text.p ? dapr_printf(c, "nats: %.*s", STR_FMT(text)) : "nats: invalid jetstream publish response";
-        return DAPR_INTERNAL;
+        return text.p ? dapr_fail(c, DAPR_INTERNAL, "nats: %.*s", STR_FMT(text)) : dapr_fail(c, DAPR_INTERNAL, "nats: invalid jetstream publish response");
 }
 
-static int publish(struct dapr_call *c, struct broker *b, const struct dapr_publish *in, const char **ret_err)
+static int publish_failed(struct dapr_call *c, const struct broker *b, int r)
 {
+        switch (r) {
+        case -ECANCELED:
+        case -ENOMEM: return r;
+        case -EHOSTUNREACH: return dapr_fail(c, DAPR_UNAVAILABLE, "nats: no response from stream");
+        case -EMSGSIZE: return dapr_fail(c, DAPR_INVALID_ARGUMENT, "nats: maximum payload exceeded");
+        default: break;
+        }
+        return nats_is_connected(b->nats) ? dapr_fail(c, DAPR_UNAVAILABLE, "nats: timeout")
+                                          : dapr_fail(c, DAPR_UNAVAILABLE, "nats: not connected: %s", nats_error(b->nats));
+}
+
+static int jetstream_publish(struct dapr_call *c, void *instance, const struct dapr_publish *in)
+{
+        struct broker *b = instance;
         struct arena a;
         struct nats_message *m = NULL;
         const char *fault = nats_subject_fault(str_of(in->topic), false);
         struct str data = str_n(in->data.p, in->data.n);
         double limit = loop_now() + PUBLISH_S;
         int r = 0, silent = 0;
-        if (fault) {
-                *ret_err = dapr_printf(c, "the topic %s %s", in->topic, fault);
-                return DAPR_INVALID_ARGUMENT;
-        }
+        if (fault)
+                return dapr_fail(c, DAPR_INVALID_ARGUMENT, "the topic %s %s", in->topic, fault);
         arena_init(&a, 0);
         struct str head = id_header(&a, data);
         do { /* a server that restarts or elects a leader answers again soon */
@@ -240,55 +251,13 @@ static int publish(struct dapr_call *c, struct broker *b, const struct dapr_publ
                 r = nats_request(b->nats, str_of(in->topic), head, data, limit - loop_now(), &m);
         } while (r == -ECONNRESET || r == -EHOSTUNREACH);
         if (!r) {
-                r = read_ack(c, &a, m->payload, ret_err);
+                r = read_ack(c, &a, m->payload);
                 free(m);
-        } else if (r != -ECANCELED && r != -ENOMEM) {
-                *ret_err = r == -EHOSTUNREACH ? "nats: no response from stream" : r == -EMSGSIZE ? "nats: maximum payload exceeded" :
-                           nats_is_connected(b->nats) ? "nats: timeout" : dapr_printf(c, "nats: not connected: %s", nats_error(b->nats));
-                r = r == -EMSGSIZE ? DAPR_INVALID_ARGUMENT : DAPR_UNAVAILABLE;
+        } else {
+                r = publish_failed(c, b, r);
         }
         arena_fini(&a);
         return r;
-}
-
-static int jetstream_publish(struct dapr_call *c, void *instance, const struct dapr_publish *in)
-{
-        const char *err = NULL;
-        int r = publish(c, instance, in, &err);
-        return r > 0 && err ? dapr_fail(c, r, "%s", err) : r;
-}
-
-struct bulk {
-        struct dapr_call *c;
-        struct broker *b;
-        const struct dapr_bulk_publish *in;
-        struct dapr_bulk_result *out;
-        size_t next;
-        double deadline;
-};
-
-static void bulk_fiber(void *arg)
-{
-        struct bulk *k = arg;
-        fiber_set_deadline(k->deadline);
-        while (k->next < k->in->n) {
-                size_t i = k->next++;
-                const struct dapr_bulk_entry *e = &k->in->entries[i];
-                struct dapr_publish one = {k->in->topic, e->data, e->content_type, e->metadata};
-                k->out[i].code = publish(k->c, k->b, &one, &k->out[i].message);
-        }
-}
-
-static int jetstream_bulk_publish(struct dapr_call *c, void *instance, const struct dapr_bulk_publish *in, struct dapr_bulk_result *out)
-{
-        struct bulk k = {.c = c, .b = instance, .in = in, .out = out, .deadline = fiber_deadline()};
-        struct scope scope;
-        int r = 0;
-        scope_init(&scope);
-        for (size_t i = 0; i < in->n && i < BULK_AT_ONCE && r == 0; i++)
-                r = fiber_go(&scope, "bulk", bulk_fiber, &k);
-        scope_join(&scope);
-        return k.next < in->n ? r ? r : -ECANCELED : 0;
 }
 
 static const struct dapr_pubsub_ops ops = {
@@ -298,7 +267,7 @@ static const struct dapr_pubsub_ops ops = {
         .close = jetstream_close,
         .ping = jetstream_ping,
         .publish = jetstream_publish,
-        .bulk_publish = jetstream_bulk_publish,
+        .bulk_at_once = 64,
         .subscribe = jetstream_subscribe,
 };
 static const struct dapr_component_type types[] = {{.type = "pubsub.jetstream", .versions = "v1", .pubsub = &ops}};

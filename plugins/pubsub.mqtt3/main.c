@@ -11,8 +11,6 @@
 
 #include "plugins/shared/mqtt/mqtt.h"
 
-enum { BULK_AT_ONCE = 64 };
-
 struct item { /* a message in the app's hands */
         struct mqtt *m;
         struct mqtt_message *msg;
@@ -56,67 +54,23 @@ static void mqtt3_close(void *instance)
         free(k);
 }
 
-static int publish(struct dapr_call *c, struct component *k, const struct dapr_publish *in, const char **ret_err)
+static int mqtt3_publish(struct dapr_call *c, void *instance, const struct dapr_publish *in)
 {
+        struct component *k = instance;
         const char *wish = dapr_kvs_get(in->metadata, "retain");
         bool retain = k->retain;
         if (!*in->topic)
-                return *ret_err = "topic name is empty", DAPR_INVALID_ARGUMENT;
+                return dapr_fail(c, DAPR_INVALID_ARGUMENT, "topic name is empty");
         if (wish && *wish && parse_bool(wish, &retain))
-                return *ret_err = dapr_printf(c, "mqtt invalid retain %s: write true or false", wish), DAPR_INVALID_ARGUMENT;
+                return dapr_fail(c, DAPR_INVALID_ARGUMENT, "mqtt invalid retain %s: write true or false", wish);
         int r = mqtt_publish(k->m, in->topic, str_n(in->data.p, in->data.n), mqtt_qos(k->m), retain);
         switch (r) {
         case 0:
         case -ECANCELED:
-        case -ENOMEM:
-                return r;
-        case -EINVAL:
-                *ret_err = "failed to publish: the topic has a wildcard or is too long, or the message is";
-                return DAPR_INVALID_ARGUMENT;
-        default:
-                *ret_err = dapr_printf(c, "failed to publish: %s", strerror(-r));
-                return DAPR_UNAVAILABLE;
+        case -ENOMEM: return r;
+        case -EINVAL: return dapr_fail(c, DAPR_INVALID_ARGUMENT, "failed to publish: the topic has a wildcard or is too long, or the message is");
+        default: return dapr_fail(c, DAPR_UNAVAILABLE, "failed to publish: %s", strerror(-r));
         }
-}
-
-static int mqtt3_publish(struct dapr_call *c, void *instance, const struct dapr_publish *in)
-{
-        const char *err = NULL;
-        int r = publish(c, instance, in, &err);
-        return r > 0 && err ? dapr_fail(c, r, "%s", err) : r;
-}
-
-struct bulk { /* many at once: the broker acknowledges them in one go */
-        struct dapr_call *c;
-        struct component *k;
-        const struct dapr_bulk_publish *in;
-        struct dapr_bulk_result *out;
-        size_t next;
-        double deadline;
-};
-
-static void bulk_fiber(void *arg)
-{
-        struct bulk *b = arg;
-        fiber_set_deadline(b->deadline);
-        while (b->next < b->in->n) {
-                size_t i = b->next++;
-                const struct dapr_bulk_entry *e = &b->in->entries[i];
-                struct dapr_publish one = {b->in->topic, e->data, e->content_type, e->metadata};
-                b->out[i].code = publish(b->c, b->k, &one, &b->out[i].message);
-        }
-}
-
-static int mqtt3_bulk_publish(struct dapr_call *c, void *instance, const struct dapr_bulk_publish *in, struct dapr_bulk_result *out)
-{
-        struct bulk b = {.c = c, .k = instance, .in = in, .out = out, .deadline = fiber_deadline()};
-        struct scope scope;
-        int r = 0;
-        scope_init(&scope);
-        for (size_t i = 0; i < in->n && i < BULK_AT_ONCE && r == 0; i++)
-                r = fiber_go(&scope, "bulk", bulk_fiber, &b);
-        scope_join(&scope);
-        return b.next < in->n ? r ? r : -ECANCELED : 0;
 }
 
 static void on_done(void *arg, enum dapr_outcome outcome)
@@ -179,7 +133,7 @@ static const struct dapr_pubsub_ops ops = {
         .close = mqtt3_close,
         .ping = mqtt3_ping,
         .publish = mqtt3_publish,
-        .bulk_publish = mqtt3_bulk_publish,
+        .bulk_at_once = 64,
         .subscribe = mqtt3_subscribe,
 };
 static const struct dapr_component_type types[] = {{.type = "pubsub.mqtt3", .versions = "v1", .pubsub = &ops}};

@@ -12,7 +12,7 @@
 #include "sdk/base/flags.h"
 #include "sdk/base/loop.h"
 
-enum { PUBLISH_TRIES = 3, BULK_AT_ONCE = 64 };
+enum { PUBLISH_TRIES = 3 };
 
 /* ---- settings ---- */
 
@@ -182,8 +182,9 @@ static int publish_once(struct dapr_call *c, struct broker *b, const struct dapr
         return r;
 }
 
-static int publish(struct dapr_call *c, struct broker *b, const struct dapr_publish *in, const char **ret_err)
+static int rabbit_publish(struct dapr_call *c, void *instance, const struct dapr_publish *in)
 {
+        struct broker *b = instance;
         char err[300] = "";
         double pause = fmin(0.2, b->reconnect_s);
         int r = 0;
@@ -197,48 +198,8 @@ static int publish(struct dapr_call *c, struct broker *b, const struct dapr_publ
         }
         if (r == 0 || r == -ECANCELED || r == -ENOMEM)
                 return r;
-        *ret_err = dapr_printf(c, "rabbitmq pub/sub error: publishing to %s failed: %s", in->topic, *err ? err : strerror(-r));
-        return r == -EINVAL || r == -ENAMETOOLONG ? DAPR_INVALID_ARGUMENT : r == -EACCES ? DAPR_PERMISSION_DENIED : DAPR_UNAVAILABLE;
-}
-
-static int rabbit_publish(struct dapr_call *c, void *instance, const struct dapr_publish *in)
-{
-        const char *err = NULL;
-        int r = publish(c, instance, in, &err);
-        return r > 0 && err ? dapr_fail(c, r, "%s", err) : r;
-}
-
-struct bulk {
-        struct dapr_call *c;
-        struct broker *b;
-        const struct dapr_bulk_publish *in;
-        struct dapr_bulk_result *out;
-        size_t next;
-        double deadline;
-};
-
-static void bulk_fiber(void *arg)
-{
-        struct bulk *k = arg;
-        fiber_set_deadline(k->deadline);
-        while (k->next < k->in->n) {
-                size_t i = k->next++;
-                const struct dapr_bulk_entry *e = &k->in->entries[i];
-                struct dapr_publish one = {k->in->topic, e->data, e->content_type, e->metadata};
-                k->out[i].code = publish(k->c, k->b, &one, &k->out[i].message);
-        }
-}
-
-static int rabbit_bulk_publish(struct dapr_call *c, void *instance, const struct dapr_bulk_publish *in, struct dapr_bulk_result *out)
-{
-        struct bulk k = {.c = c, .b = instance, .in = in, .out = out, .deadline = fiber_deadline()};
-        struct scope scope;
-        int r = 0;
-        scope_init(&scope);
-        for (size_t i = 0; i < in->n && i < BULK_AT_ONCE && r == 0; i++)
-                r = fiber_go(&scope, "bulk", bulk_fiber, &k);
-        scope_join(&scope);
-        return k.next < in->n ? r ? r : -ECANCELED : 0;
+        int code = r == -EINVAL || r == -ENAMETOOLONG ? DAPR_INVALID_ARGUMENT : r == -EACCES ? DAPR_PERMISSION_DENIED : DAPR_UNAVAILABLE;
+        return dapr_fail(c, code, "rabbitmq pub/sub error: publishing to %s failed: %s", in->topic, *err ? err : strerror(-r));
 }
 
 static const struct dapr_pubsub_ops ops = {
@@ -248,7 +209,7 @@ static const struct dapr_pubsub_ops ops = {
         .close = rabbit_close,
         .ping = rabbit_ping,
         .publish = rabbit_publish,
-        .bulk_publish = rabbit_bulk_publish,
+        .bulk_at_once = 64,
         .subscribe = rabbit_subscribe,
 };
 static const struct dapr_component_type types[] = {{.type = "pubsub.rabbitmq", .versions = "v1", .pubsub = &ops}};

@@ -12,7 +12,7 @@
 #include "sdk/base/json.h"
 #include "sdk/base/loop.h"
 
-enum { XADD_ARGS = 10, BULK_AT_ONCE = 64 };
+enum { XADD_ARGS = 10 };
 
 /* ---- settings ---- */
 
@@ -123,8 +123,9 @@ static int metadata_json(struct dapr_call *c, struct dapr_kvs md, struct dapr_by
         return ret->p ? 0 : -ENOMEM;
 }
 
-static int publish(struct dapr_call *c, struct broker *b, const struct dapr_publish *in, const char **ret_err)
+static int streams_publish(struct dapr_call *c, void *instance, const struct dapr_publish *in)
 {
+        struct broker *b = instance;
         struct redis_arg a[XADD_ARGS] = {redis_arg_z("XADD"), redis_arg_z(in->topic)};
         int n = 2;
         struct dapr_bytes json;
@@ -145,59 +146,12 @@ static int publish(struct dapr_call *c, struct broker *b, const struct dapr_publ
         }
         redisReply *reply = NULL;
         int r = redis_do(b->redis, REDIS_READ, 1, a, n, &reply);
-        if (r) {
-                *ret_err = dapr_printf(c, "redis streams: error from publish: %s", strerror(-r));
-                return r == -ENOMEM || r == -ECANCELED ? r : DAPR_UNAVAILABLE;
-        }
-        if (reply->type == REDIS_REPLY_ERROR) {
-                *ret_err = dapr_printf(c, "redis streams: error from publish: %s", reply->str);
-                r = DAPR_INTERNAL;
-        }
+        if (r)
+                return r == -ENOMEM || r == -ECANCELED ? r : dapr_fail(c, DAPR_UNAVAILABLE, "redis streams: error from publish: %s", strerror(-r));
+        if (reply->type == REDIS_REPLY_ERROR)
+                r = dapr_fail(c, DAPR_INTERNAL, "redis streams: error from publish: %s", reply->str);
         freeReplyObject(reply);
         return r;
-}
-
-static int streams_publish(struct dapr_call *c, void *instance, const struct dapr_publish *in)
-{
-        const char *err = NULL;
-        int r = publish(c, instance, in, &err);
-        return r > 0 && err ? dapr_fail(c, r, "%s", err) : r;
-}
-
-/* Many at once: the commands of several fibers stand in the connection one behind the other, in order. */
-struct bulk {
-        struct dapr_call *c;
-        struct broker *b;
-        const struct dapr_bulk_publish *in;
-        struct dapr_bulk_result *out;
-        size_t next;
-        double deadline;
-};
-
-static void bulk_fiber(void *arg)
-{
-        struct bulk *k = arg;
-        fiber_set_deadline(k->deadline);
-        while (k->next < k->in->n) {
-                size_t i = k->next++;
-                const struct dapr_bulk_entry *e = &k->in->entries[i];
-                struct dapr_publish one = {k->in->topic, e->data, e->content_type, e->metadata};
-                k->out[i].code = publish(k->c, k->b, &one, &k->out[i].message);
-                if (k->out[i].code && !k->out[i].message)
-                        k->out[i].message = "redis streams: error from publish";
-        }
-}
-
-static int streams_bulk_publish(struct dapr_call *c, void *instance, const struct dapr_bulk_publish *in, struct dapr_bulk_result *out)
-{
-        struct bulk k = {.c = c, .b = instance, .in = in, .out = out, .deadline = fiber_deadline()};
-        struct scope scope;
-        int r = 0;
-        scope_init(&scope);
-        for (size_t i = 0; i < in->n && i < BULK_AT_ONCE && r == 0; i++)
-                r = fiber_go(&scope, "bulk", bulk_fiber, &k);
-        scope_join(&scope);
-        return k.next < in->n ? r ? r : -ECANCELED : 0;
 }
 
 static const struct dapr_pubsub_ops ops = {
@@ -207,7 +161,7 @@ static const struct dapr_pubsub_ops ops = {
         .close = streams_close,
         .ping = streams_ping,
         .publish = streams_publish,
-        .bulk_publish = streams_bulk_publish,
+        .bulk_at_once = 64,
         .subscribe = streams_subscribe,
 };
 static const struct dapr_component_type types[] = {{.type = "pubsub.redis", .versions = "v1", .pubsub = &ops}};

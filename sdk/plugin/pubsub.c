@@ -7,6 +7,7 @@
 #include <errno.h>
 
 #include "dapr/proto/components/v1/pubsub.pb-c.h"
+#include "sdk/base/fiber.h"
 #include "sdk/base/wire.h"
 #include "sdk/plugin/state_codec.h"
 
@@ -18,6 +19,8 @@ struct job {
         struct dapr_publish one;
         struct dapr_bulk_publish many;
         struct dapr_bulk_result *results;
+        size_t next;               /* the first entry that nobody has begun */
+        double deadline;           /* of the request */
 };
 
 static int text(struct dapr_call *dc, struct str s, const char **ret)
@@ -70,19 +73,48 @@ static int pubsub_publish(struct dapr_call *dc, struct str req)
 
 /* ---- many ---- */
 
+/* Publishes the entries that nobody has begun. An entry's failure is read before anything parks: the call has one message for all. */
+static void publish_rest(struct job *j)
+{
+        while (j->next < j->many.n) {
+                size_t i = j->next++;
+                const struct dapr_bulk_entry *e = &j->many.entries[i];
+                struct dapr_publish one = {j->many.topic, e->data, e->content_type, e->metadata};
+                j->results[i].code = j->ops->publish(j->dc, j->dc->inst->obj, &one);
+                if (j->results[i].code)
+                        j->results[i].message = sdk_text(j->dc, j->results[i].code);
+                j->dc->message = NULL;
+        }
+}
+
+static void bulk_fiber(void *arg)
+{
+        struct job *j = arg;
+        fiber_set_deadline(j->deadline);
+        publish_rest(j);
+}
+
+static int publish_at_once(struct job *j)
+{
+        struct scope scope;
+        size_t fibers = j->ops->bulk_at_once < DAPR_BULK_AT_ONCE_MAX ? j->ops->bulk_at_once : DAPR_BULK_AT_ONCE_MAX;
+        int r = 0;
+        j->deadline = fiber_deadline();
+        scope_init(&scope);
+        for (size_t i = 0; i < j->many.n && i < fibers && r == 0; i++)
+                r = fiber_go(&scope, "bulk", bulk_fiber, j);
+        scope_join(&scope);
+        return j->next < j->many.n ? r ? r : -ECANCELED : 0;
+}
+
 static int job_bulk_publish(void *arg)
 {
         struct job *j = arg;
         if (j->ops->bulk_publish)
                 return j->ops->bulk_publish(j->dc, j->dc->inst->obj, &j->many, j->results);
-        for (size_t i = 0; i < j->many.n; i++) {
-                const struct dapr_bulk_entry *e = &j->many.entries[i];
-                struct dapr_publish one = {j->many.topic, e->data, e->content_type, e->metadata};
-                j->dc->message = NULL;
-                j->results[i].code = j->ops->publish(j->dc, j->dc->inst->obj, &one);
-                if (j->results[i].code)
-                        j->results[i].message = sdk_text(j->dc, j->results[i].code);
-        }
+        if (j->ops->mode == DAPR_FIBER && j->ops->bulk_at_once > 1)
+                return publish_at_once(j);
+        publish_rest(j);
         return 0;
 }
 

@@ -58,6 +58,16 @@ def test_bulk_publish(broker):
     assert sorted(s.data()) == sorted(f"e{i}" for i in range(50))
 
 
+def test_entries_of_a_bulk_fail_each_with_their_own_words(plugin, mosquitto):
+    p = plugin("pubsub.mqtt3", {"url": mosquitto.url(), "consumerID": "app"})
+    s = p.subscribe("mixed")
+    wishes = ["false", "perhaps", "", "maybe", "false", "never"] * 20
+    failed = p.bulk("mixed", [f"e{i}" for i in range(len(wishes))], [{"retain": w} for w in wishes])
+    assert {e.entry_id: e.error for e in failed} == {
+        str(i): f"mqtt invalid retain {w}: write true or false" for i, w in enumerate(wishes) if w not in ("false", "")}
+    wait_until("the others have come", lambda: len(s.got) == 60)
+
+
 def test_a_large_message_and_an_empty_one(broker):
     s = broker.subscribe("sizes")
     big = "x" * 3_000_000

@@ -15,6 +15,7 @@ extern "C" {
 
 /* Unanswered messages of one subscription; the runtime lowers it by the topic's metadata microdapr.maxInFlight. */
 enum { DAPR_IN_FLIGHT_MAX = 1000 };
+enum { DAPR_BULK_AT_ONCE_MAX = 256 };
 
 struct dapr_publish {
         const char *topic;
@@ -80,7 +81,10 @@ struct dapr_pubsub_ops {
         void (*close)(void *instance);
         int (*ping)(struct dapr_call *c, void *instance);
         int (*publish)(struct dapr_call *c, void *instance, const struct dapr_publish *in);
-        /* Optional: the SDK loops over publish when NULL. out is preset to success; a return value != 0 fails all. */
+        /* How many publishes of one bulk request the SDK may have under way at once, when bulk_publish is NULL and the mode DAPR_FIBER:
+         * they begin in order, each on a fiber of its own. 0 and 1: one after the other. At most DAPR_BULK_AT_ONCE_MAX. */
+        unsigned bulk_at_once;
+        /* Optional: the SDK calls publish for each entry when NULL. out is preset to success; a return value != 0 fails all. */
         int (*bulk_publish)(struct dapr_call *c, void *instance, const struct dapr_bulk_publish *in, struct dapr_bulk_result *out);
         /* Runs for the life of a subscription, on a fiber of its own (DAPR_WORKER: on a thread of the pool, which it keeps). When the
          * subscription ends, first every unanswered message is handed back, then the fiber is cancelled: its parks return -ECANCELED.
