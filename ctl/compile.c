@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "ctl/package.h"
+#include "ctl/package/package.h"
 #include "ctl/plugins.h"
 
 const char *compile_manifest_text(struct arena *a, const char *dir, const char *member)

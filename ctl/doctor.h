@@ -3,7 +3,7 @@
 #define CTL_DOCTOR_H
 
 #include "ctl/live.h"
-#include "ctl/package.h"
+#include "ctl/package/package.h"
 #include "ctl/plugins.h"
 
 enum doctor_step {

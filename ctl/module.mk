@@ -1,5 +1,5 @@
 # What `docs` makes pages of, too, is everything but main.c.
-ctl_SRC := $(filter-out ctl/main.c,$(wildcard ctl/*.c))
+ctl_SRC := $(filter-out ctl/main.c,$(wildcard ctl/*.c ctl/*/*.c))
 LIBS += ctl
 
 PROGS += daprctl

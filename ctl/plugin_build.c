@@ -7,9 +7,9 @@
 
 #include "ctl/commands.h"
 #include "ctl/compile.h"
-#include "ctl/keys.h"
-#include "ctl/package_impl.h"
-#include "ctl/store.h"
+#include "ctl/package/keys.h"
+#include "ctl/package/package_impl.h"
+#include "ctl/package/store.h"
 
 static const char key_help[] = "Secret key (default: ~/.dapr/keys/plugin.key)";
 static const char password_help[] = "File with the key's password; without it the terminal is asked";

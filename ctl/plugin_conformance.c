@@ -8,9 +8,9 @@
 #include "ctl/commands.h"
 #include "ctl/compile.h"
 #include "ctl/conform.h"
-#include "ctl/package_impl.h"
+#include "ctl/package/package_impl.h"
+#include "ctl/package/store.h"
 #include "ctl/plugins.h"
-#include "ctl/store.h"
 #include "dapr/proto/components/v1/state.pb-c.h"
 #include "plugin/v1/nameresolution.pb-c.h"
 

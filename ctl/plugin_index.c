@@ -7,9 +7,9 @@
 #include <unistd.h>
 
 #include "ctl/commands.h"
-#include "ctl/source.h"
-#include "ctl/store.h"
-#include "ctl/tar.h"
+#include "ctl/package/source.h"
+#include "ctl/package/store.h"
+#include "ctl/package/tar.h"
 #include "sdk/base/semver.h"
 
 static int refuse(const char *err)

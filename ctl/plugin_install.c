@@ -5,9 +5,9 @@
 
 #include "ctl/commands.h"
 #include "ctl/live.h"
+#include "ctl/package/source.h"
+#include "ctl/package/store.h"
 #include "ctl/plugins.h"
-#include "ctl/source.h"
-#include "ctl/store.h"
 #include "sdk/base/semver.h"
 
 #define O(f) offsetof(struct plugin_install_opts, f)

@@ -4,8 +4,8 @@
 #include <stdlib.h>
 
 #include "ctl/commands.h"
-#include "ctl/lockfile.h"
-#include "ctl/store.h"
+#include "ctl/package/lockfile.h"
+#include "ctl/package/store.h"
 
 #define O(f) offsetof(struct plugin_lock_opts, f)
 static const struct flag_row rows[] = {

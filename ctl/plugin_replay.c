@@ -10,9 +10,9 @@
 
 #include "ctl/commands.h"
 #include "ctl/live.h"
+#include "ctl/package/store.h"
 #include "ctl/replay_etags.h"
 #include "ctl/scratch.h"
-#include "ctl/store.h"
 #include "ctl/tape.h"
 #include "proto/registry.h"
 #include "sdk/base/loop.h"

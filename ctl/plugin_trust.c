@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "ctl/commands.h"
-#include "ctl/package_impl.h"
+#include "ctl/package/package_impl.h"
 
 static const struct flag_row rows[] = {
         {"output", FLAG_STRING, offsetof(struct plugin_trust_opts, output), "", "FORMAT", "The output format: json, or table (default)", .short_name = 'o'},

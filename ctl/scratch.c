@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "ctl/live.h"
-#include "ctl/store.h"
+#include "ctl/package/store.h"
 #include "sdk/base/loop.h"
 
 #define POLL_S 0.02

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "ctl/ctl.h"
-#include "ctl/store.h"
+#include "ctl/package/store.h"
 #include "sdk/base/loop.h"
 
 #define CONFINE_ARG "--confined-plugin" /* kernel/super/confine_run.h */

@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "ctl/package_impl.h"
+#include "ctl/package/package_impl.h"
 #include "ctl/tape_impl.h"
 #include "sdk/base/msgpack_size.h"
 

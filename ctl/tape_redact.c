@@ -4,7 +4,7 @@
  */
 #include <stdlib.h>
 
-#include "ctl/minisign.h"
+#include "ctl/package/minisign.h"
 #include "ctl/tape_impl.h"
 #include "proto/registry.h"
 #include "sdk/base/arena.h"

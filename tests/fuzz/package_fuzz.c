@@ -1,8 +1,8 @@
 /* A package from a stranger: whatever it is, it is refused or can be written again to the same bytes. */
 #include <stdlib.h>
 
-#include "ctl/package_impl.h"
-#include "ctl/tar.h"
+#include "ctl/package/package_impl.h"
+#include "ctl/package/tar.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -1,4 +1,4 @@
-/* ctl/tar.h, ctl/minisign.h, ctl/package.h: what a package is, and everything that is not one. */
+/* ctl/package/tar.h, minisign.h, package.h: what a package is, and everything that is not one. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -6,8 +6,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "ctl/package_impl.h"
-#include "ctl/tar.h"
+#include "ctl/package/package_impl.h"
+#include "ctl/package/tar.h"
 #include "tests/unit/on_loop.h"
 
 static struct arena arena;

@@ -4,7 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "ctl/package_impl.h"
+#include "ctl/package/package_impl.h"
 #include "ctl/tape.h"
 #include "dapr/proto/components/v1/state.pb-c.h"
 #include "sdk/base/pb.h"

@@ -1,5 +1,5 @@
 /* See store.h. */
-#include "ctl/store.h"
+#include "ctl/package/store.h"
 
 #include <dirent.h>
 #include <errno.h>

@@ -1,5 +1,5 @@
 /* See package.h: the list of files, and packages from archives. What a reader gives has passed every check but that of the signature. */
-#include "ctl/package.h"
+#include "ctl/package/package.h"
 
 #include <elf.h>
 #include <errno.h>
@@ -13,9 +13,9 @@
 #include <unistd.h>
 
 #include "ctl/ctl.h"
-#include "ctl/package_impl.h"
+#include "ctl/package/package_impl.h"
+#include "ctl/package/tar.h"
 #include "ctl/plugins.h"
-#include "ctl/tar.h"
 #include "sdk/base/semver.h"
 
 #define FIRST_LINE "microdapr package 1"

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "ctl/ctl.h"
-#include "ctl/package_impl.h"
+#include "ctl/package/package_impl.h"
 
 enum { TRUST_KEYS_MAX = 256 };
 #define SYSTEM_DIR "/etc/dapr/trust"

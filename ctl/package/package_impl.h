@@ -2,7 +2,7 @@
 #ifndef CTL_PACKAGE_IMPL_H
 #define CTL_PACKAGE_IMPL_H
 
-#include "ctl/package.h"
+#include "ctl/package/package.h"
 
 /* r, with "source: what" in *ret_err. */
 int package_fail(struct package *p, struct arena *a, const char **ret_err, int r, const char *what);

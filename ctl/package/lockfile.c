@@ -1,5 +1,5 @@
 /* See lockfile.h. YAML, so that people can read it and tools can diff it. */
-#include "ctl/lockfile.h"
+#include "ctl/package/lockfile.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* See tar.h. Numbers are octal text, NUL-terminated; a header whose every byte is not as our writer would set it is refused. */
-#include "ctl/tar.h"
+#include "ctl/package/tar.h"
 
 #include <errno.h>
 #include <stdio.h>

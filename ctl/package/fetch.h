@@ -1,6 +1,6 @@
 /* Files over HTTP(S), and the bar that shows a person how far a long step is. */
-#ifndef CTL_FETCH_H
-#define CTL_FETCH_H
+#ifndef CTL_PACKAGE_FETCH_H
+#define CTL_PACKAGE_FETCH_H
 
 #include "sdk/base/arena.h"
 

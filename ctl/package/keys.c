@@ -1,5 +1,5 @@
 /* See keys.h. A password is read without echo, from the terminal itself: a pipe on stdin is not it. */
-#include "ctl/keys.h"
+#include "ctl/package/keys.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "ctl/ctl.h"
-#include "ctl/package_impl.h"
+#include "ctl/package/package_impl.h"
 
 enum { PASSWORD_MAX = 1024 };
 

@@ -10,7 +10,7 @@
 #ifndef CTL_PACKAGE_H
 #define CTL_PACKAGE_H
 
-#include "ctl/minisign.h"
+#include "ctl/package/minisign.h"
 #include "sdk/base/arena.h"
 #include "sdk/base/buf.h"
 

@@ -1,5 +1,5 @@
 /* See index.h. The documents are JSON; the YAML reader gives them as a tree. */
-#include "ctl/index.h"
+#include "ctl/package/index.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,11 +10,11 @@
 #include <unistd.h>
 
 #include "ctl/ctl.h"
-#include "ctl/fetch.h"
-#include "ctl/package_impl.h"
+#include "ctl/package/fetch.h"
+#include "ctl/package/package_impl.h"
+#include "ctl/package/store.h"
+#include "ctl/package/tar.h"
 #include "ctl/plugins.h"
-#include "ctl/store.h"
-#include "ctl/tar.h"
 #include "sdk/base/semver.h"
 
 enum { OCI_BLOB_TEXT_MAX = 4 * 1024 * 1024 };

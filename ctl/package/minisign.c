@@ -1,5 +1,5 @@
 /* See minisign.h. Layouts as minisign's README describes them. */
-#include "ctl/minisign.h"
+#include "ctl/package/minisign.h"
 
 #include <errno.h>
 #include <sodium.h>

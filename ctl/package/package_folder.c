@@ -11,8 +11,8 @@
 #include <unistd.h>
 
 #include "ctl/ctl.h"
-#include "ctl/package_impl.h"
-#include "ctl/tar.h"
+#include "ctl/package/package_impl.h"
+#include "ctl/package/tar.h"
 
 struct walk {
         struct package *p;

@@ -1,5 +1,5 @@
 /* See fetch.h. One connection a request: a command asks for a handful of files. */
-#include "ctl/fetch.h"
+#include "ctl/package/fetch.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "ctl/ctl.h"
-#include "ctl/package_impl.h"
+#include "ctl/package/package_impl.h"
 #include "sdk/base/loop.h"
 #include "sdk/net/http.h"
 #include "sdk/net/tls.h"

@@ -1,9 +1,9 @@
 /* From what a person names - a file, a folder, a URL, a bundle, an image layout, NAME@CONSTRAINT of an index - to packages. */
-#ifndef CTL_SOURCE_H
-#define CTL_SOURCE_H
+#ifndef CTL_PACKAGE_SOURCE_H
+#define CTL_PACKAGE_SOURCE_H
 
-#include "ctl/index.h"
-#include "ctl/lockfile.h"
+#include "ctl/package/index.h"
+#include "ctl/package/lockfile.h"
 #include "ctl/plugin_commands.h"
 
 struct sources {

@@ -2,10 +2,10 @@
  * Where packages are installed: ROOT/<name>/<version>/, ROOT being ~/.dapr/plugins. An installation is a folder that was filled
  * beside its place and renamed, so there is never half of one; leftovers of an interrupted one are cleared by the next.
  */
-#ifndef CTL_STORE_H
-#define CTL_STORE_H
+#ifndef CTL_PACKAGE_STORE_H
+#define CTL_PACKAGE_STORE_H
 
-#include "ctl/package.h"
+#include "ctl/package/package.h"
 
 /* ~/.dapr/plugins, or dir when it is not ""; NULL when HOME is unknown. */
 const char *store_root(struct arena *a, const char *dir);

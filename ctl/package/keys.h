@@ -1,8 +1,8 @@
 /* Secret keys and the passwords that lock them. */
-#ifndef CTL_KEYS_H
-#define CTL_KEYS_H
+#ifndef CTL_PACKAGE_KEYS_H
+#define CTL_PACKAGE_KEYS_H
 
-#include "ctl/minisign.h"
+#include "ctl/package/minisign.h"
 
 /* ~/.dapr/keys/plugin.key, or key when it is not "". NULL when HOME is unknown. */
 const char *key_path(struct arena *a, const char *key);

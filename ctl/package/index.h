@@ -4,10 +4,10 @@
  * at a URL or in a folder (index.json, "file" beside it), a bundle (one tar with bundle.json and the packages), or an OCI image
  * layout on disk (manifests whose layer is a package). Nothing of it is trusted: a package is, by its signature.
  */
-#ifndef CTL_INDEX_H
-#define CTL_INDEX_H
+#ifndef CTL_PACKAGE_INDEX_H
+#define CTL_PACKAGE_INDEX_H
 
-#include "ctl/package.h"
+#include "ctl/package/package.h"
 
 #define INDEX_FILE "index.json"
 #define BUNDLE_FILE "bundle.json"

@@ -2,10 +2,10 @@
  * plugins.lock: which packages a project runs with, one row a plugin and platform. Written by `dapr plugin lock`, meant to be
  * committed; `dapr plugin install` brings exactly these and refuses others of the same name.
  */
-#ifndef CTL_LOCKFILE_H
-#define CTL_LOCKFILE_H
+#ifndef CTL_PACKAGE_LOCKFILE_H
+#define CTL_PACKAGE_LOCKFILE_H
 
-#include "ctl/package.h"
+#include "ctl/package/package.h"
 
 #define LOCK_FILE "plugins.lock"
 

@@ -1,5 +1,5 @@
 /* See source.h. */
-#include "ctl/source.h"
+#include "ctl/package/source.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -7,9 +7,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "ctl/fetch.h"
-#include "ctl/store.h"
-#include "ctl/tar.h"
+#include "ctl/package/fetch.h"
+#include "ctl/package/store.h"
+#include "ctl/package/tar.h"
 #include "sdk/base/semver.h"
 
 int sources_init(struct sources *s, struct arena *a, const struct plugin_source_opts *o, const char *temp_root)

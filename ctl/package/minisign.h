@@ -3,8 +3,8 @@
  * Ed25519 over BLAKE2b-512 of the text ("ED"); plain Ed25519 ("Ed", old minisign) is verified too. Secret keys may be locked with a
  * password (scrypt). The only user of libsodium in ctl, hence also the home of digests.
  */
-#ifndef CTL_MINISIGN_H
-#define CTL_MINISIGN_H
+#ifndef CTL_PACKAGE_MINISIGN_H
+#define CTL_PACKAGE_MINISIGN_H
 
 #include "sdk/base/arena.h"
 #include "sdk/base/str.h"

@@ -3,8 +3,8 @@
  * make the same archive: no times, no owners, modes 0644 or 0755. The reader takes nothing else: no links, devices, folders,
  * extended headers, absolute or climbing names, no name twice; so what it accepts can be unpacked without further looks.
  */
-#ifndef CTL_TAR_H
-#define CTL_TAR_H
+#ifndef CTL_PACKAGE_TAR_H
+#define CTL_PACKAGE_TAR_H
 
 #include "sdk/base/arena.h"
 #include "sdk/base/buf.h"
