@@ -26,34 +26,16 @@ static void keys_close(void *instance)
         redis_close(instance);
 }
 
-/* 0 and *ret, which is no error reply. */
-static int run(struct dapr_call *c, struct redis *redis, int key, enum redis_kind kind, const struct redis_arg *argv, int argc, redisReply **ret)
-{
-        int r = redis_do(redis, kind, key, argv, argc, ret);
-        if (r)
-                return redis_fail(c, redis, r);
-        if ((*ret)->type != REDIS_REPLY_ERROR)
-                return 0;
-        r = dapr_fail(c, DAPR_INTERNAL, "%s", (*ret)->str);
-        freeReplyObject(*ret);
-        return r;
-}
-
 static int keys_ping(struct dapr_call *c, void *instance)
 {
-        struct redis_arg ping = redis_arg_z("PING");
-        redisReply *reply;
-        int r = run(c, instance, -1, REDIS_READ, &ping, 1, &reply);
-        if (!r)
-                freeReplyObject(reply);
-        return r;
+        return redis_ping(c, instance);
 }
 
 static int expire(struct dapr_call *c, struct redis *redis, const char *key, int64_t ttl_ms)
 {
         const struct redis_arg a[] = {redis_arg_z("EXPIRE"), redis_arg_z(key), redis_arg_i(c, ttl_ms / 1000)};
         redisReply *reply;
-        int r = run(c, redis, 1, REDIS_WRITE, a, ARGS_MAX, &reply);
+        int r = redis_run(c, redis, REDIS_WRITE, 1, a, ARGS_MAX, &reply);
         if (!r)
                 freeReplyObject(reply);
         return r;
@@ -84,7 +66,7 @@ static int keys_invoke(struct dapr_call *c, void *instance, const struct dapr_in
                 return r;
         a[1] = redis_arg_z(key);
         a[2] = (struct redis_arg){in->data.p, in->data.n};
-        r = run(c, instance, 1, reads && !takes ? REDIS_READ : REDIS_WRITE, a, creates ? ARGS_MAX : ARGS_MAX - 1, &reply);
+        r = redis_run(c, instance, reads && !takes ? REDIS_READ : REDIS_WRITE, 1, a, creates ? ARGS_MAX : ARGS_MAX - 1, &reply);
         if (r)
                 return r;
         if (reads)

@@ -43,13 +43,7 @@ static int store_init(struct dapr_call *c, const struct dapr_metadata *md, void 
 static int store_ping(struct dapr_call *c, void *instance)
 {
         struct store *s = instance;
-        struct redis_arg ping = redis_arg_z("PING");
-        redisReply *reply = NULL;
-        int r = redis_do(s->redis, REDIS_READ, -1, &ping, 1, &reply);
-        if (r)
-                return redis_fail(c, s->redis, r);
-        freeReplyObject(reply);
-        return 0;
+        return redis_ping(c, s->redis);
 }
 
 /* ---- reading ---- */

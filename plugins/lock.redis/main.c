@@ -42,26 +42,9 @@ static int locks_init(struct dapr_call *c, const struct dapr_metadata *md, void 
         return 0;
 }
 
-static int run(struct dapr_call *c, struct redis *redis, int key, const struct redis_arg *argv, int argc, redisReply **ret)
-{
-        int r = redis_do(redis, REDIS_WRITE, key, argv, argc, ret);
-        if (r)
-                return redis_fail(c, redis, r);
-        if ((*ret)->type != REDIS_REPLY_ERROR)
-                return 0;
-        r = dapr_fail(c, DAPR_INTERNAL, "%s", (*ret)->str);
-        freeReplyObject(*ret);
-        return r;
-}
-
 static int locks_ping(struct dapr_call *c, void *instance)
 {
-        struct redis_arg ping = redis_arg_z("PING");
-        redisReply *reply = NULL;
-        int r = run(c, instance, -1, &ping, 1, &reply);
-        if (!r)
-                freeReplyObject(reply);
-        return r;
+        return redis_ping(c, instance);
 }
 
 static int locks_try(struct dapr_call *c, void *instance, const struct dapr_lock *in, bool *taken)
@@ -69,7 +52,7 @@ static int locks_try(struct dapr_call *c, void *instance, const struct dapr_lock
         const struct redis_arg a[] = {redis_arg_z("SET"), redis_arg_z(in->resource), redis_arg_z(in->owner), redis_arg_z("EX"),
                                       redis_arg_i(c, in->expiry_s), redis_arg_z("NX")};
         redisReply *reply = NULL;
-        int r = run(c, instance, 1, a, sizeof a / sizeof *a, &reply);
+        int r = redis_run(c, instance, REDIS_WRITE, 1, a, sizeof a / sizeof *a, &reply);
         if (r)
                 return r;
         *taken = reply->type == REDIS_REPLY_STATUS;
@@ -82,7 +65,7 @@ static int locks_unlock(struct dapr_call *c, void *instance, const struct dapr_l
         const struct redis_arg a[] = {redis_arg_z("EVAL"), redis_arg_z(unlock_script), redis_arg_z("1"), redis_arg_z(in->resource),
                                       redis_arg_z(in->owner)};
         redisReply *reply = NULL;
-        int r = run(c, instance, 3, a, sizeof a / sizeof *a, &reply);
+        int r = redis_run(c, instance, REDIS_WRITE, 3, a, sizeof a / sizeof *a, &reply);
         if (r)
                 return r;
         if (reply->type != REDIS_REPLY_INTEGER)

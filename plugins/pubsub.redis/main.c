@@ -98,13 +98,7 @@ static int streams_init(struct dapr_call *c, const struct dapr_metadata *md, voi
 static int streams_ping(struct dapr_call *c, void *instance)
 {
         struct broker *b = instance;
-        struct redis_arg ping = redis_arg_z("PING");
-        redisReply *reply = NULL;
-        int r = redis_do(b->redis, REDIS_READ, -1, &ping, 1, &reply);
-        if (r)
-                return redis_fail(c, b->redis, r);
-        freeReplyObject(reply);
-        return 0;
+        return redis_ping(c, b->redis);
 }
 
 /* ---- publishing ---- */

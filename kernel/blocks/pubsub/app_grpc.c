@@ -101,13 +101,6 @@ topic_event *event_message(const struct outgoing *o, struct delivered *d)
 
 /* ---- single ---- */
 
-static enum delivery retry(const struct outgoing *o, struct delivered *d, double elapsed, const char *err)
-{
-        pubsub_observe_ingress(o->sub->block->metrics, str_of(o->sub->pubsub), "retry", NULL, o->topic, elapsed);
-        d->err = err ? err : "out of memory";
-        return DELIVERY_RETRY;
-}
-
 static enum delivery read_status(const struct outgoing *o, int status, double elapsed, struct delivered *d)
 {
         const char *id = event_show(o->arena, &o->event, EVENT_ID);
@@ -121,10 +114,10 @@ static enum delivery read_status(const struct outgoing *o, int status, double el
                 log_warn(SCOPE, "DROP status returned from app while processing pub/sub event %s", id);
                 return DELIVERY_DROPPED;
         case DAPR__PROTO__RUNTIME__V1__TOPIC_EVENT_RESPONSE__TOPIC_EVENT_RESPONSE_STATUS__RETRY:
-                return retry(o, d, elapsed, arena_printf(o->arena, "RETRY status returned from app while processing pub/sub event %s: "
+                return delivery_retry(o, d, elapsed, arena_printf(o->arena, "RETRY status returned from app while processing pub/sub event %s: "
                                                                    "retriable error occurred", id));
         default:
-                return retry(o, d, elapsed, arena_printf(o->arena, "unknown status returned from app while processing pub/sub event %s, status: "
+                return delivery_retry(o, d, elapsed, arena_printf(o->arena, "unknown status returned from app while processing pub/sub event %s, status: "
                                                                    "%d, err: retriable error occurred", id, status));
         }
 }
@@ -142,7 +135,7 @@ enum delivery deliver_grpc(const struct outgoing *o, struct delivered *d)
         int code;
 
         if (!m || !md)
-                return retry(o, d, 0, d->err);
+                return delivery_retry(o, d, 0, d->err);
         since = pubsub_now_ms();
         code = app_grpc(o->sub->block->k->app, a, CALLBACK "OnTopicEvent", &m->base,
                         &dapr__proto__runtime__v1__topic_event_response__descriptor, &resp, md, n_md, &st);
@@ -158,7 +151,7 @@ enum delivery deliver_grpc(const struct outgoing *o, struct delivered *d)
         }
         d->code = code;
         d->lost = code == RPC_UNAVAILABLE;
-        return retry(o, d, elapsed,
+        return delivery_retry(o, d, elapsed,
                      arena_printf(a, "error returned from app while processing pub/sub event %s: retriable error occurred: rpc error: code = %s "
                                      "desc = %.*s", id, rpc_code_name(code), STR_FMT(st.message)));
 }

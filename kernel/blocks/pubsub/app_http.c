@@ -71,13 +71,6 @@ static struct str target_of(struct arena *a, const char *route)
         return rest.p && path.p ? str_of(arena_printf(a, "%.*s?%.*s", STR_FMT(path), STR_FMT(rest))) : path;
 }
 
-static enum delivery retry(const struct outgoing *o, struct delivered *d, double elapsed, const char *err)
-{
-        pubsub_observe_ingress(o->sub->block->metrics, str_of(o->sub->pubsub), "retry", NULL, o->topic, elapsed);
-        d->err = err ? err : "out of memory";
-        return DELIVERY_RETRY;
-}
-
 /* {"status": "..."}; empty when there is none or it cannot be read, which count as success. */
 static struct str read_status(struct arena *a, struct str body)
 {
@@ -112,9 +105,9 @@ static enum delivery read_answer(const struct outgoing *o, struct str body, doub
                 return DELIVERY_DROPPED;
         }
         if (str_eqz(status, "RETRY"))
-                return retry(o, d, elapsed,
+                return delivery_retry(o, d, elapsed,
                              arena_printf(a, "RETRY status returned from app while processing pub/sub event %s: retriable error occurred", id));
-        return retry(o, d, elapsed,
+        return delivery_retry(o, d, elapsed,
                      arena_printf(a, "unknown status returned from app while processing pub/sub event %s, status: %.*s, err: retriable error occurred",
                                   id, STR_FMT(status)));
 }
@@ -135,7 +128,7 @@ enum delivery deliver_http(const struct outgoing *o, struct delivered *d)
         elapsed = pubsub_now_ms() - since;
         d->lost = r == -ECONNREFUSED || r == -ECONNRESET || r == -EPIPE;
         if (r)
-                return retry(o, d, elapsed,
+                return delivery_retry(o, d, elapsed,
                              arena_printf(a, "error returned from app channel while sending pub/sub event to app: " RETRIABLE "%s",
                                           app_http_error(app, a, &req, r)));
         if (resp.status >= 200 && resp.status <= 299)
@@ -148,7 +141,7 @@ enum delivery deliver_http(const struct outgoing *o, struct delivered *d)
                 return DELIVERY_DROPPED;
         }
         d->code = resp.status;
-        return retry(o, d, elapsed,
+        return delivery_retry(o, d, elapsed,
                      arena_printf(a, RETRIABLE "retriable error returned from app while processing pub/sub event %s, topic: %s, body: %.*s. status "
                                                "code returned: %d", id, event_show(a, &o->event, EVENT_TOPIC), STR_FMT(resp.body), resp.status));
 }

@@ -184,6 +184,13 @@ void delivery_trace_end(struct subscription *s, struct trace *t, int code, const
 }
 
 /* One delivery in a trace of its own. */
+enum delivery delivery_retry(const struct outgoing *o, struct delivered *d, double elapsed_ms, const char *err)
+{
+        pubsub_observe_ingress(o->sub->block->metrics, str_of(o->sub->pubsub), "retry", NULL, o->topic, elapsed_ms);
+        d->err = err ? err : "out of memory";
+        return DELIVERY_RETRY;
+}
+
 static enum delivery hand_out(struct attempt *x, struct delivered *d)
 {
         struct subscription *s = x->m->sub;

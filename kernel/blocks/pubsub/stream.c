@@ -72,13 +72,6 @@ static int send_event(struct stream_app *s, topic_event *m)
         return r;
 }
 
-static enum delivery retry(const struct outgoing *o, struct delivered *d, double elapsed, const char *err)
-{
-        pubsub_observe_ingress(o->sub->block->metrics, str_of(o->sub->pubsub), "retry", NULL, o->topic, elapsed);
-        d->err = err ? err : "out of memory";
-        return DELIVERY_RETRY;
-}
-
 static enum delivery take(const struct outgoing *o, int status, double elapsed, struct delivered *d)
 {
         const char *id = event_show(o->arena, &o->event, EVENT_ID);
@@ -93,10 +86,10 @@ static enum delivery take(const struct outgoing *o, int status, double elapsed, 
                 pubsub_observe_ingress(m, str_of(o->sub->pubsub), "drop", NULL, o->topic, elapsed);
                 return DELIVERY_DROPPED;
         case DAPR__PROTO__RUNTIME__V1__TOPIC_EVENT_RESPONSE__TOPIC_EVENT_RESPONSE_STATUS__RETRY:
-                return retry(o, d, elapsed, arena_printf(o->arena, "RETRY status returned from app while processing pub/sub event %s: "
+                return delivery_retry(o, d, elapsed, arena_printf(o->arena, "RETRY status returned from app while processing pub/sub event %s: "
                                                                    "retriable error occurred", id));
         default:
-                return retry(o, d, elapsed, arena_printf(o->arena, "unknown status returned from app while processing pub/sub event %s, status: "
+                return delivery_retry(o, d, elapsed, arena_printf(o->arena, "unknown status returned from app while processing pub/sub event %s, status: "
                                                                    "%d, err: retriable error occurred", id, status));
         }
 }
@@ -110,7 +103,7 @@ enum delivery deliver_stream(const struct outgoing *o, struct delivered *d)
         int r;
 
         if (!m)
-                return retry(o, d, 0, d->err);
+                return delivery_retry(o, d, 0, d->err);
         w.id = m->id;
         cond_init(&w.changed);
         list_add_tail(&s->waiters, &w.node);

@@ -131,6 +131,8 @@ struct outgoing {                    /* one event on its way to the app */
 enum delivery deliver_http(const struct outgoing *o, struct delivered *d);
 enum delivery deliver_grpc(const struct outgoing *o, struct delivered *d);
 enum delivery deliver_stream(const struct outgoing *o, struct delivered *d);
+/* Counts it as one to deliver again, with the reason (in the arena; NULL: out of memory). Returns DELIVERY_RETRY. */
+enum delivery delivery_retry(const struct outgoing *o, struct delivered *d, double elapsed_ms, const char *err);
 /* From stream_leave() on the subscription is the caller's, who must call stream_quiesce(): drains it, ends its stream. */
 void stream_leave(struct subscription *s);
 void stream_quiesce(struct subscription *s);

@@ -382,20 +382,6 @@ static int make_tls(struct dapr_call *c, struct redis *r)
         return dapr_fail(c, DAPR_INVALID_ARGUMENT, "redis client configuration error: %s", err);
 }
 
-static int check_ping(struct dapr_call *c, struct redis *r)
-{
-        struct redis_arg ping = redis_arg_z("PING");
-        redisReply *reply = NULL;
-        int e = redis_do(r, REDIS_READ, -1, &ping, 1, &reply);
-        if (e)
-                return redis_fail(c, r, e);
-        int code = 0;
-        if (reply->type == REDIS_REPLY_ERROR)
-                code = dapr_fail(c, DAPR_UNAVAILABLE, "redis store: error connecting to redis at %s: %s", r->s.host, reply->str);
-        freeReplyObject(reply);
-        return code;
-}
-
 static int add_seeds(struct redis *r)
 {
         for (struct str rest = str_of(r->s.host); rest.p;) {
@@ -448,7 +434,7 @@ int redis_open(struct dapr_call *c, struct redis_settings *s, struct redis **ret
         if (!e && r->s.tls)
                 e = make_tls(c, r);
         if (!e)
-                e = check_ping(c, r);
+                e = redis_ping(c, r);
         if (!e && ((e = learn_replicas(r)) || (e = learn_modules(r))))
                 e = redis_fail(c, r, e);
         if (!e)
@@ -500,6 +486,32 @@ int redis_fail(struct dapr_call *c, struct redis *r, int err)
                           : err == -ENXIO ? "no sentinel knows the master"
                                           : strerror(-err);
         return dapr_fail(c, DAPR_UNAVAILABLE, "redis store: error connecting to redis at %s: %s", r->s.host, why);
+}
+
+int redis_run(struct dapr_call *c, struct redis *r, enum redis_kind kind, int key, const struct redis_arg *argv, int argc, redisReply **ret)
+{
+        int e = redis_do(r, kind, key, argv, argc, ret);
+        if (e)
+                return redis_fail(c, r, e);
+        if ((*ret)->type != REDIS_REPLY_ERROR)
+                return 0;
+        e = dapr_fail(c, DAPR_INTERNAL, "%s", (*ret)->str);
+        freeReplyObject(*ret);
+        return e;
+}
+
+int redis_ping(struct dapr_call *c, struct redis *r)
+{
+        struct redis_arg ping = redis_arg_z("PING");
+        redisReply *reply = NULL;
+        int e = redis_do(r, REDIS_READ, -1, &ping, 1, &reply);
+        if (e)
+                return redis_fail(c, r, e);
+        int code = 0;
+        if (reply->type == REDIS_REPLY_ERROR)
+                code = dapr_fail(c, DAPR_UNAVAILABLE, "redis store: error connecting to redis at %s: %s", r->s.host, reply->str);
+        freeReplyObject(reply);
+        return code;
 }
 
 int redis_replicas(const struct redis *r)

@@ -56,6 +56,10 @@ struct redis_arg redis_arg_i(struct dapr_call *c, int64_t v);
 int redis_do(struct redis *r, enum redis_kind kind, int key, const struct redis_arg *argv, int argc, redisReply **ret);
 /* For a network error: fills the call's text "redis store: error connecting to redis at HOST: why"; returns DAPR_UNAVAILABLE. */
 int redis_fail(struct dapr_call *c, struct redis *r, int err);
+/* redis_do() whose failures are told: 0 and *ret, which is no error reply, or dapr_fail()'s code (DAPR_INTERNAL with the server's words). */
+int redis_run(struct dapr_call *c, struct redis *r, enum redis_kind kind, int key, const struct redis_arg *argv, int argc, redisReply **ret);
+/* Does the server answer? 0 or dapr_fail()'s code. Parks. */
+int redis_ping(struct dapr_call *c, struct redis *r);
 /* Replicas connected to the master when the connection was made. */
 int redis_replicas(const struct redis *r);
 bool redis_has_module(struct redis *r, const char *name); /* asked once at connect */
