@@ -228,8 +228,8 @@ static int read_sizes(struct daprd_opts *o, char *err, size_t err_n)
         return r;
 }
 
-/* As strconv.Atoi, with its texts; besides, the number must be a port. */
-static int read_port(const char *what, const char *text, int *ret, char *err, size_t err_n)
+/* A port, or a negative number: none. Dapr's CLI gives -1 for ports that are not wanted. */
+static int read_port_or_none(const char *what, const char *text, int *ret, char *err, size_t err_n)
 {
         const char *digits = text + (*text == '-' || *text == '+');
         size_t n = strlen(digits);
@@ -241,10 +241,17 @@ static int read_port(const char *what, const char *text, int *ret, char *err, si
         v = strtol(text, NULL, 10);
         if (errno == ERANGE)
                 return fail(err, err_n, "%s: strconv.Atoi: parsing \"%s\": value out of range", what, text);
-        if (v < 0 || v > PORT_MAX)
+        if (v > PORT_MAX)
                 return fail(err, err_n, "%s: %ld is not a port; give a number from 0 to %d", what, v, PORT_MAX);
-        *ret = (int)v;
+        *ret = v < 0 ? -1 : (int)v;
         return 0;
+}
+
+/* As strconv.Atoi, with its texts; besides, the number must be a port. */
+static int read_port(const char *what, const char *text, int *ret, char *err, size_t err_n)
+{
+        int r = read_port_or_none(what, text, ret, err, err_n);
+        return r || *ret >= 0 ? r : fail(err, err_n, "%s: %s is not a port; give a number from 0 to %d", what, text, PORT_MAX);
 }
 
 static int check_ports(struct daprd_opts *o, char *err, size_t err_n)
@@ -255,7 +262,8 @@ static int check_ports(struct daprd_opts *o, char *err, size_t err_n)
                 return r;
         if ((r = read_port("error parsing dapr-grpc-port flag", o->text.grpc_port, &o->dapr_grpc_port, err, err_n)))
                 return r;
-        if ((r = read_port("error parsing profile-port flag", o->text.profile_port, &o->profile_port, err, err_n)))
+        if ((r = (o->enable_profiling ? read_port : read_port_or_none)("error parsing profile-port flag", o->text.profile_port,
+                                                                       &o->profile_port, err, err_n)))
                 return r;
         o->dapr_internal_grpc_port = o->dapr_public_port = -1;
         o->app_port = 0;
@@ -266,8 +274,10 @@ static int check_ports(struct daprd_opts *o, char *err, size_t err_n)
         if (*o->text.public_port &&
             (r = read_port("error parsing dapr-public-port", o->text.public_port, &o->dapr_public_port, err, err_n)))
                 return r;
-        if (*o->text.app_port && (r = read_port("error parsing app-port", o->text.app_port, &o->app_port, err, err_n)))
+        if (*o->text.app_port && (r = read_port_or_none("error parsing app-port", o->text.app_port, &o->app_port, err, err_n)))
                 return r;
+        if (o->app_port < 0)
+                o->app_port = 0;
         if (o->app_port == o->dapr_http_port)
                 return fail(err, err_n, "the 'dapr-http-port' argument value %d conflicts with 'app-port'", o->dapr_http_port);
         if (o->app_port == o->dapr_grpc_port)

@@ -122,6 +122,15 @@ START_TEST(all_flags_of_the_black_box_suite_are_taken)
 }
 END_TEST
 
+/* What `dapr run` of Dapr's CLI gives. */
+START_TEST(minus_one_is_no_port)
+{
+        ok("--app-id x --app-port -1 --profile-port -1 --app-max-concurrency -1 --app-protocol http --max-body-size 4Mi --read-buffer-size 4Ki");
+        ck_assert_int_eq(o.app_port, 0);
+        ck_assert_int_eq(o.profile_port, -1);
+}
+END_TEST
+
 START_TEST(single_dash_and_the_other_flags)
 {
         ok("-app-id x -scheduler-host-address=a:1,b:2 -control-plane-trust-domain td -max-body-size 1Mi -allowed-origins * "
@@ -164,7 +173,9 @@ START_TEST(wrong_ports_are_refused_by_name)
                       "error parsing dapr-public-port: strconv.Atoi: parsing \"0x10\": invalid syntax");
         runtime_error("--app-id a --app-port 80a", "error parsing app-port: strconv.Atoi: parsing \"80a\": invalid syntax");
         runtime_error("--app-id a --app-port 65536", "error parsing app-port: 65536 is not a port; give a number from 0 to 65535");
-        runtime_error("--app-id a --app-port -1", "error parsing app-port: -1 is not a port; give a number from 0 to 65535");
+        runtime_error("--app-id a --dapr-grpc-port -1", "error parsing dapr-grpc-port flag: -1 is not a port; give a number from 0 to 65535");
+        runtime_error("--app-id a --enable-profiling --profile-port -1",
+                      "error parsing profile-port flag: -1 is not a port; give a number from 0 to 65535");
         runtime_error("--app-id a --metrics-port y", "failed to parse metrics port: strconv.Atoi: parsing \"y\": invalid syntax");
         ok("--app-id a --metrics-port y --enable-metrics=false");
 }
@@ -369,6 +380,7 @@ int main(void)
         tcase_add_checked_fixture(c, clean_environment, fini);
         tcase_add_test(c, defaults_are_the_references);
         tcase_add_test(c, all_flags_of_the_black_box_suite_are_taken);
+        tcase_add_test(c, minus_one_is_no_port);
         tcase_add_test(c, single_dash_and_the_other_flags);
         tcase_add_test(c, app_id_is_required_and_holds_no_dots);
         tcase_add_test(c, mode_is_one_of_two);
