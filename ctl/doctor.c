@@ -193,7 +193,7 @@ int doctor_run(void *opts, int argc, char **argv)
         }
         arena_init(&a, 0);
         struct doctor d = {.a = &a, .app_id = *o->app_id ? o->app_id : "doctor"};
-        trust_load(&a, &d.trust);
+        package_trust_load(&a, &d.trust);
         int code = plugins_find(&a, o->globals.runtime_path, o->plugins_path, &d.plugins) != 0;
         if (!code)
                 code = o->resources.n ? examine_folders(&d, o) : examine_running(&d, o);

@@ -188,7 +188,7 @@ static void check_package(struct doctor *d, const struct plugin_manifest *m)
         if (r) {
                 doctor_found(d, STEP_PACKAGE, FOUND_WRONG, m->name, err, fix);
         } else {
-                r = trust_check(&d->trust, p, d->a, &key, &err);
+                r = package_trust(&d->trust, p, d->a, &key, &err);
                 if (r)
                         doctor_found(d, STEP_PACKAGE, r == -EKEYREJECTED ? FOUND_WRONG : FOUND_WARNING, m->name, err,
                                      r == -ENOKEY ? "daprctl plugin trust add KEY.pub, if you trust who signed it" : fix);

@@ -4,5 +4,5 @@ LIBS += ctl
 
 PROGS += daprctl
 daprctl_SRC := ctl/main.c
-daprctl_LIBS := ctl net base proto llhttp
+daprctl_LIBS := ctl trust net base proto llhttp
 daprctl_LD = $(NET_LD) $(BASE_LD)

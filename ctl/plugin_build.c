@@ -242,7 +242,7 @@ static void verify_one(struct arena *a, const struct trust *t, const char *root,
                 v->p = NULL;
         else
                 v->error = NULL;
-        if (!v->error && trust_check(t, v->p, a, &key, &v->error) == 0)
+        if (!v->error && package_trust(t, v->p, a, &key, &v->error) == 0)
                 v->error = NULL;
         v->by = key ? key->name : "";
 }
@@ -276,7 +276,7 @@ static int one_key(struct arena *a, const char *file, struct trust *t)
         struct str text;
         const char *err = "it cannot be read";
         *t = (struct trust){arena_new(a, struct trust_key), 1};
-        if (!t->v || package_read_file(a, file, MINISIGN_FILE_MAX, &text) || minisign_read_public(text, &t->v->key, &err))
+        if (!t->v || trust_read_file(a, file, MINISIGN_FILE_MAX, &text) || minisign_read_public(text, &t->v->key, &err))
                 return refuse(arena_printf(a, "%s: %s", file, err));
         t->v->file = t->v->name = file;
         return 0;
@@ -294,7 +294,7 @@ int plugin_verify_run(void *opts, int argc, char **argv)
         if (r == 0 && *o->key)
                 r = one_key(&a, o->key, &t);
         else if (r == 0)
-                trust_load(&a, &t);
+                package_trust_load(&a, &t);
         json_write_init(&w, &b);
         if (json)
                 json_array_begin(json);

@@ -175,7 +175,7 @@ static void add_files(struct arena *a, const char *dir, struct buf *to)
         int n = scandir(dir, &v, NULL, alphasort);
         for (int i = 0; i < n; i++) {
                 struct str text;
-                if (v[i]->d_name[0] != '.' && package_read_file(a, path_join(a, dir, v[i]->d_name), SOURCE_MAX, &text) == 0) {
+                if (v[i]->d_name[0] != '.' && trust_read_file(a, path_join(a, dir, v[i]->d_name), SOURCE_MAX, &text) == 0) {
                         digest_blake2b(text, digest);
                         buf_printf(to, "%s/%s %s\n", dir, v[i]->d_name, digest);
                 }

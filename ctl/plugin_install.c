@@ -51,9 +51,11 @@ static const char *check_signature(struct install *i, const struct package *p, c
 {
         const struct trust_key *key;
         const char *err = NULL;
-        int r = trust_check(&i->trust, p, i->a, &key, &err);
+        int r = package_trust(&i->trust, p, i->a, &key, &err);
         if (r == 0)
                 *ret_by = arena_printf(i->a, "signed by %s", key->name);
+        else if (r == -ENODATA && !i->o->allow_unsigned)
+                return arena_printf(i->a, "%s: sign it with dapr plugin sign, or say --allow-unsigned", err);
         else if (r == -EKEYREJECTED || !i->o->allow_unsigned)
                 return err ? err : "out of memory";
         else
@@ -126,7 +128,7 @@ int plugin_install_run(void *opts, int argc, char **argv)
         struct install i = {.o = o, .a = &a, .root = store_root(&a, o->dir)};
         const char *err = NULL;
         int r = i.root ? sources_init(&i.from, &a, &o->from, i.root) : refuse("HOME is not set: say --dir, the folder to install into");
-        trust_load(&a, &i.trust);
+        package_trust_load(&a, &i.trust);
         if (r == 0 && argc == 0 && i.from.lock.n == 0)
                 r = refuse("Say what to install: a file, a folder, or a plugin's name; without any, plugins.lock says it, and there is none here");
         if (r == 0 && argc == 0)

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "ctl/commands.h"
-#include "ctl/package/lockfile.h"
+#include "ctl/package/lock_edit.h"
 #include "ctl/package/store.h"
 
 #define O(f) offsetof(struct plugin_lock_opts, f)

@@ -51,7 +51,7 @@ int plugin_trust_add_run(void *opts, int argc, char **argv)
         int r = argc < 1 || argc > 2 ? refuse("Say the key: dapr plugin trust add KEY.pub [NAME]") : dir ? 0 : refuse("HOME is not set: there is no trust store");
         if (r == 0 && !path_exists(argv[0]) && strncmp(argv[0], "RW", 2) == 0)
                 text = str_of(argv[0]);
-        else if (r == 0 && package_read_file(&a, argv[0], MINISIGN_FILE_MAX, &text))
+        else if (r == 0 && trust_read_file(&a, argv[0], MINISIGN_FILE_MAX, &text))
                 r = refuse(arena_printf(&a, "%s cannot be read", argv[0]));
         if (r == 0 && minisign_read_public(text, &key, &err))
                 r = refuse(arena_printf(&a, "%s: %s", argv[0], err));
@@ -60,7 +60,7 @@ int plugin_trust_add_run(void *opts, int argc, char **argv)
                 if (!package_name_ok(name))
                         r = refuse(arena_printf(&a, "\"%s\" cannot be the key's name: letters, digits, dots, dashes", name));
         }
-        trust_load(&a, &have);
+        package_trust_load(&a, &have);
         for (size_t i = 0; r == 0 && i < have.n; i++)
                 if (memcmp(have.v[i].key.id, key.id, sizeof key.id) == 0) {
                         ui_say(UI_SUCCESS, "The key %s is trusted already, as %s", minisign_id_text(&a, key.id), have.v[i].name);
@@ -87,7 +87,7 @@ int plugin_trust_list_run(void *opts, int argc, char **argv)
         if (!ui_output_ok(o->output, false))
                 return 1;
         arena_init(&a, 0);
-        trust_load(&a, &t);
+        package_trust_load(&a, &t);
         table_init(&table, header, 3);
         json_write_init(&w, &b);
         json_array_begin(&w);
@@ -118,7 +118,7 @@ int plugin_trust_remove_run(void *opts, int argc, char **argv)
         struct arena a;
         struct trust t;
         arena_init(&a, 0);
-        trust_load(&a, &t);
+        package_trust_load(&a, &t);
         int r = argc == 1 ? 0 : refuse("Say which key: dapr plugin trust remove NAME|KEYID");
         bool hit = false;
         for (size_t i = 0; r == 0 && i < t.n; i++) {

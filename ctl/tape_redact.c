@@ -4,12 +4,12 @@
  */
 #include <stdlib.h>
 
-#include "ctl/package/minisign.h"
 #include "ctl/tape_impl.h"
 #include "proto/registry.h"
 #include "sdk/base/arena.h"
 #include "sdk/base/buf.h"
 #include "sdk/base/pb.h"
+#include "sdk/trust/digest.h"
 
 enum { DEPTH_MAX = 8, HASH_DIGITS = 16 };
 

@@ -4,5 +4,5 @@ kernel_SRC := $(filter-out kernel/main.c,$(wildcard kernel/*.c kernel/*/*.c kern
 
 PROGS += daprd
 daprd_SRC  := kernel/main.c
-daprd_LIBS := kernel net base proto llhttp
+daprd_LIBS := kernel trust net base proto llhttp
 daprd_LD   = $(BASE_LD) $(NET_LD)

@@ -16,6 +16,7 @@
 
 #include "kernel/kernel.h"
 #include "sdk/base/log.h"
+#include "sdk/trust/lockfile.h"
 
 #ifndef DAPR_COMMIT
 #define DAPR_COMMIT "unknown"
@@ -106,6 +107,9 @@ static const struct flag_row rows[] = {
          FLAG_HIDDEN | FLAG_DEPRECATED, "flag no longer has any effect"},
 
         {"Plugins", FLAG_GROUP},
+        {"plugin-verify", FLAG_STRING, F(plugin_verify), "lock", "off|lock|signed",
+         "What a plugin must be to be started: lock = what the lock file pins, when there is one; signed = signed by a key of the trust store, too"},
+        {"plugin-lock", FLAG_STRING, F(plugin_lock), "", "FILE", "Lock file of plugins (default: plugins.lock in the working folder, if it is there)"},
         {"plugin-sandbox", FLAG_STRING, F(plugin_sandbox), "on", "on|off", "Confine each plugin process to what its manifest asks for"},
 
         {"Logs, metrics, profiles", FLAG_GROUP},
@@ -318,6 +322,19 @@ static int check_sandbox(struct daprd_opts *o, char *err, size_t err_n)
         return fail(err, err_n, "invalid value for 'plugin-sandbox': %s; use on or off", o->plugin_sandbox);
 }
 
+/* Where the lock file is, is decided once: one that goes away later is an error then. */
+static int check_verify(struct daprd_opts *o, char *err, size_t err_n)
+{
+        bool named = *o->plugin_lock;
+        if (!verify_policy_read(o->plugin_verify, &o->plugin_verify_policy))
+                return fail(err, err_n, "invalid value for 'plugin-verify': %s; use off, lock or signed", o->plugin_verify);
+        o->lock_path = realpath(named ? o->plugin_lock : LOCK_FILE, NULL);
+        if (!o->lock_path && (named || errno != ENOENT))
+                return fail(err, err_n, "invalid value for 'plugin-lock': %s: %s", named ? o->plugin_lock : LOCK_FILE, strerrordesc_np(errno));
+        o->plugin_lock = o->lock_path ? o->lock_path : "";
+        return 0;
+}
+
 static int check_init_endpoints(struct daprd_opts *o, char *err, size_t err_n)
 {
         o->disable_config_endpoint = o->disable_subscribe_endpoint = false;
@@ -375,7 +392,8 @@ int opts_check(struct daprd_opts *o, char *err, size_t err_n)
                 o->dapr_graceful_shutdown_seconds = DEFAULT_GRACEFUL_SHUTDOWN_SECONDS;
         if (o->app_max_concurrency < 0)
                 o->app_max_concurrency = 0;
-        if ((r = check_protocol(o, err, err_n)) || (r = check_sandbox(o, err, err_n)) || (r = check_init_endpoints(o, err, err_n)) ||
+        if ((r = check_protocol(o, err, err_n)) || (r = check_sandbox(o, err, err_n)) || (r = check_verify(o, err, err_n)) ||
+            (r = check_init_endpoints(o, err, err_n)) ||
             (r = check_app_health(o, err, err_n)))
                 return r;
         o->metrics_port = 0;
@@ -427,6 +445,8 @@ int opts_parse(struct daprd_opts *o, int argc, char **argv, char *err, size_t er
 
 void opts_fini(struct daprd_opts *o)
 {
+        free(o->lock_path);
+        o->lock_path = NULL;
         if (o->resources_path.v == o->alias_path)
                 o->resources_path = (struct flag_list){0};
         if (o->scheduler_env) {

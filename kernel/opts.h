@@ -7,6 +7,7 @@
 #define KERNEL_OPTS_H
 
 #include "sdk/base/flags.h"
+#include "sdk/trust/policy.h"
 
 #define DAPR_VERSION "1.17.9" /* the release whose surface we serve; reported as runtime version */
 
@@ -50,6 +51,10 @@ struct daprd_opts {
         int profile_port, metrics_port;  /* (c) */
         const char *metrics_listen_address;
         bool enable_subtle_crypto;
+        const char *plugin_verify;       /* "off", "lock" or "signed" */
+        enum verify_policy plugin_verify_policy; /* (c) */
+        const char *plugin_lock;         /* (c) path of plugins.lock, "" = there is none to be kept to */
+        char *lock_path;                 /* storage for plugin_lock */
         const char *plugin_sandbox;      /* "on" or "off" */
         bool plugin_sandbox_off;         /* (c) */
         int enable_api_logging;          /* -1 = unset */

@@ -202,7 +202,7 @@ static int get(struct arena *a, const char *url, const char *ca_file, struct sin
         struct tls_options o = {0};
         char err[200];
         int r = 1;
-        if (*ca_file && package_read_file(a, ca_file, 1 << 20, &o.roots_pem)) {
+        if (*ca_file && trust_read_file(a, ca_file, 1 << 20, &o.roots_pem)) {
                 *ret_err = arena_printf(a, "--ca-file %s cannot be read", ca_file);
                 return -EINVAL;
         }

@@ -190,7 +190,7 @@ static int read_blob(struct opening *o, const struct yaml_node *descriptor, uint
 {
         char hex[DIGEST_HEX + 1];
         const char *digest = plugin_text(o->a, descriptor, "digest"), *path = blob_path(o, digest);
-        int r = path ? package_read_file(o->a, path, max, ret) : -EINVAL;
+        int r = path ? trust_read_file(o->a, path, max, ret) : -EINVAL;
         if (r)
                 return fail(o, r, arena_printf(o->a, "the blob '%s' %s", digest, path ? strerror(-r) : "has no sha256 digest"));
         digest_sha256(*ret, hex);
@@ -250,7 +250,7 @@ static int open_oci(struct opening *o)
 {
         struct str text;
         struct yaml_node *root;
-        int r = package_read_file(o->a, path_join(o->a, o->x->base, INDEX_FILE), INDEX_MAX_BYTES, &text);
+        int r = trust_read_file(o->a, path_join(o->a, o->x->base, INDEX_FILE), INDEX_MAX_BYTES, &text);
         if (r)
                 return fail(o, r, "the image layout has no index.json");
         r = read_tree(o, text, INDEX_FILE, &root);
@@ -288,7 +288,7 @@ static int open_url(struct opening *o, const char *where)
 static int open_folder(struct opening *o, const char *file)
 {
         struct str text;
-        int r = package_read_file(o->a, file, INDEX_MAX_BYTES, &text);
+        int r = trust_read_file(o->a, file, INDEX_MAX_BYTES, &text);
         return r ? fail(o, r, arena_printf(o->a, "%s: %s", INDEX_FILE, strerror(-r))) : read_document(o, text, INDEX_FILE);
 }
 
@@ -392,7 +392,7 @@ int index_get(const struct index *x, const struct index_entry *e, const char *te
         case INDEX_URL: r = get_url(x, e, temp_root, a, ret, ret_err); break;
         case INDEX_FOLDER:
                 *ret_err = arena_printf(a, "%s: '%s' climbs out of the index", x->base, e->file);
-                if (!tar_name_fault(str_of(e->file)))
+                if (!filelist_name_fault(str_of(e->file)))
                         r = package_open(path_join(a, x->base, e->file), ret, a, ret_err);
                 break;
         case INDEX_BUNDLE: r = package_parse(e->data, arena_printf(a, "%s in %s", e->file, x->base), ret, a, ret_err); break;

@@ -51,7 +51,7 @@ struct str key_password(struct arena *a, const char *password_file, const char *
         struct str text;
         if (!*password_file)
                 return ask(a, prompt);
-        int r = package_read_file(a, password_file, PASSWORD_MAX, &text);
+        int r = trust_read_file(a, password_file, PASSWORD_MAX, &text);
         if (r) {
                 ui_say(UI_FAILURE, "--password-file %s: %s", password_file, strerror(-r));
                 return STR_NULL;
@@ -66,7 +66,7 @@ int key_load(struct arena *a, const char *path, const char *password_file, struc
         struct stat st;
         struct str text;
         const char *err = "";
-        int r = path ? package_read_file(a, path, MINISIGN_FILE_MAX, &text) : -ENOENT;
+        int r = path ? trust_read_file(a, path, MINISIGN_FILE_MAX, &text) : -ENOENT;
         if (r) {
                 ui_say(UI_FAILURE, "The secret key %s: %s (dapr plugin keygen makes one)", path ? path : "", strerror(-r));
                 return 1;

@@ -2,7 +2,7 @@
 #ifndef CTL_PACKAGE_KEYS_H
 #define CTL_PACKAGE_KEYS_H
 
-#include "ctl/package/minisign.h"
+#include "sdk/trust/minisign.h"
 
 /* ~/.dapr/keys/plugin.key, or key when it is not "". NULL when HOME is unknown. */
 const char *key_path(struct arena *a, const char *key);

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -17,8 +16,6 @@
 #include "ctl/package/tar.h"
 #include "ctl/plugins.h"
 #include "sdk/base/semver.h"
-
-#define FIRST_LINE "microdapr package 1"
 
 /* ---- platform ---- */
 
@@ -34,31 +31,6 @@ const char *package_machine(struct str file)
                 if (rows[i].machine == machine)
                         return rows[i].name;
         return "linux/unknown";
-}
-
-const char *package_platform(void)
-{
-        static char name[80];
-        const struct { const char *kernel, *name; } rows[] = {{"x86_64", "amd64"}, {"aarch64", "arm64"}, {"i686", "386"}, {"armv7l", "arm"}};
-        struct utsname u;
-        if (uname(&u) != 0)
-                return "linux/unknown";
-        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-                if (strcmp(u.machine, rows[i].kernel) == 0)
-                        snprintf(u.machine, sizeof u.machine, "%s", rows[i].name);
-        snprintf(name, sizeof name, "linux/%s", u.machine);
-        return name;
-}
-
-bool package_fits(const char *platform)
-{
-        return strcmp(platform, "any") == 0 || strcmp(platform, package_platform()) == 0;
-}
-
-bool package_name_ok(const char *s)
-{
-        size_t n = strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_");
-        return n > 0 && !s[n] && n <= 100 && s[0] != '.' && s[0] != '-';
 }
 
 const char *package_file_name(const struct package *p, struct arena *a)
@@ -125,7 +97,7 @@ struct package_file *package_file(const struct package *p, const char *name)
 int package_write_list(struct package *p)
 {
         struct buf b = {0};
-        buf_printf(&b, FIRST_LINE "\nname %s\nversion %s\nplatform %s\n", p->name, p->version, p->platform);
+        buf_printf(&b, PACKAGE_FIRST_LINE "\nname %s\nversion %s\nplatform %s\n", p->name, p->version, p->platform);
         for (size_t i = 0; i < p->n_files; i++)
                 buf_printf(&b, "%s %s %llu %s\n", p->files[i].digest, p->files[i].executable ? "0755" : "0644",
                            (unsigned long long)p->files[i].size, p->files[i].name);
@@ -137,50 +109,27 @@ int package_write_list(struct package *p)
         return 0;
 }
 
-static const char *head_value(struct package *p, struct str *rest, const char *key)
-{
-        struct str line = str_cut(rest, '\n'), k = str_cut(&line, ' ');
-        return str_eqz(k, key) && line.p && rest->p ? arena_strdup(&p->arena, line) : NULL;
-}
-
-static bool read_row(struct package *p, struct str line, struct package_file *f)
-{
-        struct str digest = str_cut(&line, ' '), mode = str_cut(&line, ' '), size = str_cut(&line, ' ');
-        char *end = NULL;
-        if (digest.n != DIGEST_HEX || !line.p || size.n == 0 || size.n > 12 || size.p[0] < '0' || size.p[0] > '9')
-                return false;
-        memcpy(f->digest, digest.p, DIGEST_HEX);
-        f->executable = str_eqz(mode, "0755");
-        f->size = strtoull(size.p, &end, 10);
-        f->name = arena_strdup(&p->arena, line);
-        return f->name && (f->executable || str_eqz(mode, "0644")) && end == size.p + size.n && !tar_name_fault(line);
-}
-
 /* Sets name, version, platform and the files, without their data. */
 int package_read_list(struct package *p, struct str list, struct arena *a, const char **ret_err)
 {
-        struct str rest = list;
-        size_t lines = 0;
-        if (list.n > PACKAGE_LIST_MAX || list.n == 0 || list.p[list.n - 1] != '\n' || !str_eqz(str_cut(&rest, '\n'), FIRST_LINE))
-                return package_fail(p, a, ret_err, -EINVAL, "its list of files (" PACKAGE_LIST ") is of no form that this daprctl knows");
-        p->name = head_value(p, &rest, "name");
-        p->version = p->name ? head_value(p, &rest, "version") : NULL;
-        p->platform = p->version ? head_value(p, &rest, "platform") : NULL;
-        if (!p->platform || !package_name_ok(p->name) || !semver_is_valid(str_of(p->version)))
-                return package_fail(p, a, ret_err, -EINVAL, "its list of files lacks name, version or platform");
-        for (size_t i = 0; i < rest.n; i++)
-                lines += rest.p[i] == '\n';
-        p->files = arena_zalloc(&p->arena, (lines + 1) * sizeof *p->files);
+        struct filelist l;
+        const char *fault = filelist_read(&p->arena, list, &l);
+        if (fault)
+                return package_fail(p, a, ret_err, -EINVAL, fault);
+        p->name = l.name;
+        p->version = l.version;
+        p->platform = l.platform;
+        memcpy(p->digest, l.digest, sizeof p->digest);
+        p->files = arena_zalloc(&p->arena, (l.n + 1) * sizeof *p->files);
         p->list = arena_str(&p->arena, list);
         if (!p->files || !p->list.p)
                 return -ENOMEM;
-        while (rest.p && rest.n) {
-                struct str line = str_cut(&rest, '\n');
-                if (p->n_files == lines || !read_row(p, line, &p->files[p->n_files]))
-                        return package_fail(p, a, ret_err, -EINVAL, "a row of its list of files is damaged");
-                p->n_files++;
+        for (p->n_files = 0; p->n_files < l.n; p->n_files++) {
+                const struct filelist_row *row = &l.v[p->n_files];
+                struct package_file *f = &p->files[p->n_files];
+                *f = (struct package_file){.name = row->name, .size = row->size, .executable = row->executable};
+                memcpy(f->digest, row->digest, sizeof f->digest);
         }
-        digest_blake2b(p->list, p->digest);
         return 0;
 }
 
@@ -322,4 +271,18 @@ int package_sign(struct package *p, const struct minisign_secret *key)
         if (trusted)
                 p->signature = minisign_sign(&p->arena, key, p->list, trusted);
         return p->signature.p ? 0 : -ENOMEM;
+}
+
+/* ---- who signed it ---- */
+
+int package_trust(const struct trust *t, const struct package *p, struct arena *a, const struct trust_key **ret, const char **ret_err)
+{
+        return trust_check(t, p->source, p->list, p->signature, a, ret, ret_err);
+}
+
+void package_trust_load(struct arena *a, struct trust *ret)
+{
+        trust_load(a, ret);
+        for (struct str rest = str_of(ret->ignored), line; rest.n && (line = str_cut(&rest, '\n'), 1);)
+                ui_say(UI_WARNING, "this key does not count: %.*s", STR_FMT(line));
 }

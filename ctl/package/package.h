@@ -1,6 +1,6 @@
 /*
  * Packages of plugins: one tar archive (tar.h) with the plugin's files and, before them,
- *   .dapr/files              what is in it: name, version, platform and for each file BLAKE2b-256, mode, size, path
+ *   .dapr/files              what is in it (sdk/trust/filelist.h)
  *   .dapr/signature.minisig  minisign's signature of .dapr/files; absent in an unsigned package
  * The digest of a package is the BLAKE2b-256 of .dapr/files: it names the content whoever signed it, and it is what plugins.lock
  * holds. An installed plugin keeps both files, so it can be verified at any time, by minisign too.
@@ -10,15 +10,10 @@
 #ifndef CTL_PACKAGE_H
 #define CTL_PACKAGE_H
 
-#include "ctl/package/minisign.h"
 #include "sdk/base/arena.h"
 #include "sdk/base/buf.h"
-
-#define PACKAGE_LIST ".dapr/files"
-#define PACKAGE_SIGNATURE ".dapr/signature.minisig"
-#define PACKAGE_MANIFEST "plugin.yaml"
-#define PACKAGE_CONFORMANCE "conformance.json"
-enum { PACKAGE_LIST_MAX = 4 * 1024 * 1024 };
+#include "sdk/trust/filelist.h"
+#include "sdk/trust/keyring.h"
 
 struct package_file {
         const char *name;
@@ -59,24 +54,9 @@ int package_sign(struct package *p, const struct minisign_secret *key);
 int package_write(const struct package *p, struct buf *to);
 /* "state.x-1.2.0-linux-amd64.tar" */
 const char *package_file_name(const struct package *p, struct arena *a);
-const char *package_platform(void); /* of this machine */
-bool package_fits(const char *platform);
-/* May it be a plugin's name? It names a folder, too. */
-bool package_name_ok(const char *name);
 
-/* ---- trust.c: keys whose signatures count ---- */
-struct trust_key {
-        const char *file, *name;        /* name: of the file, without .pub */
-        struct minisign_public key;
-};
-struct trust {
-        struct trust_key *v;
-        size_t n;
-};
-const char *trust_dir(struct arena *a); /* ~/.dapr/trust, as root without HOME /etc/dapr/trust; NULL = none */
-/* The keys of ~/.dapr/trust and /etc/dapr/trust; files that are none are left out with a warning. */
-void trust_load(struct arena *a, struct trust *ret);
-/* Who signed it: 0 and *ret; -ENODATA unsigned, -ENOKEY by a key that is not trusted, -EKEYREJECTED wrong; with a sentence. */
-int trust_check(const struct trust *t, const struct package *p, struct arena *a, const struct trust_key **ret, const char **ret_err);
+/* Who signed it, as trust_check(); the sentence begins with its source. */
+int package_trust(const struct trust *t, const struct package *p, struct arena *a, const struct trust_key **ret, const char **ret_err);
+void package_trust_load(struct arena *a, struct trust *ret); /* trust_load(), with a warning for each file that is no key */
 
 #endif

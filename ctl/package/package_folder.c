@@ -31,42 +31,15 @@ static int fail(struct walk *w, const char *name, const char *what, int e)
         return e ? -e : -EINVAL;
 }
 
-int package_read_file(struct arena *a, const char *path, uint64_t max, struct str *ret)
-{
-        struct stat st;
-        int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), r = 0;
-        if (fd < 0)
-                return -errno;
-        if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
-                r = -EINVAL;
-        else if ((uint64_t)st.st_size > max)
-                r = -EFBIG;
-        char *to = r ? NULL : arena_alloc(a, (size_t)st.st_size + 1);
-        size_t used = 0;
-        if (!to && !r)
-                r = -ENOMEM;
-        while (r == 0 && used < (size_t)st.st_size) {
-                ssize_t n = read(fd, to + used, (size_t)st.st_size - used);
-                if (n == 0)
-                        break;
-                if (n < 0 && errno != EINTR)
-                        r = -errno;
-                used += n > 0 ? (size_t)n : 0;
-        }
-        close(fd);
-        *ret = str_n(to, used);
-        return r;
-}
-
 static int add_file(struct walk *w, const char *name, const struct stat *st)
 {
         struct package *p = w->p;
         struct str data;
-        if (tar_name_fault(str_of(name)))
-                return fail(w, name, tar_name_fault(str_of(name)), 0);
+        if (filelist_name_fault(str_of(name)))
+                return fail(w, name, filelist_name_fault(str_of(name)), 0);
         if (p->n_files == TAR_ENTRIES_MAX || w->total + (uint64_t)st->st_size > TAR_TOTAL_BYTES_MAX)
                 return fail(w, name, "a package holds at most 20,000 files and 2 GiB", 0);
-        int r = package_read_file(&p->arena, path_join(&p->arena, w->dir, name), TAR_FILE_BYTES_MAX, &data);
+        int r = trust_read_file(&p->arena, path_join(&p->arena, w->dir, name), TAR_FILE_BYTES_MAX, &data);
         if (r)
                 return fail(w, name, "it cannot be read", -r);
         if (p->n_files == w->cap_files) {
@@ -187,16 +160,16 @@ int package_installed(const char *dir, struct package **ret, struct arena *a, co
         *ret_err = "out of memory";
         if (!p)
                 return -ENOMEM;
-        int r = package_read_file(&p->arena, path_join(&p->arena, dir, PACKAGE_LIST), PACKAGE_LIST_MAX, &list);
+        int r = trust_read_file(&p->arena, path_join(&p->arena, dir, PACKAGE_LIST), PACKAGE_LIST_MAX, &list);
         if (r)
                 r = package_fail(p, a, ret_err, r, "it was not installed from a package: there is no " PACKAGE_LIST);
         else
                 r = package_read_list(p, list, a, ret_err);
-        if (r == 0 && package_read_file(&p->arena, path_join(&p->arena, dir, PACKAGE_SIGNATURE), MINISIGN_FILE_MAX, &data) == 0)
+        if (r == 0 && trust_read_file(&p->arena, path_join(&p->arena, dir, PACKAGE_SIGNATURE), MINISIGN_FILE_MAX, &data) == 0)
                 p->signature = data;
         for (size_t i = 0; r == 0 && i < p->n_files; i++) {
                 struct package_file *f = &p->files[i];
-                r = package_read_file(&p->arena, path_join(&p->arena, dir, f->name), TAR_FILE_BYTES_MAX, &data);
+                r = trust_read_file(&p->arena, path_join(&p->arena, dir, f->name), TAR_FILE_BYTES_MAX, &data);
                 r = r ? package_fail(p, a, ret_err, r, arena_printf(a, "%s is missing or cannot be read", f->name))
                       : package_check_file(p, f, data, a, ret_err);
         }

@@ -12,8 +12,6 @@ struct package_file *package_file(const struct package *p, const char *name);
 int package_read_manifest(struct package *p, struct str text, struct arena *a, const char **ret_err);
 int package_write_list(struct package *p);
 int package_read_list(struct package *p, struct str list, struct arena *a, const char **ret_err);
-/* A whole regular file (no link) into the arena; -EFBIG past max. Blocks. */
-int package_read_file(struct arena *a, const char *path, uint64_t max, struct str *ret);
 int package_check_file(struct package *p, struct package_file *f, struct str data, struct arena *a, const char **ret_err);
 
 #endif

@@ -3,7 +3,7 @@
 #define CTL_PACKAGE_SOURCE_H
 
 #include "ctl/package/index.h"
-#include "ctl/package/lockfile.h"
+#include "ctl/package/lock_edit.h"
 #include "ctl/plugin_commands.h"
 
 struct sources {

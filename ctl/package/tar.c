@@ -8,26 +8,6 @@
 enum { NAME_AT = 0, NAME_LEN = 100, MODE_AT = 100, SIZE_AT = 124, SIZE_LEN = 12, SUM_AT = 148, SUM_LEN = 8, TYPE_AT = 156, LINK_AT = 157,
        MAGIC_AT = 257, PREFIX_AT = 345, PREFIX_LEN = 155 };
 
-const char *tar_name_fault(struct str name)
-{
-        if (name.n == 0)
-                return "a file without a name";
-        if (name.n > TAR_NAME_MAX)
-                return "a name of more than 255 bytes";
-        if (name.p[0] == '/')
-                return "an absolute name";
-        for (size_t i = 0; i < name.n; i++)
-                if ((unsigned char)name.p[i] < ' ' || name.p[i] == 127 || name.p[i] == '\\')
-                        return "a name with a character that no file of a package may have";
-        for (struct str rest = name, part; rest.p && (part = str_cut(&rest, '/'), 1);) {
-                if (str_eqz(part, ".."))
-                        return "a name that climbs out of the package";
-                if (part.n == 0 || str_eqz(part, "."))
-                        return "a name with an empty part";
-        }
-        return NULL;
-}
-
 /* ---- writing ---- */
 
 static unsigned long sum_of(const char *block)
@@ -53,7 +33,7 @@ int tar_header(char block[TAR_BLOCK], const char *z, bool executable, uint64_t s
 {
         struct str name = str_of(z);
         ptrdiff_t cut = split_at(name);
-        if (tar_name_fault(name))
+        if (filelist_name_fault(name))
                 return name.n > TAR_NAME_MAX ? -ENAMETOOLONG : -EINVAL;
         if (cut < 0)
                 return -ENAMETOOLONG;
@@ -173,7 +153,7 @@ static int check_header(struct tar_reader *t, const char *block, struct tar_entr
         e->name = read_name(t, block);
         if (!e->name)
                 return -ENOMEM;
-        const char *fault = tar_name_fault(str_of(e->name)), *shown = e->name;
+        const char *fault = filelist_name_fault(str_of(e->name)), *shown = e->name;
         for (const char *c = e->name; *c; c++)
                 if ((unsigned char)*c < ' ' || *c == 127)
                         shown = "(a name that cannot be shown)";

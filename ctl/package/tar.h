@@ -9,9 +9,10 @@
 #include "sdk/base/arena.h"
 #include "sdk/base/buf.h"
 #include "sdk/base/map.h"
+#include "sdk/trust/filelist.h"
 
-enum { TAR_BLOCK = 512, TAR_NAME_MAX = 255, TAR_ENTRIES_MAX = 20000 };
-#define TAR_FILE_BYTES_MAX ((uint64_t)1 << 30)
+enum { TAR_BLOCK = 512, TAR_NAME_MAX = PACKAGE_NAME_MAX, TAR_ENTRIES_MAX = 20000 };
+#define TAR_FILE_BYTES_MAX PACKAGE_FILE_BYTES_MAX
 #define TAR_TOTAL_BYTES_MAX ((uint64_t)2 << 30)
 
 struct tar_entry {
@@ -33,8 +34,6 @@ void tar_read_init(struct tar_reader *t, struct str archive, struct arena *a);
 int tar_read_next(struct tar_reader *t, struct tar_entry *ret);
 void tar_read_fini(struct tar_reader *t);
 
-/* NULL, or why this cannot be a file's name in a package. */
-const char *tar_name_fault(struct str name);
 /* Fills a header block; 0 or -ENAMETOOLONG, -EINVAL (name), -EFBIG. */
 int tar_header(char block[TAR_BLOCK], const char *name, bool executable, uint64_t size);
 /* Appends a whole entry; errors as above, -ENOMEM. tar_end: the end of the archive. */

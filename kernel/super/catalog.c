@@ -14,6 +14,7 @@
 #include "kernel/super/super.h"
 #include "sdk/base/buf.h"
 #include "sdk/base/semver.h"
+#include "sdk/trust/lockfile.h"
 
 enum { FOLDERS_MAX = 64, NEAR_MAX = 5 };
 
@@ -98,6 +99,9 @@ void catalog_each(const struct super_conf *conf, struct arena *a, void (*fn)(voi
 struct search {
         const char *type, *version, *constraint;
         struct arena *a;
+        struct lockfile lock;   /* n = 0: there is none */
+        const char *pinned;     /* "plugins.lock pins state.x to 1.0.0": what kept the excluded ones out, when that was it */
+        const char *wanted;     /* what to install then: "state.x@1.0.0" */
         const char *folder;     /* where the best manifest so far was found */
         const char *file, *best; /* that serves type and version within the constraint, and the version of its plugin */
         struct buf excluded;    /* versions of plugins that serve it, outside the constraint */
@@ -130,7 +134,13 @@ static void note_near(struct search *s, const char *type)
 
 static void consider_version(struct search *s, const char *folder, const struct manifest *m)
 {
-        if (s->constraint && !semver_matches(str_of(m->version), str_of(s->constraint))) {
+        const struct lock_entry *row = lock_find(&s->lock, m->name);
+        bool is_other = row && strcmp(row->version, m->version) != 0;
+        if (is_other && !s->pinned) {
+                s->pinned = arena_printf(s->a, "%s pins %s to %s", s->lock.path, row->name, row->version);
+                s->wanted = arena_printf(s->a, "%s@%s", row->name, row->version);
+        }
+        if (is_other || (s->constraint && !semver_matches(str_of(m->version), str_of(s->constraint)))) {
                 buf_printf(&s->excluded, "%s%s", s->excluded.len ? ", " : "", m->version);
                 return;
         }
@@ -166,7 +176,9 @@ static const char *not_found(const struct search *s, const struct super_conf *co
         size_t n;
         const char **folders = catalog_folders(conf, a, &n);
         buf_printf(&b, "couldn't find %s %s/%s", noun, s->type, s->version);
-        if (s->excluded.len) {
+        if (s->excluded.len && s->pinned) {
+                buf_printf(&b, ": installed are %.*s, but %s; to install that: dapr plugin install '%s'", STR_FMT(buf_str(&s->excluded)), s->pinned, s->wanted);
+        } else if (s->excluded.len) {
                 buf_printf(&b, ": installed are %.*s, but its annotation microdapr.io/version asks for %s; to install that: "
                                "dapr plugin install '%s@%s'", STR_FMT(buf_str(&s->excluded)), s->constraint, s->type, s->constraint);
         } else if (s->versions.len) {
@@ -206,6 +218,16 @@ static int find_by_name(struct search *s, const struct super_conf *conf, struct 
         return -EINVAL;
 }
 
+/* What plugins.lock pins is the one version of its plugin that there is. */
+static int read_lock(struct search *s, const struct super_conf *conf, const char **ret_err)
+{
+        const struct daprd_opts *o = conf->opts;
+        if (!o || o->plugin_verify_policy == VERIFY_OFF || !o->plugin_lock || !*o->plugin_lock)
+                return 0;
+        int r = lock_read(s->a, o->plugin_lock, &s->lock, ret_err);
+        return r == -ENOENT ? -EINVAL : r;
+}
+
 int catalog_find(const struct super_conf *conf, const char *noun, const char *type, const char *version, const char *constraint,
                  struct manifest **ret, struct arena *a, const char **ret_err)
 {
@@ -215,7 +237,9 @@ int catalog_find(const struct super_conf *conf, const char *noun, const char *ty
                                            "^1.2 or '>=1.0 <2'", s.constraint);
                 return -EINVAL;
         }
-        int r = find_by_name(&s, conf, ret, ret_err);
+        int r = read_lock(&s, conf, ret_err);
+        if (r == 0)
+                r = find_by_name(&s, conf, ret, ret_err);
         if (r == -ENOENT) {
                 buf_clear(&s.versions);
                 buf_clear(&s.excluded);

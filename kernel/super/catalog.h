@@ -2,7 +2,8 @@
  * Where plugins are: folders that hold one folder a plugin, named after its type, with plugin.yaml in it. Searched in this order:
  * DAPR_PLUGINS_PATH (colon-separated), ../plugins and ../lib/dapr/plugins beside the executable, ~/.dapr/plugins,
  * /usr/local/lib/dapr/plugins, /usr/lib/dapr/plugins. A folder of a plugin may hold folders named after versions (1.2.0/plugin.yaml)
- * besides or instead. The first folder that has a plugin for type, version and constraint gives the one of the highest version.
+ * besides or instead. What plugins.lock pins counts in the pinned version only. The first folder that has a plugin for type, version and
+ * constraint gives the one of the highest version.
  */
 #ifndef KERNEL_SUPER_CATALOG_H
 #define KERNEL_SUPER_CATALOG_H

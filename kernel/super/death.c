@@ -17,7 +17,8 @@
 #define OOM_SAMPLE_S 1.0
 
 static const char *const class_names[DEATH_CLASSES] = {"none", "clean exit", "error exit", "signal",        "out of memory",
-                                                       "hang", "protocol",   "start timeout", "operator", "sandbox"};
+                                                       "hang", "protocol",   "start timeout", "operator", "sandbox",
+                                                       "not verified"};
 
 const char *death_class_name(enum death_class d)
 {
@@ -107,7 +108,7 @@ static enum death_class by_us(const struct life *l, char *text, size_t n)
         case DEATH_SANDBOX:
                 snprintf(text, n, "%.160s%s, which its manifest does not ask for, and was killed", l->violation, when(l));
                 return DEATH_SANDBOX;
-        case DEATH_NONE: case DEATH_CLEAN: case DEATH_ERROR: case DEATH_SIGNAL: case DEATH_OOM: case DEATH_CLASSES: break;
+        case DEATH_NONE: case DEATH_CLEAN: case DEATH_ERROR: case DEATH_SIGNAL: case DEATH_OOM: case DEATH_UNVERIFIED: case DEATH_CLASSES: break;
         }
         return DEATH_NONE;
 }

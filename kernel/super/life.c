@@ -169,13 +169,19 @@ static int open_socket(struct plugin *p)
         return p->listen_fd < 0 ? p->listen_fd : 0;
 }
 
+static size_t n_variables(char *const *env)
+{
+        size_t n = 0;
+        while (env[n])
+                n++;
+        return n;
+}
+
 /* All of daprd's but what belongs to itself: its tokens and its DAPR_… settings. */
 static char **whole_environment(struct arena *a)
 {
-        size_t n = 0, used = 0;
-        while (environ[n])
-                n++;
-        char **env = arena_zalloc(a, (n + 1) * sizeof *env);
+        size_t n = n_variables(environ), used = 0;
+        char **env = arena_zalloc(a, (n + 2) * sizeof *env);
         for (size_t i = 0; env && i < n; i++)
                 if (strncasecmp(environ[i], "DAPR_", 5) && strncasecmp(environ[i], "APP_API_TOKEN=", 14))
                         env[used++] = environ[i];
@@ -184,7 +190,7 @@ static char **whole_environment(struct arena *a)
 
 static char **make_environment(const struct manifest *m, struct arena *a)
 {
-        char **env = arena_zalloc(a, (m->n_environment + 1) * sizeof *env);
+        char **env = arena_zalloc(a, (m->n_environment + 2) * sizeof *env);
         size_t n = 0;
         if (m->n_environment == 1 && !strcmp(m->environment[0], "*"))
                 return whole_environment(a);
@@ -203,7 +209,7 @@ static const char *only_component(const struct plugin *p)
         return list_entry(p->instances.next, struct instance, in_plugin)->spec->name;
 }
 
-static int spawn(struct life *l)
+static int spawn(struct life *l, const struct life_program *program)
 {
         struct plugin *p = l->plugin;
         struct spawned sp;
@@ -211,11 +217,13 @@ static int spawn(struct life *l)
         char err[ERROR_BYTES / 2] = "";
         death_oom_sample(p->super);
         arena_init(&a, 0);
-        char **env = make_environment(p->manifest, &a);
+        char **env = make_environment(p->manifest, &a), no_byte_code[] = "PYTHONDONTWRITEBYTECODE=1";
+        if (env && program->is_pinned_script) /* byte code beside the modules would be files that are not in the package */
+                env[n_variables(env)] = no_byte_code;
         struct confinement *c = arena_alloc(&a, sizeof *c);
         int r = env && c ? confine_prepare(p, &a, c) : -ENOMEM;
         if (r == 0) {
-                r = spawn_plugin(p->manifest->executable, env, p->listen_fd, &c->sandbox, &sp, err, sizeof err);
+                r = spawn_plugin(p->manifest->executable, program->exec_fd, env, p->listen_fd, &c->sandbox, &sp, err, sizeof err);
                 sandbox_fini(&c->sandbox);
         }
         if (r) {
@@ -236,6 +244,20 @@ static int spawn(struct life *l)
         return 0;
 }
 
+static int say_hello(struct life *l)
+{
+        int r = life_hello_start(l);
+        if (r == 0)
+                return 0;
+        plugin_set_error(l->plugin, "could not be started: %s", strerrordesc_np(-r));
+        if (l->pidfd >= 0) { /* no fiber can be had: reaped here, a killed process ends at once */
+                siginfo_t si;
+                syscall(SYS_pidfd_send_signal, l->pidfd, SIGKILL, NULL, 0);
+                waitid(P_PIDFD, (id_t)l->pidfd, &si, WEXITED);
+        }
+        return r;
+}
+
 int life_start(struct plugin *p)
 {
         must(!p->life);
@@ -247,9 +269,10 @@ int life_start(struct plugin *p)
         struct life *l = life_new(p);
         if (!l)
                 return -ENOMEM;
+        bool checked = p->manifest && life_needs_check(p);
         r = open_channel(l);
-        if (r == 0 && p->manifest)
-                r = spawn(l);
+        if (r == 0 && p->manifest && !checked)
+                r = spawn(l, &(struct life_program){.exec_fd = -1});
         if (r) {
                 if (l->ch)
                         rpc_channel_close(l->ch);
@@ -257,17 +280,21 @@ int life_start(struct plugin *p)
                 return r;
         }
         p->life = l;
-        r = life_hello_start(l);
-        if (r == 0)
+        if (checked && (r = life_check_start(l)) == 0)
                 return 0;
-        plugin_set_error(p, "could not be started: %s", strerrordesc_np(-r));
-        if (l->pidfd >= 0) { /* no fiber can be had: reaped here, a killed process ends at once */
-                siginfo_t si;
-                syscall(SYS_pidfd_send_signal, l->pidfd, SIGKILL, NULL, 0);
-                waitid(P_PIDFD, (id_t)l->pidfd, &si, WEXITED);
-        }
+        if (!checked && (r = say_hello(l)) == 0)
+                return 0;
         life_end(l);
         return r;
+}
+
+void life_run(struct life *l, const struct life_program *program)
+{
+        struct plugin *p = l->plugin;
+        if (spawn(l, program) == 0 && say_hello(l) == 0)
+                return;
+        p->last_death = DEATH_ERROR;
+        plugin_event(p, EV_EXIT);
 }
 
 int life_adopt(struct plugin *p, pid_t pid, int pidfd, int control_fd, int out_fd, int err_fd)

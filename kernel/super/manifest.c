@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "sdk/base/yaml.h"
 #include "sdk/base/flags.h"
+#include "sdk/base/yaml.h"
 
 struct reader {
         struct manifest *m;
@@ -322,6 +322,11 @@ int manifest_read(const char *path, struct manifest **ret, struct arena *a, cons
                 *ret_err = arena_strdup(a, str_of(*ret_err));
         else
                 r = manifest_parse(in, path, ret, a, ret_err);
+        if (r == 0 && !((*ret)->text = arena_str(&(*ret)->arena, in)).p) {
+                manifest_free(*ret);
+                *ret_err = "out of memory";
+                r = -ENOMEM;
+        }
         arena_fini(&file);
         return r;
 }

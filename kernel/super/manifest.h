@@ -53,6 +53,7 @@ struct manifest_type {
 struct manifest {
         struct arena arena;
         const char *file;       /* path of plugin.yaml */
+        struct str text;        /* as it was read from there; p NULL = it was not */
         const char *name, *version, *executable; /* executable: full path */
         const char *title, *description;
         unsigned contract[MANIFEST_CONTRACTS_MAX];

@@ -11,8 +11,8 @@
 #ifndef KERNEL_SUPER_PLUGIN_H
 #define KERNEL_SUPER_PLUGIN_H
 
-#include "kernel/super/manifest.h"
 #include "kernel/super/hop.h"
+#include "kernel/super/manifest.h"
 #include "kernel/super/output.h"
 #include "kernel/super/runtime_dir.h"
 #include "kernel/super/sandbox_watch.h"
@@ -23,7 +23,7 @@
 
 #define SUPER_SCOPE "dapr.super" /* of log lines */
 
-enum { CONTRACT_VERSION = 1, DEATHS_KEPT = 32, ERROR_BYTES = 512, VIOLATION_BYTES = 320 };
+enum { CONTRACT_VERSION = 1, DEATHS_KEPT = 32, ERROR_BYTES = 1024, VIOLATION_BYTES = 320 };
 
 enum plugin_event {
         EV_START,        /* it is wanted */
@@ -206,12 +206,22 @@ void plugin_notify(struct plugin *p); /* wakes waiters, tells the kernel */
 /* A process that runs already: takes the descriptors, connects. 0 or -errno (they are still the caller's). */
 int life_adopt(struct plugin *p, pid_t pid, int pidfd, int control_fd, int out_fd, int err_fd);
 int life_start(struct plugin *p);   /* 0, or -errno with p->last_error set */
+/* The process of a life whose program was looked at. What fails is told as an event. */
+struct life_program {
+        int exec_fd;               /* open; -1 = by the manifest's path */
+        bool is_pinned_script;     /* its interpreter must leave nothing in the plugin's folder */
+};
+void life_run(struct life *l, const struct life_program *program);
 void life_kill(struct life *l, enum death_class why);
 void life_kill_after(struct life *l, double s, enum death_class why);
 void life_end(struct life *l);      /* the process is gone: detaches from the plugin, cleans up in the background */
 void life_ref(struct life *l);
 void life_unref(struct life *l);
 void life_watchdog_start(struct life *l);
+
+/* check.c: whether it is the plugin that was meant */
+bool life_needs_check(const struct plugin *p);
+int life_check_start(struct life *l); /* then the process starts, or the plugin has FAILED; 0 or -errno */
 
 /* death.c */
 enum death_class death_classify(const struct life *l, int code, int status, char *text, size_t n);

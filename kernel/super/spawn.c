@@ -40,6 +40,7 @@ struct child {
         int fds[FIRST_FREE_FD]; /* what becomes 0..4; all are >= SAFE_FD */
         const struct sandbox *sandbox; /* NULL = none */
         int ruleset_fd;         /* its copy, >= SAFE_FD; -1 = none */
+        int exec_fd;            /* its copy, >= SAFE_FD; -1 = exec by path */
         pid_t parent;
         volatile int *error; /* in memory that both share, whatever the clone */
 };
@@ -61,6 +62,10 @@ __attribute__((no_sanitize("address", "undefined", "thread"))) static int child_
                 if (dup2(c->fds[fd], fd) < 0)
                         goto failed;
         int keep = c->ruleset_fd >= 0 && dup2(c->ruleset_fd, FIRST_FREE_FD) == FIRST_FREE_FD;
+        int program = c->exec_fd >= 0 ? dup3(c->exec_fd, FIRST_FREE_FD + keep, O_CLOEXEC) : -1;
+        if (c->exec_fd >= 0 && program < 0)
+                goto failed;
+        keep += program >= 0;
         if (syscall(SYS_close_range, FIRST_FREE_FD + keep, ~0U, 0))
                 for (int fd = FIRST_FREE_FD + keep; fd < 65536; fd++) /* a kernel before 5.9 */
                         close(fd);
@@ -72,7 +77,10 @@ __attribute__((no_sanitize("address", "undefined", "thread"))) static int child_
                         _exit(127);
                 }
         }
-        execve(c->path, c->argv, c->envp);
+        if (program >= 0)
+                syscall(SYS_execveat, program, "", c->argv, c->envp, AT_EMPTY_PATH);
+        else
+                execve(c->path, c->argv, c->envp);
 failed:
         *c->error = errno;
         _exit(127);
@@ -201,13 +209,17 @@ static void close_all(int *fds, int n)
                         close(fds[i]);
 }
 
-int spawn_plugin(const char *path, char *const *envp, int listen_fd, const struct sandbox *sandbox, struct spawned *ret, char *err, size_t err_n)
+int spawn_plugin(const char *path, int exec_fd, char *const *envp, int listen_fd, const struct sandbox *sandbox, struct spawned *ret, char *err,
+                 size_t err_n)
 {
         int ours[3] = {-1, -1, -1};
         char *argv[] = {(char *)path, NULL};
         struct child c = {.path = path, .argv = argv, .envp = envp, .parent = getpid(), .sandbox = sandbox && sandbox->on ? sandbox : NULL};
         int r = make_fds(c.fds, ours, listen_fd);
         c.ruleset_fd = c.sandbox && sandbox->ruleset_fd >= 0 ? fcntl(sandbox->ruleset_fd, F_DUPFD_CLOEXEC, SAFE_FD) : -1;
+        c.exec_fd = exec_fd >= 0 ? fcntl(exec_fd, F_DUPFD_CLOEXEC, SAFE_FD) : -1;
+        if (r == 0 && exec_fd >= 0 && c.exec_fd < 0)
+                r = -errno;
         if (r)
                 snprintf(err, err_n, "no descriptors for a new process: %s", strerrordesc_np(-r));
         if (r == 0) {
@@ -217,6 +229,7 @@ int spawn_plugin(const char *path, char *const *envp, int listen_fd, const struc
         }
         close_all(c.fds, FIRST_FREE_FD);
         close_all(&c.ruleset_fd, 1);
+        close_all(&c.exec_fd, 1);
         if (r) {
                 close_all(ours, 3);
                 return r;

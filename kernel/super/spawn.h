@@ -12,11 +12,12 @@ struct spawned {
         int control_fd;       /* our end; closing it tells the process to end */
         int out_fd, err_fd;   /* our ends of its stdout and stderr, non-blocking */
 };
-/* Runs path with argv = {path} in an environment of exactly envp. The child is in a session of its own, has default signal
+/* Runs path, or the program that exec_fd holds open when that is not -1, with argv = {path} in an environment of exactly envp. The child is in a session of its own, has default signal
  * handlers, holds no other descriptor, and is killed when this thread ends. 0; or -errno with a sentence in err that says what
  * is wrong and how to put it right (missing, not executable, other architecture, ...). Blocks until exec: below a millisecond.
  * sandbox: the walls around it, from sandbox_prepare(); NULL = none. */
-int spawn_plugin(const char *path, char *const *envp, int listen_fd, const struct sandbox *sandbox, struct spawned *ret, char *err, size_t err_n);
+int spawn_plugin(const char *path, int exec_fd, char *const *envp, int listen_fd, const struct sandbox *sandbox, struct spawned *ret, char *err,
+                 size_t err_n);
 /* A listening Unix socket at path. >= 0 or -errno. */
 int spawn_listen(const char *path);
 

@@ -30,7 +30,7 @@ enum plugin_state {
 const char *plugin_state_name(enum plugin_state s); /* "READY" */
 enum death_class {
         DEATH_NONE, DEATH_CLEAN, DEATH_ERROR, DEATH_SIGNAL, DEATH_OOM, DEATH_HANG, DEATH_PROTOCOL, DEATH_START_TIMEOUT, DEATH_OPERATOR,
-        DEATH_SANDBOX,
+        DEATH_SANDBOX, DEATH_UNVERIFIED,
         DEATH_CLASSES
 };
 const char *death_class_name(enum death_class d);

@@ -12,5 +12,5 @@ fiber_bench_LIBS := base
 fiber_bench_LD = $(BASE_LD)
 TEST_PROGS += component_bench
 component_bench_SRC := tests/bench/component_bench.c
-component_bench_LIBS := kernel net base proto llhttp
+component_bench_LIBS := kernel trust net base proto llhttp
 component_bench_LD = $(YAML_LD) $(NET_LD) $(BASE_LD)

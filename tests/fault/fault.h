@@ -15,7 +15,7 @@ struct fault {
         struct super_conf conf;
         struct super_tuning tuning;
         struct arena arena;
-        char exe_dir[512];       /* so that <exe_dir>/../plugins is the build's */
+        char exe_dir[384];       /* so that <exe_dir>/../plugins is the build's */
         char dir[64];           /* temporary; may hold plugin folders */
         int children;
         struct component_spec *specs[24];

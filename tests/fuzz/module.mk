@@ -16,7 +16,7 @@ pbjson_fuzz_LD = $(BASE_LD)
 
 FUZZERS += yaml_fuzz
 yaml_fuzz_SRC := tests/fuzz/yaml_fuzz.c
-yaml_fuzz_LIBS := kernel base
+yaml_fuzz_LIBS := kernel trust base
 yaml_fuzz_LD = -l:libyaml.a $(BASE_LD)
 
 FUZZERS += http2_fuzz rpc_wire_fuzz
@@ -39,7 +39,7 @@ state_codec_fuzz_LD = $(NET_LD) $(BASE_LD)
 
 FUZZERS += state_body_fuzz
 state_body_fuzz_SRC := tests/fuzz/state_body_fuzz.c
-state_body_fuzz_LIBS := kernel net base proto llhttp
+state_body_fuzz_LIBS := kernel trust net base proto llhttp
 state_body_fuzz_LD = $(NET_LD) $(BASE_LD)
 
 FUZZERS += cel_fuzz regex_fuzz
@@ -57,12 +57,12 @@ cloudevent_fuzz_LD = $(NET_LD) $(BASE_LD)
 
 FUZZERS += crypto_enc_fuzz
 crypto_enc_fuzz_SRC := tests/fuzz/crypto_enc_fuzz.c
-crypto_enc_fuzz_LIBS := kernel net base proto llhttp
+crypto_enc_fuzz_LIBS := kernel trust net base proto llhttp
 crypto_enc_fuzz_LD = $(NET_LD) $(BASE_LD)
 
 FUZZERS += mesh_message_fuzz
 mesh_message_fuzz_SRC := tests/fuzz/mesh_message_fuzz.c
-mesh_message_fuzz_LIBS := kernel net base proto llhttp
+mesh_message_fuzz_LIBS := kernel trust net base proto llhttp
 mesh_message_fuzz_LD = $(NET_LD) $(BASE_LD)
 
 FUZZERS += cron_fuzz
@@ -86,7 +86,7 @@ mdns_fuzz_LD = $(BASE_LD)
 
 FUZZERS += package_fuzz
 package_fuzz_SRC := tests/fuzz/package_fuzz.c
-package_fuzz_LIBS := ctl net base proto llhttp
+package_fuzz_LIBS := ctl trust net base proto llhttp
 package_fuzz_LD = $(NET_LD) $(BASE_LD)
 FUZZERS += mail_fuzz sql_rows_fuzz
 mail_fuzz_SRC := tests/fuzz/mail_fuzz.c plugins/bindings.smtp/message.c
@@ -98,14 +98,14 @@ sql_rows_fuzz_LD = $(BASE_LD)
 
 FUZZERS += pipeline_fuzz
 pipeline_fuzz_SRC := tests/fuzz/pipeline_fuzz.c
-pipeline_fuzz_LIBS := kernel net base proto llhttp
+pipeline_fuzz_LIBS := kernel trust net base proto llhttp
 pipeline_fuzz_LD = $(NET_LD) $(BASE_LD)
 FUZZERS += ledger_fuzz
 ledger_fuzz_SRC := tests/fuzz/ledger_fuzz.c
-ledger_fuzz_LIBS := kernel base
+ledger_fuzz_LIBS := kernel trust base
 ledger_fuzz_LD = -l:libmsgpackc.a $(BASE_LD)
 
 FUZZERS += tape_fuzz
 tape_fuzz_SRC := tests/fuzz/tape_fuzz.c
-tape_fuzz_LIBS := ctl net base proto llhttp
+tape_fuzz_LIBS := ctl trust net base proto llhttp
 tape_fuzz_LD = $(NET_LD) $(BASE_LD)

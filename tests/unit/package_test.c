@@ -98,7 +98,7 @@ START_TEST(names_that_would_leave_the_folder_are_refused)
         static const char *const bad[] = {"/etc/passwd", "../x", "a/../../x", "a/..", "./a", "a//b", "a/", "a/./b", "a\\b", "a\nb", ""};
         for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
                 char block[TAR_BLOCK];
-                ck_assert_msg(tar_name_fault(str_of(bad[i])) != NULL, "%s", bad[i]);
+                ck_assert_msg(filelist_name_fault(str_of(bad[i])) != NULL, "%s", bad[i]);
                 ck_assert_int_ne(tar_header(block, bad[i], false, 0), 0);
         }
         one_file("xxxx", "1");
@@ -379,15 +379,15 @@ START_TEST(the_digest_does_not_depend_on_who_signed)
         struct trust t = {&key, 1};
         const struct trust_key *by = NULL;
         minisign_read_public(pub, &key.key, &err);
-        ck_assert_int_eq(trust_check(&t, q, &arena, &by, &err), 0);
+        ck_assert_int_eq(package_trust(&t, q, &arena, &by, &err), 0);
         ck_assert_ptr_eq(by, &key);
         key.key.key[0] ^= 1;
-        ck_assert_int_eq(trust_check(&t, q, &arena, &by, &err), -EKEYREJECTED);
-        ck_assert_int_eq(trust_check(&(struct trust){0}, q, &arena, &by, &err), -ENOKEY);
+        ck_assert_int_eq(package_trust(&t, q, &arena, &by, &err), -EKEYREJECTED);
+        ck_assert_int_eq(package_trust(&(struct trust){0}, q, &arena, &by, &err), -ENOKEY);
         q->signature = STR("nonsense");
-        ck_assert_int_eq(trust_check(&t, q, &arena, &by, &err), -EKEYREJECTED);
+        ck_assert_int_eq(package_trust(&t, q, &arena, &by, &err), -EKEYREJECTED);
         q->signature = STR_NULL;
-        ck_assert_int_eq(trust_check(&t, q, &arena, &by, &err), -ENODATA);
+        ck_assert_int_eq(package_trust(&t, q, &arena, &by, &err), -ENODATA);
         package_free(p);
         package_free(q);
 }

@@ -53,7 +53,7 @@ static void write_tape(bool redacted)
 static struct str file_text(void)
 {
         struct str s;
-        ck_assert_int_eq(package_read_file(&arena, path, 1 << 20, &s), 0);
+        ck_assert_int_eq(trust_read_file(&arena, path, 1 << 20, &s), 0);
         return s;
 }
 

@@ -1,15 +1,15 @@
 /*
  * Keys and signatures in minisign's files: what is signed here, Debian's minisign verifies, and the other way round.
  * Ed25519 over BLAKE2b-512 of the text ("ED"); plain Ed25519 ("Ed", old minisign) is verified too. Secret keys may be locked with a
- * password (scrypt). The only user of libsodium in ctl, hence also the home of digests.
+ * password (scrypt).
  */
-#ifndef CTL_PACKAGE_MINISIGN_H
-#define CTL_PACKAGE_MINISIGN_H
+#ifndef SDK_TRUST_MINISIGN_H
+#define SDK_TRUST_MINISIGN_H
 
 #include "sdk/base/arena.h"
 #include "sdk/base/str.h"
 
-enum { MINISIGN_ID_BYTES = 8, MINISIGN_FILE_MAX = 8192, DIGEST_HEX = 64 };
+enum { MINISIGN_ID_BYTES = 8, MINISIGN_FILE_MAX = 8192 };
 
 struct minisign_public {
         unsigned char id[MINISIGN_ID_BYTES], key[32];
@@ -37,9 +37,5 @@ struct minisign_signature {
 int minisign_read_signature(struct str file, struct minisign_signature *ret, const char **ret_err);
 /* Is text signed by this key, and the trusted comment too? */
 bool minisign_verify(const struct minisign_signature *s, const struct minisign_public *p, struct str text);
-
-/* BLAKE2b-256 as hex, NUL-terminated. */
-void digest_blake2b(struct str data, char ret[DIGEST_HEX + 1]);
-void digest_sha256(struct str data, char ret[DIGEST_HEX + 1]);
 
 #endif

@@ -1,5 +1,5 @@
 /* See minisign.h. Layouts as minisign's README describes them. */
-#include "ctl/package/minisign.h"
+#include "sdk/trust/minisign.h"
 
 #include <errno.h>
 #include <sodium.h>
@@ -230,20 +230,4 @@ bool minisign_verify(const struct minisign_signature *s, const struct minisign_p
                 memcpy(both + 64, s->trusted.p, s->trusted.n);
         return crypto_sign_verify_detached(s->bytes, m, n, p->key) == 0 &&
                crypto_sign_verify_detached(s->global, both, 64 + s->trusted.n, p->key) == 0;
-}
-
-/* ---- digests ---- */
-
-void digest_blake2b(struct str data, char ret[DIGEST_HEX + 1])
-{
-        unsigned char d[32];
-        crypto_generichash(d, sizeof d, (const unsigned char *)data.p, data.n, NULL, 0);
-        sodium_bin2hex(ret, DIGEST_HEX + 1, d, sizeof d);
-}
-
-void digest_sha256(struct str data, char ret[DIGEST_HEX + 1])
-{
-        unsigned char d[32];
-        crypto_hash_sha256(d, (const unsigned char *)data.p, data.n);
-        sodium_bin2hex(ret, DIGEST_HEX + 1, d, sizeof d);
 }

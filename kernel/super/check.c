@@ -1,0 +1,116 @@
+/*
+ * Before a plugin's process starts: is it the plugin that plugins.lock and the trust store ask for (sdk/trust/verify.h)? The package is
+ * read on a thread of the pool; the life waits for that in STARTING, without a process. What does not fit is not started, now or later:
+ * the plugin has FAILED, and says what was expected, what was found, and what to do.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "kernel/opts.h"
+#include "kernel/super/plugin.h"
+#include "sdk/base/work.h"
+#include "sdk/trust/verify.h"
+
+struct check { /* nothing in it belongs to the plugin, which may be gone before the thread is done */
+        struct arena a;
+        struct verify_ask ask;
+        struct verified found;
+        struct verify_fault fault;
+        const char *own[2];
+        int r;
+};
+
+bool life_needs_check(const struct plugin *p)
+{
+        const struct daprd_opts *o = p->super->conf.opts;
+        return o && o->plugin_verify_policy != VERIFY_OFF && (*o->plugin_lock || o->plugin_verify_policy == VERIFY_SIGNED);
+}
+
+static struct check *check_new(const struct plugin *p)
+{
+        const struct manifest *m = p->manifest;
+        const struct daprd_opts *o = p->super->conf.opts;
+        const char *slash = strrchr(m->file, '/'), *exe_dir = p->super->conf.exe_dir;
+        struct check *c = calloc(1, sizeof *c);
+        if (!c)
+                return NULL;
+        arena_init(&c->a, 0);
+        struct arena *a = &c->a;
+        c->ask = (struct verify_ask){.folder = slash ? arena_strdup(a, str_n(m->file, (size_t)(slash - m->file))) : ".",
+                                     .executable = arena_strdup(a, str_of(m->executable)), .name = arena_strdup(a, str_of(m->name)),
+                                     .version = arena_strdup(a, str_of(m->version)), .manifest = arena_str(a, m->text),
+                                     .policy = o->plugin_verify_policy, .lock = arena_strdup(a, str_of(o->plugin_lock))};
+        c->own[0] = exe_dir ? arena_printf(a, "%s/../plugins", exe_dir) : "";
+        c->own[1] = exe_dir ? arena_printf(a, "%s/../lib/dapr/plugins", exe_dir) : "";
+        if (c->ask.folder && c->ask.executable && c->ask.name && c->ask.version && c->ask.manifest.p && c->ask.lock && c->own[0] && c->own[1])
+                return c;
+        arena_fini(a);
+        free(c);
+        return NULL;
+}
+
+static void check_free(struct check *c)
+{
+        if (c->found.exec_fd >= 0)
+                close(c->found.exec_fd);
+        arena_fini(&c->a);
+        free(c);
+}
+
+static bool is_below(const char *path, const char *folder)
+{
+        char *p = realpath(path, NULL), *f = realpath(folder, NULL);
+        size_t n = f ? strlen(f) : 0;
+        bool is = p && f && strncmp(p, f, n) == 0 && p[n] == '/';
+        free(p);
+        free(f);
+        return is;
+}
+
+static int check_work(void *arg)
+{
+        struct check *c = arg;
+        c->ask.is_own = is_below(c->ask.folder, c->own[0]) || is_below(c->ask.folder, c->own[1]);
+        c->r = verify_plugin(&c->ask, &c->a, &c->found, &c->fault);
+        return 0;
+}
+
+static void refuse(struct life *l, const char *what, const char *fix)
+{
+        struct plugin *p = l->plugin;
+        plugin_set_error(p, "was not started: %s%s%s", what, *fix ? "; to mend it: " : "", fix);
+        plugin_note(p, death_class_name(DEATH_UNVERIFIED), p->last_error);
+        log_error(SUPER_SCOPE, "plugin %s %s", p->name, p->last_error);
+        plugin_event(p, EV_REFUSED);
+        p->last_death = DEATH_UNVERIFIED;
+        if (!l->ended)
+                life_end(l);
+        plugin_notify(p);
+}
+
+static void check_fiber(void *arg)
+{
+        struct life *l = arg;
+        struct check *c = check_new(l->plugin);
+        int r = c ? work_run(check_work, c) : -ENOMEM;
+        if (!l->ended && r)
+                refuse(l, strerrordesc_np(-r), "");
+        else if (!l->ended && c->r)
+                refuse(l, c->fault.what, c->fault.fix);
+        else if (!l->ended)
+                life_run(l, &(struct life_program){c->found.exec_fd, c->found.is_script});
+        if (c)
+                check_free(c);
+        life_unref(l);
+}
+
+int life_check_start(struct life *l)
+{
+        life_ref(l);
+        int r = fiber_go(&l->scope, "plugin-check", check_fiber, l);
+        if (r)
+                life_unref(l);
+        return r;
+}

@@ -1,0 +1,2 @@
+LIBS += trust
+trust_SRC := $(wildcard sdk/trust/*.c)
