@@ -39,6 +39,7 @@
 #define SCOPE "dapr.runtime"
 
 enum { ERROR_BYTES = 512, TRACES_STOP_S = 5 };
+static const double LET_FINISH_POLL_S = 0.005;
 
 static const struct block *const blocks[] = {
         &state_block_def, &secrets_block_def, &pubsub_block_def, &bindings_block_def,
@@ -385,6 +386,13 @@ static void quiesce(struct runtime *rt)
                         blocks[rt->blocks_loud - 1]->quiesce(rt->k);
 }
 
+static void hang_up(struct kernel *k)
+{
+        for (size_t i = 0; i < N_BLOCKS; i++)
+                if (blocks[i]->hang_up)
+                        blocks[i]->hang_up(k);
+}
+
 static void app_changed(void *arg, bool healthy)
 {
         struct kernel *k = arg;
@@ -422,6 +430,7 @@ static void block_shutdown(struct runtime *rt)
         duration_text(text, ns);
         log_info(SCOPE, "Blocking graceful shutdown for %s or until app reports unhealthy...", text);
         quiesce(rt);
+        hang_up(k);
         if (app_leaves(k, loop_now_exact() + (double)ns / 1e9))
                 log_info(SCOPE, "App reported unhealthy, entering shutdown...");
         else
@@ -442,6 +451,7 @@ static void stop(struct runtime *rt)
                 log_warn(SCOPE, "Graceful shutdown timeout is infinite, will wait indefinitely to shutdown");
         /* the timer above is the only bound: what still runs then goes down with the process */
         quiesce(rt);
+        hang_up(k);
         if (k->front)
                 front_stop_apis(k->front, INFINITY);
         log_info(SCOPE, "Dapr is shutting down");
@@ -458,11 +468,28 @@ static void stop(struct runtime *rt)
         timer_stop(&rt->grace);
 }
 
+static double upgrade_grace_s(const struct kernel *k)
+{
+        return k->opts.dapr_graceful_shutdown_seconds > 0 ? k->opts.dapr_graceful_shutdown_seconds : 10;
+}
+
+/* Before another program takes over: requests and proxied streams that run get their time while this one serves as ever, so that nobody
+ * waits for them later. */
+static void let_finish(struct kernel *k)
+{
+        double until = loop_now() + upgrade_grace_s(k);
+        size_t n = front_before(k->front, true);
+
+        for (; n && !k->shutting_down && loop_now() < until; n = front_before(k->front, false))
+                if (cond_wait_until(&k->changed, loop_now() + LET_FINISH_POLL_S) == -ECANCELED)
+                        break;
+}
+
 /* Another program takes this one's place. Returns only when that has failed for good. */
 static void hand_over(struct runtime *rt)
 {
         struct kernel *k = rt->k;
-        double grace_s = k->opts.dapr_graceful_shutdown_seconds > 0 ? k->opts.dapr_graceful_shutdown_seconds : 10;
+        double grace_s = upgrade_grace_s(k), began = loop_now_exact(), rested, settled;
         struct ledger l;
 
         log_info(SCOPE, "Another program takes over: %s", k->binary);
@@ -470,11 +497,17 @@ static void hand_over(struct runtime *rt)
         runtime_hold_signals();
         reload_stop(k);
         quiesce(rt);
-        front_hand_over(k->front, &l, grace_s);
+        rested = loop_now_exact();
+        front_settle(k->front, &l, grace_s);
+        settled = loop_now_exact();
+        hang_up(k);
+        front_end_streams(k->front);
         fini_blocks(k);
         app_stop(k->app);
         names_stop(k);
         runtime_unpublish_components(k);
+        log_info(SCOPE, "No events on their way after %.0f ms, no requests after %.0f ms more, no streams after %.0f ms more", (rested - began) * 1e3,
+                 (settled - rested) * 1e3, (loop_now_exact() - settled) * 1e3);
         upgrade_exec(k, &l, grace_s);
         ledger_fini(&l);
         rt->fatal = "no program could be started to go on";
@@ -587,6 +620,9 @@ int runtime_run(struct kernel *k)
                 scope_cancel(&starting);
         scope_join(&starting);
         if (k->upgrading && !k->shutting_down && !rt.fatal)
+                let_finish(k);
+        k->upgrading &= !k->shutting_down && !rt.fatal;
+        if (k->upgrading)
                 hand_over(&rt);
         else
                 stop(&rt);

@@ -14,7 +14,7 @@
 
 #define SCOPE "dapr.runtime.upgrade"
 
-static const double LAST_WORDS_S = 0.002; /* what was answered at last goes out */
+enum { LAST_TURNS = 2 }; /* of the loop: what was answered at last goes out */
 static const double SETTLE_S = 2; /* the name resolver starts in the background */
 
 /* ---- the new program ---- */
@@ -139,7 +139,8 @@ void upgrade_exec(struct kernel *k, struct ledger *l, double grace_s)
         fcntl(fd, F_SETFD, 0);
         snprintf(number, sizeof number, "%d", fd);
         setenv(LEDGER_ENV, number, 1);
-        fiber_sleep(LAST_WORDS_S);
+        for (int i = 0; i < LAST_TURNS; i++)
+                fiber_yield();
         execv(k->binary, k->argv);
         log_error(SCOPE, "%s cannot be started: %s; this daprd goes on", k->binary, strerror(errno));
         execv("/proc/self/exe", k->argv);

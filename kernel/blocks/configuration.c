@@ -209,9 +209,12 @@ static int subscribe_stream(struct call *c)
         hello.id = s->id;
         r = rpc_send_pb(c->rpc, &hello.base);
         s->announced = true;
+        rpc_call_lasts(c->rpc);
         cond_broadcast(&s->changed);
         while (r == 0 && !s->ended)
                 r = cond_wait(&s->changed);
+        if (r == 0 && c->k->upgrading && c->k->watches->closed)
+                r = call_fail_code(c, ERR_UNTYPED, 0, RPC_UNAVAILABLE, "daprd goes on in another program: subscribe again");
         since = loop_now_exact();
         config_watch_end(s);
         observe(c, in->store_name, "unsubscribe", true, since);
@@ -384,7 +387,7 @@ static struct config_watch *next_open(struct configuration_block *b)
 }
 
 /* Streams end, which lets the APIs stop; apps are pushed to no more. */
-static void quiesce(struct kernel *k)
+static void hang_up(struct kernel *k)
 {
         struct config_watch *s;
 
@@ -473,6 +476,6 @@ const struct block configuration_block_def = {
         .arrived = arrived,
         .moving = moving,
         .leaving = leaving,
-        .quiesce = quiesce,
+        .hang_up = hang_up,
         .fini = fini,
 };

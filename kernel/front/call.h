@@ -144,6 +144,9 @@ struct block {
         /* The stop has begun: takes no more events from outside, for ever, and parks until those in the app's hands have been
          * answered. The APIs still serve. May be NULL. */
         void (*quiesce)(struct kernel *k);
+        /* Streams to clients end, on which nothing is on its way any more. When another program takes over, the APIs have settled by
+         * then, so that clients that connect anew find that one; else it follows quiesce() at once. May be NULL. */
+        void (*hang_up)(struct kernel *k);
         void (*fini)(struct kernel *k); /* also when init failed or was never called. May be NULL. */
 };
 extern const struct block configuration_block_def, lock_block_def, conversation_block_def, crypto_block_def, subtle_crypto_block_def, invoke_block_def;

@@ -28,7 +28,7 @@
 #define INTERNAL_SCOPE "dapr.runtime.grpc.internal"
 #define METRICS_TYPE "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
 
-enum { GRPC_HEADERS_MAX = 4 << 20, HEADER_TIMEOUT_S = 10 };
+enum { GRPC_HEADERS_MAX = 4 << 20, HEADER_TIMEOUT_S = 10, STREAMS_END_S = 1 };
 
 struct front {
         struct kernel *k;
@@ -494,7 +494,7 @@ static void stop_one(void *arg)
         if (s->ledger && s->is_http)
                 http_server_hand_over(s->server, s->grace_s, give, s->ledger);
         else if (s->ledger)
-                rpc_server_hand_over(s->server, s->grace_s, give, s->ledger);
+                rpc_server_settle(s->server, s->grace_s, give, s->ledger);
         else if (s->is_http)
                 http_server_stop(s->server, s->grace_s);
         else
@@ -530,9 +530,41 @@ void front_stop_apis(struct front *f, double grace_s)
         stop_all(f, grace_s, NULL);
 }
 
-void front_hand_over(struct front *f, struct ledger *l, double grace_s)
+size_t front_before(struct front *f, bool turn)
+{
+        struct rpc_server *const rpc[] = {f->grpc_server, f->internal_server};
+        struct http_server *const http[] = {f->http_server, f->public_server};
+        size_t n = 0;
+
+        for (size_t i = 0; i < 2; i++) {
+                if (rpc[i])
+                        n += turn ? rpc_server_turn(rpc[i]) : rpc_server_before(rpc[i]);
+                if (http[i])
+                        n += turn ? http_server_turn(http[i]) : http_server_before(http[i]);
+        }
+        return n;
+}
+
+void front_settle(struct front *f, struct ledger *l, double grace_s)
 {
         stop_all(f, grace_s, l);
+}
+
+static void end_streams(void *arg)
+{
+        rpc_server_stop(arg, STREAMS_END_S);
+}
+
+void front_end_streams(struct front *f)
+{
+        struct rpc_server *all[] = {f->grpc_server, f->internal_server};
+        struct scope scope;
+
+        scope_init(&scope);
+        for (size_t i = 0; i < 2; i++)
+                if (all[i] && fiber_go(&scope, "stop", end_streams, all[i]))
+                        end_streams(all[i]);
+        scope_join(&scope);
 }
 
 void front_stop_metrics(struct front *f)

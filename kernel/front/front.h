@@ -23,8 +23,13 @@ int front_start_internal(struct front *f, char *err, size_t err_n); /* sidecar t
 /* Stops the API servers and the internal one together: no new requests, those that run finish up to grace_s. Parks. */
 void front_stop_apis(struct front *f, double grace_s);
 void front_stop_metrics(struct front *f);
-/* Instead of both: the same, but listening sockets and idle connections go into the ledger for the program that takes over. Parks. */
+/* Instead of both: listening sockets and idle connections go into the ledger for the program that takes over; requests that run finish,
+ * those from before the turn (below) excepted, which had their time. Parks. */
 struct ledger;
-void front_hand_over(struct front *f, struct ledger *l, double grace_s);
+void front_settle(struct front *f, struct ledger *l, double grace_s);
+/* Then: streams that have been asked to end do, connections are closed. Parks. */
+void front_end_streams(struct front *f);
+/* Before both: with turn, calls from now on are counted apart; how many of those before still run. */
+size_t front_before(struct front *f, bool turn);
 
 #endif

@@ -18,6 +18,7 @@
 #include "kernel/super/ledger.h"
 
 enum { APP_ID_CHARS = 40, CONTROL_CONNS_MAX = 32, CONTROL_BODY_MAX = 2 << 20 };
+static const double GIVE_GRACE_S = 0.05; /* for answers to daprctl when another program takes over */
 
 /* ---- rows ---- */
 
@@ -409,7 +410,7 @@ void control_give(struct super *s, struct ledger *l)
         if (!k)
                 return;
         if (k->server) {
-                http_server_hand_over(k->server, 1, give, l);
+                http_server_hand_over(k->server, GIVE_GRACE_S, give, l);
                 http_server_free(k->server);
         }
         free(k);

@@ -74,6 +74,10 @@ int http_server_adopt(struct http_server *s, int listen_fd);
  * sockets open; requests that run finish as in http_server_stop(); connections that are idle then live on. give() gets each listening
  * socket and each idle plain HTTP/1 connection: the descriptor is its own. Parks. Then http_server_free(). */
 void http_server_hand_over(struct http_server *s, double grace_s, void (*give)(void *arg, const char *name, int fd, bool listening), void *arg);
+/* Before that: requests from now on are counted apart; how many of those before run still, for whom http_server_hand_over does not wait.
+ * Both give that number. */
+size_t http_server_turn(struct http_server *s);
+size_t http_server_before(const struct http_server *s);
 /* Serves an inherited connection. Takes fd. */
 void http_server_take(struct http_server *s, int fd);
 int http_server_port(const struct http_server *s);              /* of the first TCP listener */

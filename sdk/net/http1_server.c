@@ -220,11 +220,10 @@ static void finish(struct h1_req *q)
 static void handler_fiber(void *arg)
 {
         struct h1_req *q = arg;
-        const struct http_server_conf *conf = &q->r.server->conf;
         q->fiber = fiber_self();
         if (q->cancelled)
                 fiber_cancel(q->fiber);
-        conf->handler(&q->r, conf->arg);
+        http_run_handler(&q->r);
         fiber_restore_deadline(INFINITY);
         finish(q);
 }

@@ -59,6 +59,15 @@ void http_peer_del(struct http_peer *p)
         conn_counted(p->server, -1);
 }
 
+void http_run_handler(struct http_req *r)
+{
+        struct http_server *s = r->server;
+        unsigned turn = turns_enter(&s->turns);
+        s->conf.handler(r, s->conf.arg);
+        if (turns_leave(&s->turns, turn))
+                cond_broadcast(&s->changed);
+}
+
 /* ---- HTTP/2 ---- */
 
 struct h2_peer {
@@ -249,11 +258,10 @@ static int h2_resp_end(struct http_req *r, const struct http_header *trailers, s
 static void h2_fiber(void *arg)
 {
         struct h2_req *q = arg;
-        const struct http_server_conf *conf = &q->r.server->conf;
         q->fiber = fiber_self();
         if (q->cancelled)
                 fiber_cancel(q->fiber);
-        conf->handler(&q->r, conf->arg);
+        http_run_handler(&q->r);
         if (!q->r.begun && !q->aborted)
                 h2_resp_send(&q->r, 500, NULL, 0, STR(""));
         if (!q->r.ended || q->aborted)
@@ -663,6 +671,23 @@ int http_peer_give(struct http_server *s, struct conn *io)
         return 0;
 }
 
+/* Nothing is left but connections with requests that began before the turn, and had their time. */
+static bool is_settled(const struct http_server *s)
+{
+        return turns_present(&s->turns) == 0 && s->n_conns <= turns_before(&s->turns);
+}
+
+size_t http_server_turn(struct http_server *s)
+{
+        turns_next(&s->turns);
+        return turns_before(&s->turns);
+}
+
+size_t http_server_before(const struct http_server *s)
+{
+        return turns_before(&s->turns);
+}
+
 void http_server_hand_over(struct http_server *s, double grace_s, void (*give)(void *arg, const char *name, int fd, bool listening), void *arg)
 {
         double end = loop_now() + grace_s;
@@ -674,7 +699,7 @@ void http_server_hand_over(struct http_server *s, double grace_s, void (*give)(v
         s->n_listeners = 0;
         s->give = give;
         s->give_arg = arg;
-        for (each_peer(s, true); s->n_conns && loop_now() < end; each_peer(s, true)) { /* again: output drains, a request comes whole */
+        for (each_peer(s, true); !is_settled(s) && loop_now() < end; each_peer(s, true)) { /* again: output drains, a request comes whole */
                 double next = loop_now() + HAND_OVER_POLL_S;
                 cond_wait_until(&s->changed, next < end ? next : end);
         }

@@ -4,6 +4,7 @@
 
 #include "sdk/net/http.h"
 #include "sdk/net/http1.h"
+#include "sdk/net/turns.h"
 
 enum {
         HTTP_MAX_LISTENERS = 16,
@@ -32,7 +33,8 @@ struct http_server {
         size_t n_listeners, n_conns;
         struct scope handlers;     /* handler fibers and TLS handshakes */
         struct list peers;
-        struct cond changed;       /* a connection has gone */
+        struct cond changed;       /* a connection has gone, or a turn's last request has ended */
+        struct turns turns;        /* of requests */
         bool stopping, full;
         /* handing over: set, with its argument */
         void (*give)(void *arg, const char *name, int fd, bool listening);
@@ -41,6 +43,8 @@ struct http_server {
         size_t n_pooled;
 };
 
+/* The handler, on its fiber. */
+void http_run_handler(struct http_req *r);
 void http_peer_add(struct http_peer *p, struct http_server *s, const struct http_peer_ops *ops);
 void http_peer_del(struct http_peer *p);
 

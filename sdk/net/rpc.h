@@ -165,8 +165,15 @@ int rpc_server_listen(struct rpc_server *s, struct str addr);
 void rpc_server_set_tls(struct rpc_server *s, struct tls_context *tls); /* for connections to come; takes a reference */
 int rpc_server_adopt(struct rpc_server *s, int listen_fd);
 void rpc_server_serve_conn(struct rpc_server *s, struct conn *c); /* takes an accepted connection */
-/* As http_server_hand_over: listening sockets are given away, calls that run finish, clients are told to connect anew. Parks. */
-void rpc_server_hand_over(struct rpc_server *sv, double grace_s, void (*give)(void *arg, const char *name, int fd, bool listening), void *arg);
+/* A server whose place another one takes goes on in three steps:
+ *   rpc_server_turn: calls from now on are counted apart. rpc_server_before, and what this gives: those that ran already, without
+ *   streams that last. It serves as ever meanwhile.
+ *   rpc_server_settle: listening sockets are given away and queue, clients are told to connect anew, calls that began after the turn
+ *   finish, up to grace_s. Parks.
+ *   rpc_server_stop: streams that last end, which somebody has asked them to; what runs still is cancelled, for its caller UNAVAILABLE. */
+size_t rpc_server_turn(struct rpc_server *sv);
+size_t rpc_server_before(const struct rpc_server *sv);
+void rpc_server_settle(struct rpc_server *sv, double grace_s, void (*give)(void *arg, const char *name, int fd, bool listening), void *arg);
 int rpc_server_port(const struct rpc_server *s);
 /* No new connections; GOAWAY; calls finish up to grace_s, then they are cancelled. Parks until all handlers have returned. */
 void rpc_server_stop(struct rpc_server *s, double grace_s);
@@ -175,6 +182,8 @@ size_t rpc_server_calls(const struct rpc_server *s); /* handlers that run now */
 
 int rpc_reflection(struct rpc_server *s);
 
+/* This call is a stream that goes on until it is asked to end: nobody waits for it (rpc_server_turn). */
+void rpc_call_lasts(struct rpc_call *c);
 /* Sets the call's answer. fmt is UTF-8 text. Returns 0, so a handler can `return rpc_fail(...)`. */
 int rpc_fail(struct rpc_call *c, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 int rpc_fail_details(struct rpc_call *c, int code, struct str message, struct str details);

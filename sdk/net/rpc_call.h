@@ -26,6 +26,7 @@ struct call {
         struct rpc_server *sv;
         const struct rpc_method *row;
         struct fiber *fiber;
+        unsigned turn;               /* turns.h */
         bool cancelled;
 };
 

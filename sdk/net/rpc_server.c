@@ -15,6 +15,7 @@
 #include "sdk/base/map.h"
 #include "sdk/net/rpc_call.h"
 #include "sdk/net/tls.h"
+#include "sdk/net/turns.h"
 
 enum { DEFAULT_STREAMS = 1000, UNIX_STREAM_WINDOW = 4 * 1024 * 1024, FIXED_TRAILERS = 5 };
 #define HANDSHAKE_TIMEOUT_S 10.0
@@ -40,8 +41,10 @@ struct rpc_server {
         struct list peers;
         struct scope scope, handshakes;
         size_t calls;
+        struct turns turns;
         struct cond changed;         /* a call or a connection has ended */
         bool stopping;
+        bool settled;                /* handing over: calls that run still are those that cannot be waited for */
 };
 
 /* ---- answers ---- */
@@ -153,10 +156,20 @@ static void refuse(struct h2_stream *s, const char *http, int code, struct str m
 
 /* ---- calls ---- */
 
-static void call_done(struct rpc_server *sv)
+static void call_done(struct rpc_server *sv, unsigned turn)
 {
-        if (--sv->calls == 0)
+        bool last = turns_leave(&sv->turns, turn);
+        if (--sv->calls == 0 || last)
                 cond_broadcast(&sv->changed);
+}
+
+void rpc_call_lasts(struct rpc_call *c)
+{
+        struct call *k = call_of(c);
+        if (turns_leave(&k->sv->turns, k->turn))
+                cond_broadcast(&k->sv->changed);
+        k->turn = TURN_LASTING;
+        k->sv->turns.running[TURN_LASTING]++;
 }
 
 static void status_of_result(struct call *k, int r)
@@ -188,11 +201,14 @@ static void call_fiber(void *arg)
         k->fiber = NULL;
         s->user = NULL;
         status_of_result(k, r);
+        if (sv->settled && !k->cancelled && k->c.status.code == RPC_CANCELLED)
+                rpc_fail(&k->c, RPC_UNAVAILABLE, "the server goes on in another program: connect again");
         if (!s->closed && send_status(k) && !s->closed)
                 h2_reset(s, H2_INTERNAL_ERROR);
         arena_fini(&k->scratch);
+        unsigned turn = k->turn;
         h2_release(s); /* k is gone */
-        call_done(sv);
+        call_done(sv, turn);
 }
 
 static void on_event(struct h2_stream *s)
@@ -318,6 +334,7 @@ static void on_stream(struct h2_conn *h2, struct h2_stream *s)
                        r == -ECANCELED ? STR("the server is stopping") : STR("too many calls"));
                 return;
         }
+        k->turn = turns_enter(&sv->turns);
         sv->calls++;
 }
 
@@ -530,6 +547,12 @@ static void close_peers(struct rpc_server *sv)
                 h2_conn_close(list_entry(sv->peers.next, struct peer, link)->h2, -ECONNRESET);
 }
 
+/* Those that will end: all, or, when the others had their time already, streams that have been asked to. */
+static bool has_calls(const struct rpc_server *sv)
+{
+        return sv->settled ? sv->turns.running[TURN_LASTING] : sv->calls;
+}
+
 void rpc_server_stop(struct rpc_server *sv, double grace_s)
 {
         double end = loop_now() + grace_s;
@@ -538,7 +561,7 @@ void rpc_server_stop(struct rpc_server *sv, double grace_s)
         scope_cancel(&sv->handshakes);
         list_for_each(p, &sv->peers)
                 h2_conn_goaway(list_entry(p, struct peer, link)->h2);
-        while (sv->calls && cond_wait_until(&sv->changed, end) == 0)
+        while (has_calls(sv) && cond_wait_until(&sv->changed, end) == 0)
                 ;
         scope_cancel(&sv->scope);
         fiber_shield_begin();
@@ -552,14 +575,31 @@ void rpc_server_stop(struct rpc_server *sv, double grace_s)
         close_peers(sv);
 }
 
-void rpc_server_hand_over(struct rpc_server *sv, double grace_s, void (*give)(void *arg, const char *name, int fd, bool listening), void *arg)
+size_t rpc_server_turn(struct rpc_server *sv)
 {
+        turns_next(&sv->turns);
+        return turns_before(&sv->turns);
+}
+
+size_t rpc_server_before(const struct rpc_server *sv)
+{
+        return turns_before(&sv->turns);
+}
+
+void rpc_server_settle(struct rpc_server *sv, double grace_s, void (*give)(void *arg, const char *name, int fd, bool listening), void *arg)
+{
+        double end = loop_now() + grace_s;
         for (struct listen *l = sv->listens; l; l = l->next) {
                 int fd = listener_keep(&l->l);
                 if (fd >= 0)
                         give(arg, sv->conf.name ? sv->conf.name : "", fd, true);
         }
-        rpc_server_stop(sv, grace_s);
+        close_listeners(sv);
+        list_for_each(p, &sv->peers)
+                h2_conn_goaway(list_entry(p, struct peer, link)->h2);
+        while (turns_present(&sv->turns) && cond_wait_until(&sv->changed, end) == 0)
+                ;
+        sv->settled = true;
 }
 
 void rpc_server_free(struct rpc_server *sv)

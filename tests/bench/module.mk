@@ -14,3 +14,7 @@ TEST_PROGS += component_bench
 component_bench_SRC := tests/bench/component_bench.c
 component_bench_LIBS := kernel trust net base proto llhttp
 component_bench_LD = $(YAML_LD) $(NET_LD) $(BASE_LD)
+PROGS += load_bench
+load_bench_SRC := tests/bench/load_bench.c
+load_bench_LIBS := net base proto llhttp
+load_bench_LD = $(NET_LD) $(BASE_LD)

@@ -1,13 +1,12 @@
 """The kernel takes another program in place, under load: the same process, the same plugin processes, no failed request.
 Numbers of a drill: UPGRADES (4), UPGRADE_CALLERS (8) on state, UPGRADE_PUBLISHERS (2), UPGRADE_STREAMS (1)."""
-import json, os, shutil, subprocess, threading, time
+import http.client, http.server, os, shutil, socket, subprocess, threading, time
 
-import grpc
 import pytest
 
-from conftest import BUILD, component, wait_until
-from test_pubsub import app, declared, redis_pub  # noqa: F401  (a fixture)
-from test_swap import Load
+from conftest import BUILD, component, free_port, wait_until
+from lean_load import LeanLoad
+from test_pubsub import declared, redis_pub
 
 UPGRADES, CALLERS = int(os.environ.get("UPGRADES", 4)), int(os.environ.get("UPGRADE_CALLERS", 8))
 PUBLISHERS, STREAMS = int(os.environ.get("UPGRADE_PUBLISHERS", 2)), int(os.environ.get("UPGRADE_STREAMS", 1))
@@ -19,78 +18,121 @@ def upgrade(*args):
                           timeout=100)
 
 
-class Stream:
-    """A streaming subscription that connects again when it ends, and notes how long each pause was."""
-
-    def __init__(self, d, topic):
-        from dapr.proto import api_service_v1, api_v1
-        self.d, self.topic, self.api, self.service = d, topic, api_v1, api_service_v1
-        self.pauses, self.got, self.done, self.standing = [], set(), False, threading.Event()
-        self.thread = threading.Thread(target=self.run, daemon=True)
-        self.thread.start()
-        assert self.standing.wait(10)
-
-    def run(self):
-        ended = None
-        self.channel = grpc.insecure_channel(f"127.0.0.1:{self.d.grpc}", options=[("grpc.initial_reconnect_backoff_ms", 10), ("grpc.min_reconnect_backoff_ms", 10)])
-        while not self.done:
-            answers = __import__("queue").Queue()
-            r = self.api.SubscribeTopicEventsRequestAlpha1()
-            r.initial_request.pubsub_name, r.initial_request.topic = "pub", self.topic
-            answers.put(r)
-            try:
-                for m in self.service.DaprStub(self.channel).SubscribeTopicEventsAlpha1(iter(answers.get, None)):
-                    if m.HasField("initial_response"):
-                        if ended:
-                            self.pauses.append(time.perf_counter() - ended)
-                        self.standing.set()
-                        continue
-                    self.got.add(json.loads(m.event_message.data)["n"])
-                    r = self.api.SubscribeTopicEventsRequestAlpha1()
-                    r.event_processed.id, r.event_processed.status.status = m.event_message.id, 0
-                    answers.put(r)
-            except grpc.RpcError:
-                pass
-            ended = time.perf_counter()
-            answers.put(None)
-
-    def close(self):
-        self.done = True
-        self.channel.close()
-        self.thread.join(10)
-
-
-def test_upgrades_under_load(daprd, app, redis, folder):
-    a = app()
+def test_upgrades_under_load(daprd, redis, folder):
+    """CPU-lean callers, so that times are the sidecar's; the app is the load's own."""
+    port = free_port()
     d = daprd([component("store", "state.sqlite", [("connectionString", str(folder / "u.db"))]), component("memory", "state.in-memory"),
-               redis_pub(redis), declared("v2alpha1", "s", "t", routes={"default": "/got"})], app_id=APP, args=(f"--app-port={a.port}",))
-    assert d.request("POST", "/v1.0/state/memory", [{"key": "k", "value": "kept"}]).status == 204
-    assert d.request("PUT", "/v1.0/metadata/note", "mine").status == 204
-    wait_until("the resolver runs", lambda: len(d.children(resolver=True)) == 4)
-    plugins, pid = d.children(resolver=True), d.proc.pid
-    streams = [Stream(d, "u") for _ in range(STREAMS)]
-    load = Load(d, CALLERS, PUBLISHERS)
-    begin = time.perf_counter()
-    time.sleep(0.5)
-    middle = time.perf_counter()
-    for n in range(UPGRADES):
-        r = upgrade()
-        assert r.returncode == 0, r.stderr
-    end = time.perf_counter()
-    assert load.stop() == []
+               redis_pub(redis), declared("v2alpha1", "s", "t", routes={"default": "/got"})], app_id=APP, args=(f"--app-port={port}",), healthy=False)
+    with LeanLoad(d, port, CALLERS, PUBLISHERS, STREAMS) as load:
+        d.wait_healthy()
+        assert d.request("POST", "/v1.0/state/memory", [{"key": "k", "value": "kept"}]).status == 204
+        assert d.request("PUT", "/v1.0/metadata/note", "mine").status == 204
+        wait_until("the resolver runs", lambda: len(d.children(resolver=True)) == 4)
+        plugins, pid = d.children(resolver=True), d.proc.pid
+        load.phase("without")
+        time.sleep(0.5)
+        load.phase("upgrades")
+        for n in range(UPGRADES):
+            r = upgrade()
+            assert r.returncode == 0, r.stderr
+        r = load.stop()
+    assert (r["failed"], r["failures"], r["lost"]) == (0, [], 0)
     assert d.proc.poll() is None and d.proc.pid == pid
     assert d.children(resolver=True) == plugins, "no plugin was restarted"
     assert d.request("GET", "/v1.0/state/memory/k").json() == "kept"
     assert d.metadata()["extended"]["note"] == "mine"
-    wait_until("every message has come", lambda: set(load.sent) <= {e["n"] for e in a.data("/got")}, 30)
-    pauses = sorted(p for s in streams for p in s.pauses)
-    for s in streams:
-        s.close()
-    assert len(pauses) >= UPGRADES * STREAMS
-    doubled = len(a.data("/got")) - len(set(load.sent))
-    print(f"\n{UPGRADES} upgrades, {CALLERS}+{PUBLISHERS} callers: {len(load.times)} calls, 0 failed; {len(load.sent)} messages, 0 lost, {doubled} twice; "
-          f"streams back after p50 {pauses[len(pauses) // 2] * 1e3:.0f} ms, at most {pauses[-1] * 1e3:.0f} ms; "
-          f"p99 {load.p99(begin, middle) * 1e3:.1f} ms without, {load.p99(middle, end) * 1e3:.1f} ms during upgrades")
+    assert r["pauses"]["n"] >= UPGRADES * STREAMS
+    calls = {name: r["phases"][name] for name in ("without", "upgrades")}
+    print(f"\n{UPGRADES} upgrades, {CALLERS}+{PUBLISHERS} callers: {sum(c['n'] for c in calls.values())} calls, 0 failed; {r['sent']} messages, 0 lost, "
+          f"{r['doubled']} twice; streams back after p50 {r['pauses']['p50']:.0f} ms, p99 {r['pauses']['p99']:.0f}, at most {r['pauses']['max']:.0f} ms; "
+          f"calls p99 {calls['without']['p99']:.1f} ms without, {calls['upgrades']['p99']:.1f} ms during upgrades, at most {calls['upgrades']['max']:.0f} ms")
+
+
+class SlowApp(http.server.BaseHTTPRequestHandler):
+    """/slow answers after a while, /events never ends, /upload answers with the length of the body."""
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        if self.path == "/events":
+            self.send_response(200)
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            try:
+                while not self.server.over.wait(0.02):
+                    self.wfile.write(b"3\r\nev\n\r\n")
+            except OSError:
+                pass
+            self.close_connection = True
+            return
+        if self.path == "/slow":
+            self.server.asked.set()
+            self.server.let_go.wait(20)
+        self.answer(b"done")
+
+    def do_POST(self):
+        self.answer(str(len(self.rfile.read(int(self.headers["content-length"])))).encode())
+
+    def answer(self, body):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+@pytest.fixture
+def slow_app():
+    s = http.server.ThreadingHTTPServer(("127.0.0.1", 0), SlowApp)
+    s.daemon_threads, s.over, s.asked, s.let_go = True, threading.Event(), threading.Event(), threading.Event()
+    threading.Thread(target=s.serve_forever, daemon=True).start()
+    yield s
+    s.over.set()
+    s.shutdown()
+    s.server_close()
+
+
+def in_background(fn):
+    got = []
+    t = threading.Thread(target=lambda: got.append(fn()), daemon=True)
+    t.start()
+    return t, got
+
+
+def test_what_runs_long_gets_its_time_and_holds_up_nobody(daprd, slow_app):
+    """A slow call, half an upload: they end as they would, and others are served meanwhile. Only what goes on for ever is cut."""
+    d = daprd([component("store", "state.in-memory")], app_id=APP, args=(f"--app-port={slow_app.server_port}", "--dapr-graceful-shutdown-seconds=3"))
+    events = socket.create_connection(("127.0.0.1", d.http))
+    events.sendall(b"GET /v1.0/invoke/%s/method/events HTTP/1.1\r\nHost: x\r\n\r\n" % APP.encode())
+    assert events.recv(4096).startswith(b"HTTP/1.1 200")
+    upload = http.client.HTTPConnection("127.0.0.1", d.http, timeout=30)
+    upload.putrequest("POST", f"/v1.0/invoke/{APP}/method/upload")
+    upload.putheader("content-length", "200000")
+    upload.endheaders()
+    upload.send(b"x" * 100000)
+    slow, slow_got = in_background(lambda: d.request("GET", f"/v1.0/invoke/{APP}/method/slow", timeout=30))
+    assert slow_app.asked.wait(10)
+    done, done_got = in_background(upgrade)
+    wait_until("the upgrade was asked for", lambda: "takes over" in d.log() or not done.is_alive() or d.request("GET", "/v1.0/healthz").status == 204)
+    for n in range(50):
+        assert d.request("POST", "/v1.0/state/store", [{"key": "k", "value": n}]).status == 204, "it serves as ever"
+    assert done.is_alive() and not slow_got, "it still waits for them"
+    upload.send(b"x" * 100000)
+    r = upload.getresponse()
+    assert (r.status, r.read()) == (200, b"200000")
+    slow_app.let_go.set()
+    slow.join(20)
+    assert slow_got and slow_got[0].status == 200 and slow_got[0].body == b"done"
+    done.join(30)
+    assert done_got and done_got[0].returncode == 0, done_got
+    assert d.request("GET", "/v1.0/state/store/k").json() == 49
+    upload.request("POST", f"/v1.0/invoke/{APP}/method/upload", b"again")
+    assert upload.getresponse().status == 200, "on the same connection"
+    events.settimeout(10)
+    while events.recv(65536):
+        pass
+    events.close()
 
 
 def test_programs_that_cannot_take_over_are_refused(daprd, folder):

@@ -175,7 +175,9 @@ static int block_get(struct kernel *k)
         list_init(&b->starting);
         list_init(&b->opening);
         fmutex_init(&b->lock);
+        cond_init(&b->hung);
         scope_init(&b->scope);
+        scope_init(&b->leaving);
         return 0;
 }
 
@@ -305,8 +307,14 @@ static void quiesce(struct kernel *k)
                 return;
         if (!k->pubsub->closed)
                 subscriptions_serve(k->pubsub, false);
-        subscriber_quiesce(k->pubsub);
+        subscriber_quiesce(k->pubsub, k->upgrading);
         outbox_stop(k);
+}
+
+static void hang_up(struct kernel *k)
+{
+        if (k->pubsub)
+                subscriber_hang_up(k->pubsub);
 }
 
 static void fini(struct kernel *k)
@@ -316,6 +324,7 @@ static void fini(struct kernel *k)
         if (!b)
                 return;
         quiesce(k);
+        hang_up(k);
         outbox_fini(k);
         scope_cancel(&b->scope);
         scope_join(&b->scope);
@@ -355,5 +364,6 @@ const struct block pubsub_block_def = {
         .moved = moved,
         .leaving = leaving,
         .quiesce = quiesce,
+        .hang_up = hang_up,
         .fini = fini,
 };

@@ -67,6 +67,10 @@ struct pubsub_block {
         struct list starting;        /* those at their first try: struct first.node of subscriber.c */
         struct list opening;         /* streams without their first request: struct stream_opening.node */
         bool asked_app, active, closed;
+        bool holding;                /* streams that have given back what they had stay open until pubsub's hang_up() */
+        size_t undrained;            /* streams that have not yet */
+        struct cond hung;            /* one of both has changed */
+        struct scope leaving;        /* the ends of streams */
         struct map paused;           /* by subscriptions_key(): paused ones, also while they do not run */
         bool app_away, app_asked;    /* away.c: its port was closed when last tried; it is being tried */
         double app_next_try, app_back_at;
@@ -158,7 +162,8 @@ int rules_match_text(const struct rule_set *r, struct arena *a, struct str text,
 int subscriber_init(struct pubsub_block *b); /* reads the resources: 0, -ENOMEM, or -EINVAL (logged) */
 void subscriber_start(struct pubsub_block *b); /* the app is healthy. Parks. */
 void subscriber_stop(struct pubsub_block *b);  /* the app is not. Parks. */
-void subscriber_quiesce(struct pubsub_block *b); /* for ever, streams too. Parks. */
+void subscriber_quiesce(struct pubsub_block *b, bool hold); /* for ever; hold: streams rest, but stay open. Parks. */
+void subscriber_hang_up(struct pubsub_block *b);            /* they end. Parks. */
 bool subscriber_accepts(struct raw_resource *r); /* a Subscription resource; what is wrong with it is logged */
 /* The Subscription resources are `set` now: those that are gone end, new ones begin. A spec of before whose resource is still in the set
  * stays. Resources that are not may be freed after it. Parks. */

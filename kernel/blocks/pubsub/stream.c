@@ -30,9 +30,10 @@ struct stream_app {
         struct list waiters;
         struct fmutex sending;
         bool closed;
-        bool leaving;                /* stream_quiesce is at work: the stream ends when the last answer is in */
+        bool leaving;                /* somebody drains it and will end it */
+        bool gone;                   /* stream_end() was called */
         struct fiber *reader;
-        struct subscription *sub;    /* NULL when it was ended by stream_quiesce */
+        struct subscription *sub;    /* NULL when it was ended by stream_drain() */
         struct cond ended;
 };
 
@@ -169,6 +170,19 @@ void stream_end_opening(struct pubsub_block *b)
         }
 }
 
+/* This process takes no streams any more. When another program goes on, the client is told so, and not before that one is about to
+ * listen. */
+static int too_late(struct call *c, const char *text)
+{
+        struct pubsub_block *b = c->k->pubsub;
+
+        fiber_shield_begin();
+        while (b && b->holding)
+                cond_wait(&b->hung);
+        fiber_shield_end();
+        return c->k->upgrading ? call_fail_code(c, ERR_UNTYPED, 0, RPC_UNAVAILABLE, text) : call_fail(c, ERR_UNTYPED, text);
+}
+
 static int open_stream(struct call *c, struct pubsub_block *b, struct subscription_spec *spec)
 {
         struct stream_opening o = {.fiber = fiber_self()};
@@ -177,11 +191,11 @@ static int open_stream(struct call *c, struct pubsub_block *b, struct subscripti
         if (!b)
                 return read_initial(c, spec);
         if (b->closed)
-                return call_fail(c, ERR_UNTYPED, "stream closed");
+                return too_late(c, "stream closed");
         list_add_tail(&b->opening, &o.node);
         r = read_initial(c, spec);
         list_del(&o.node);
-        return o.ended ? call_fail(c, ERR_UNTYPED, "stream closed") : r;
+        return o.ended ? too_late(c, "stream closed") : r;
 }
 
 static int send_initial(struct call *c)
@@ -217,6 +231,8 @@ static int start_stream(struct call *c, struct stream_app *s, const struct subsc
         const char *err = NULL;
         int r;
 
+        if (b->closed && c->k->upgrading)
+                return too_late(c, "stream closed");
         if (b->closed)
                 return publish_fail_metadata(c, STR(""), NULL, "subscriber is closed");
         /* no event before the first response: the lock is held until that is out */
@@ -244,12 +260,18 @@ void stream_leave(struct subscription *sub)
         sub->stream->leaving = true;
 }
 
-void stream_quiesce(struct subscription *sub)
+struct stream_app *stream_drain(struct subscription *sub)
 {
         struct stream_app *s = sub->stream;
 
         subscription_stop(sub, true);
         s->sub = NULL;
+        return s;
+}
+
+void stream_end(struct stream_app *s)
+{
+        s->gone = true;
         close_stream(s);
         cond_broadcast(&s->ended);
         fiber_cancel(s->reader); /* it lives: it waits for us */
@@ -263,6 +285,7 @@ int stream_subscribe(struct call *c)
         int r;
 
         c->rpc->flags |= RPC_REUSE;
+        rpc_call_lasts(c->rpc);
         list_init(&s.waiters);
         cond_init(&s.ended);
         fmutex_init(&s.sending);
@@ -284,10 +307,10 @@ int stream_subscribe(struct call *c)
                 list_del(&s.sub->node);
                 subscription_stop(s.sub, false);
         }
-        while (s.leaving && s.sub)
+        while (s.leaving && !s.gone)
                 cond_wait(&s.ended);
         fiber_shield_end();
         if (s.leaving)
-                return call_fail(c, ERR_UNTYPED, "stream closed");
+                return too_late(c, "stream closed");
         return r == 1 ? call_fail(c, ERR_UNTYPED, "duplicate initial request received") : r;
 }

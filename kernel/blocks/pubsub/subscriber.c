@@ -384,15 +384,40 @@ struct stop {
         bool graceful;
 };
 
+static void drain_and_hold(struct subscription *s)
+{
+        struct pubsub_block *b = s->block;
+        struct stream_app *app = stream_drain(s);
+
+        b->undrained--;
+        cond_broadcast(&b->hung);
+        while (b->holding)
+                cond_wait(&b->hung);
+        stream_end(app);
+}
+
 static void stop_fiber(void *arg)
 {
         struct stop *x = arg;
 
         if (x->s->stream)
-                stream_quiesce(x->s);
+                drain_and_hold(x->s);
         else
                 subscription_stop(x->s, x->graceful);
         free(x);
+}
+
+/* Without a fiber, which cannot be had. */
+static void stop_at_once(struct stop *x)
+{
+        struct pubsub_block *b = x->s->block;
+
+        if (!x->s->stream) {
+                subscription_stop(x->s, x->graceful);
+                return;
+        }
+        stream_end(stream_drain(x->s));
+        b->undrained--;
 }
 
 /* All of a list at once. */
@@ -401,28 +426,25 @@ static void stop_all(struct list *l, bool graceful, struct scope *scope)
         list_for_each_safe(at, next, l) {
                 struct stop *x = calloc(1, sizeof *x), here = {list_entry(at, struct subscription, node), graceful};
                 list_del(at);
-                if (here.s->stream)
+                if (here.s->stream) {
+                        here.s->block->undrained++;
                         stream_leave(here.s);
+                }
                 if (x)
                         *x = here;
                 if (!x || fiber_go(scope, "unsubscribe", stop_fiber, x)) {
                         free(x);
-                        if (here.s->stream)
-                                stream_quiesce(here.s);
-                        else
-                                subscription_stop(here.s, graceful);
+                        stop_at_once(&here);
                 }
         }
 }
 
-static void stop_running(struct pubsub_block *b, bool graceful, bool streams)
+static void stop_running(struct pubsub_block *b, bool graceful)
 {
         struct scope scope;
 
         scope_init(&scope);
         stop_all(&b->running, graceful, &scope);
-        if (streams)
-                stop_all(&b->streams, graceful, &scope);
         fiber_shield_begin();
         scope_join(&scope);
         fiber_shield_end();
@@ -662,21 +684,38 @@ void subscriber_stop(struct pubsub_block *b)
                 return;
         if (b->active) {
                 b->active = false;
-                stop_running(b, false, false);
+                stop_running(b, false);
         }
         fmutex_unlock(&b->lock);
 }
 
-void subscriber_quiesce(struct pubsub_block *b)
+void subscriber_quiesce(struct pubsub_block *b, bool hold)
 {
         if (b->closed)
                 return;
         b->closed = true;
-        stream_end_opening(b);
+        b->holding = hold;
+        if (!hold)
+                stream_end_opening(b);
         fiber_shield_begin();
         fmutex_lock(&b->lock);
         b->active = false;
-        stop_running(b, true, true);
+        stop_all(&b->streams, true, &b->leaving);
+        stop_running(b, true);
         fmutex_unlock(&b->lock);
+        while (b->undrained)
+                cond_wait(&b->hung);
+        if (!hold)
+                scope_join(&b->leaving);
+        fiber_shield_end();
+}
+
+void subscriber_hang_up(struct pubsub_block *b)
+{
+        b->holding = false;
+        stream_end_opening(b);
+        cond_broadcast(&b->hung);
+        fiber_shield_begin();
+        scope_join(&b->leaving);
         fiber_shield_end();
 }

@@ -133,9 +133,12 @@ enum delivery deliver_grpc(const struct outgoing *o, struct delivered *d);
 enum delivery deliver_stream(const struct outgoing *o, struct delivered *d);
 /* Counts it as one to deliver again, with the reason (in the arena; NULL: out of memory). Returns DELIVERY_RETRY. */
 enum delivery delivery_retry(const struct outgoing *o, struct delivered *d, double elapsed_ms, const char *err);
-/* From stream_leave() on the subscription is the caller's, who must call stream_quiesce(): drains it, ends its stream. */
+/* From stream_leave() on the subscription is the caller's, who must call stream_drain(), which frees it, and stream_end() with what that
+ * gives. Draining parks. */
+struct stream_app;
 void stream_leave(struct subscription *s);
-void stream_quiesce(struct subscription *s);
+struct stream_app *stream_drain(struct subscription *s);
+void stream_end(struct stream_app *s);
 void stream_end_opening(struct pubsub_block *b); /* streams that wait for their first request */
 /* The TopicEventRequest of an event; NULL with d filled when it cannot be made. */
 typedef struct Dapr__Proto__Runtime__V1__TopicEventRequest topic_event;
