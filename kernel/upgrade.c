@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "kernel/super/ledger.h"
@@ -117,7 +118,7 @@ int upgrade_ask(void *arg, const char *binary, struct arena *a, const char **ret
                 log_error(SCOPE, "Upgrade refused: %s", *ret_err);
                 return r;
         }
-        snprintf(k->binary, sizeof k->binary, "%s", p->path);
+        memcpy(k->binary, p->path, strlen(p->path) + 1); /* measured above */
         k->upgrading = true;
         cond_broadcast(&k->changed);
         return 0;
