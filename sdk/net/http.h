@@ -41,7 +41,7 @@ struct http_req {
         int version;            /* 10, 11, 20 */
         struct arena *arena;    /* freed after the handler returns */
         struct http_server *server;
-        const char *peer;
+        const char *peer;       /* as struct conn has it; lives as long as the request, also when the peer has gone */
         /* of the response, for logs and metrics */
         int status;
         uint64_t bytes_in, bytes_out; /* of the bodies */

@@ -324,7 +324,7 @@ static void on_stream(struct h2_conn *c, struct h2_stream *st)
         q->left_out = -1;
         q->r = (struct http_req){
                 .method = st->method, .authority = st->authority, .headers = st->headers, .version = 20, .arena = &st->arena,
-                .server = s, .peer = h2_conn_io(c)->peer, .impl = q, .content_length = length_of(st),
+                .server = s, .peer = arena_strdup(&st->arena, str_of(h2_conn_io(c)->peer)), .impl = q, .content_length = length_of(st),
         };
         http_req_set_target(&q->r, st->path);
         join_cookies(&q->r);

@@ -13,7 +13,7 @@ static struct {
         int started, ended, cancelled, last_error;
         int64_t body_bytes;
         uint64_t written;
-        char path[64], query[64], authority[64], method[16];
+        char path[64], query[64], authority[64], method[16], peer[64];
         bool hold;
         struct cond go;
 } T;
@@ -69,6 +69,8 @@ static void handle(struct http_req *r, void *arg)
                 int e = 0;
                 while (T.hold && !e)
                         e = cond_wait(&T.go);
+                fiber_sleep(0.01); /* the connection may be gone by now, the request is not */
+                snprintf(T.peer, sizeof(T.peer), "%s", r->peer);
                 T.cancelled += e == -ECANCELED;
                 T.last_error = e;
                 if (!e)
@@ -777,6 +779,7 @@ ON_LOOP_TEST(http2_reset_cancels_and_aborts_reset)
         h2_release(s);
         h2_conn_close(c, 0);
         WAIT_FOR(T.cancelled == 2);
+        ck_assert_int_eq(strncmp(T.peer, "127.0.0.1:", 10), 0);
         stop();
         ck_assert_int_eq(T.started, 4);
 }
