@@ -22,6 +22,7 @@ static int make_request(ecc_key *key, WC_RNG *rng, struct pki_key *ret, unsigned
         if (!cert)
                 return -ENOMEM;
         if (wc_InitCert(cert) == 0) {
+                cert->version = 0; /* of a request: RFC 2986, 4.1 */
                 cert->sigType = CTC_SHA256wECDSA;
                 n = wc_MakeCertReq_ex(cert, der, DER_MAX, ECC_TYPE, key);
                 if (n > 0)
@@ -71,6 +72,7 @@ int pki_key_new(struct pki_key *ret)
         if (w)
                 explicit_bzero(w, sizeof *w);
         free(w);
+        wc_ecc_fp_free(); /* the curve's tables are each thread's own, and would stay when it ends: 0.8 MB */
         return r;
 }
 

@@ -4,7 +4,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "sdk/base/json.h"
+#include "sdk/base/work.h"
 #include "sdk/net/http.h"
+#include "sdk/net/pki.h"
 #include "sdk/net/tls.h"
 #include "tests/unit/pki.h"
 
@@ -437,6 +440,33 @@ ON_LOOP_TEST(https_over_http2)
         https(true);
 }
 
+static int request_key(void *arg)
+{
+        return pki_key_new(arg);
+}
+
+/* On a thread of the pool, which ends with the test: under LeakSanitizer nothing of it may stay. */
+ON_LOOP_TEST(certificate_requests_are_of_version_0)
+{
+        static struct pki_key k;
+        struct arena a;
+        ck_assert_int_eq(work_run(request_key, &k), 0);
+        work_fini();
+        arena_init(&a, 0);
+        struct str pem = str_of(k.csr_pem), der = STR("");
+        str_cut(&pem, '\n');
+        char *text = arena_strdup(&a, str_cut(&pem, '-')), *to = text;
+        for (const char *p = text; *p; p++)
+                if (*p != '\n')
+                        *to++ = *p;
+        der = base64_decode(&a, str_n(text, (size_t)(to - text)));
+        ck_assert(der.n > 16);
+        int at = str_find(der, STR("\x02\x01")); /* the first INTEGER */
+        ck_assert(at > 0 && at < 8);
+        ck_assert_int_eq(der.p[at + 2], 0);
+        arena_fini(&a);
+}
+
 int main(void)
 {
         Suite *s = suite_create("tls");
@@ -454,6 +484,7 @@ int main(void)
         tcase_add_test(t, a_handshake_keeps_its_deadline);
         tcase_add_test(t, changed_ciphertext_is_an_error);
         tcase_add_test(t, bad_options_are_explained);
+        tcase_add_test(t, certificate_requests_are_of_version_0);
         tcase_add_test(t, https_over_http1);
         tcase_add_test(t, https_over_http2);
         suite_add_tcase(s, t);
