@@ -98,7 +98,8 @@ struct rpc_channel_conf {
 int rpc_channel_new(struct rpc_channel **ret, const struct rpc_channel_conf *conf);
 int rpc_channel_connect(struct rpc_channel *ch); /* parks until connected: 0 or -errno */
 bool rpc_channel_is_connected(const struct rpc_channel *ch);
-/* Called on the loop's stack when an established connection is lost. */
+/* Called when an established connection is lost or takes no more calls, by the loop or by the fiber that wanted to call; may close the
+ * channel. */
 void rpc_channel_on_lost(struct rpc_channel *ch, void (*fn)(void *arg), void *arg);
 void rpc_channel_retry_now(struct rpc_channel *ch); /* the target is known to be there: the next call dials at once */
 void rpc_channel_reset(struct rpc_channel *ch);  /* drops the connection: running calls fail with UNAVAILABLE */

@@ -311,9 +311,8 @@ static int no_connection(struct rpc_status *st, struct arena *a, int code, const
 static struct link *usable(struct rpc_channel *ch)
 {
         if (ch->live && !h2_conn_is_usable(ch->live->h2)) {
-                struct h2_conn *h2 = ch->live->h2;
-                unlive(ch);
-                h2_conn_goaway(h2);
+                h2_conn_goaway(ch->live->h2);
+                unlive(ch); /* whose owner may close it */
         }
         return ch->live;
 }

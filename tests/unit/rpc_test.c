@@ -1155,9 +1155,60 @@ ON_LOOP_TEST(server_that_speaks_something_else_is_unavailable)
         odd_stop(&l, &p);
 }
 
+/* One answer, and in the same breath DATA without a stream: the end of the connection. */
+static void last_words(struct conn *io)
+{
+        static const char words[] = "\0\0\0\4\0\0\0\0\0"
+                                    "\0\0\x2f\1\5\0\0\0\1\x88\x10\x0c" "content-type" "\x10" "application/grpc" "\x10\x0b" "grpc-status" "\1" "3"
+                                    "\0\0\0\0\0\0\0\0\0";
+        if (buf_len(&io->in) > 100) { /* the whole request is there */
+                buf_consume(&io->in, buf_len(&io->in));
+                conn_write(io, words, sizeof words - 1);
+        }
+}
+
+static void last_words_drain(struct conn *io)
+{
+}
+
+static void last_words_close(struct conn *io, int err)
+{
+        conn_free(io);
+}
+
+static void last_words_accept(struct listener *l, struct conn *io)
+{
+        static const struct conn_handler h = {last_words, last_words_drain, last_words_close};
+        conn_set_handler(io, &h, NULL);
+}
+
+static int heard;
+
+static void reset_channel(void *arg)
+{
+        heard++;
+        rpc_channel_reset(arg);
+}
+
+ON_LOOP_TEST(whoever_hears_of_a_lost_connection_may_close_it)
+{
+        struct listener l;
+        struct pair p = {0};
+        const struct rpc_channel_conf c = {.target = str_of(target)};
+        ck_assert_int_eq(listener_open(&l, str_of(target), last_words_accept, NULL), 0);
+        ck_assert_int_eq(rpc_channel_new(&p.ch, &c), 0);
+        rpc_channel_on_lost(p.ch, reset_channel, p.ch);
+        heard = 0;
+        for (int i = 0; i < 5; i++) /* each but the first finds a connection that is about to end */
+                ck_assert_int_eq(call(&p, "/test.T/Echo", STR("x"), NULL), RPC_INVALID_ARGUMENT);
+        ck_assert_int_ge(heard, 4);
+        odd_stop(&l, &p);
+}
+
 static void add_all(TCase *t)
 {
         tcase_add_test(t, unary_echoes);
+        tcase_add_test(t, whoever_hears_of_a_lost_connection_may_close_it);
         tcase_add_test(t, unary_echoes_over_tcp);
         tcase_add_test(t, messages_of_any_size_pass);
         tcase_add_test(t, many_fibers_share_a_connection_beyond_its_streams);
