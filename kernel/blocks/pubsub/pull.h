@@ -24,4 +24,9 @@ int pull_open(struct subscription *s, struct component *c, struct arena *a, stru
 void pull_close(struct subscription *s, struct pull *p); /* gives the reader's reference. Parks. */
 void pull_unref(struct pull *p);
 
+/* ---- inbox.c ---- */
+/* A message that the stream p brought (bytes of a PullMessagesResponse): to the app, now or when it is its turn. One that cannot be
+ * read is logged and left. Parks only when there are no more fibers. */
+void message_take(struct subscription *s, struct pull *p, struct str bytes);
+
 #endif

@@ -30,7 +30,6 @@ struct message {
         struct pull *pull;
         struct str id, topic, content_type, data; /* topic: as the app knows it */
         struct rpc_mdlist md;
-        struct lane *lane;
         size_t bytes;
         const char *entry_id;        /* of a bulk delivery */
         enum outcome outcome;        /* of a bulk delivery, with its error */
