@@ -1,22 +1,16 @@
 /* See conform.h: the run, calls, and what every plugin must do whatever its kind. */
-#include "ctl/conform.h"
+#include "ctl/conform_state.h"
 
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include "grpc/reflection/v1/reflection.pb-c.h"
 #include "plugin/v1/lifecycle.pb-c.h"
 
 #define LIFECYCLE "/microdapr.plugin.v1.Lifecycle/"
 #define START_S 15.0
-enum { CONTRACT_VERSION = 1, HEALTH_INTERVAL_MS = 50, LOAD_CALLS = 4000, LOAD_WARM = 1000, LOAD_FIBERS = 16, BIG_BYTES = 3 * 1024 * 1024,
-       LEAK_BYTES = 2 * 1024 * 1024, GONE_CALLS = 100 };
+enum { CONTRACT_VERSION = 1, HEALTH_INTERVAL_MS = 50, BIG_BYTES = 3 * 1024 * 1024 };
 
 /* ---- calls ---- */
 
@@ -82,6 +76,13 @@ static void add_result(struct conform *c, const char *group, const char *name, e
         c->v[c->n++] = (struct conform_result){group, name, detail ? detail : "", status, ms};
 }
 
+static const char *end_of_control_ends(struct conform *c);
+
+static bool has_died(const struct conform *c)
+{
+        return c->subject->pid && !subject_is_alive(c->subject);
+}
+
 void conform_run(struct conform *c, const char *group, const struct conform_check *checks, size_t n)
 {
         for (size_t i = 0; i < n; i++) {
@@ -99,9 +100,9 @@ void conform_run(struct conform *c, const char *group, const struct conform_chec
                 const char *fault = checks[i].fn(c);
                 add_result(c, group, checks[i].name, c->skip ? CONFORM_SKIP : fault ? CONFORM_FAIL : CONFORM_PASS, fault,
                            (loop_now_exact() - start) * 1000);
-                if (fault && !c->skip && c->subject->program && !subject_is_alive(c->subject)) {
+                if (checks[i].fn != end_of_control_ends && has_died(c)) {
                         add_result(c, group, "the process lives on", CONFORM_FAIL, conform_text(c, "it ended in '%s'", checks[i].name), 0);
-                        c->dead = subject_start(c->subject) != 0 || conform_connect(c) != NULL || conform_init(c) != NULL;
+                        c->dead = !c->subject->program || subject_start(c->subject) != 0 || conform_connect(c) != NULL || conform_init(c) != NULL;
                 }
         }
 }
@@ -148,7 +149,7 @@ const char *conform_service(const struct conform *c)
         return "";
 }
 
-static const char *method(struct conform *c, const char *name)
+const char *conform_method(struct conform *c, const char *name)
 {
         const char *z = arena_printf(&c->call, "/%s/%s", conform_service(c), name);
         return z ? z : "";
@@ -204,12 +205,12 @@ const char *conform_connect(struct conform *c)
 const char *conform_init(struct conform *c)
 {
         struct str resp;
-        if (conform_ask_raw(c, method(c, "Init"), c->init, &resp, c->timeout_s * 3))
+        if (conform_ask_raw(c, conform_method(c, "Init"), c->init, &resp, c->timeout_s * 3))
                 return conform_wrong(c, "Init");
         if (c->subject->program || strcmp(c->kind, "bindings") == 0)
                 return NULL;
         /* A pluggable component tells its features when asked: a list of strings, field 1. */
-        if (conform_ask_raw(c, method(c, "Features"), STR(""), &resp, c->timeout_s))
+        if (conform_ask_raw(c, conform_method(c, "Features"), STR(""), &resp, c->timeout_s))
                 return conform_wrong(c, "Features");
         c->n_features = 0;
         while (resp.n > 2 && resp.p[0] == 0x0a && (unsigned char)resp.p[1] < 128 && (size_t)resp.p[1] + 2 <= resp.n) {
@@ -265,6 +266,39 @@ static const char *methods_are_paths(struct conform *c)
         return NULL;
 }
 
+/* After a crash the runtime sends idempotent calls again: twice these would be two. (Publish may be: messages come at least once.) */
+static const char *writes_are_not_idempotent(struct conform *c)
+{
+        static const char *const never[] = {"StateStore/Set", "StateStore/Delete", "StateStore/BulkSet", "StateStore/BulkDelete", "TransactionalStateStore/Transact",
+                "OutputBinding/Invoke", "Lock/TryLock", "Lock/Unlock", "Conversation/Converse"};
+        hello_t *h;
+        if (say_hello(c, &h))
+                return conform_wrong(c, "Hello");
+        for (size_t i = 0; i < h->n_idempotent_methods; i++)
+                for (size_t k = 0; k < sizeof never / sizeof *never; k++)
+                        if (str_has_suffix(str_of(h->idempotent_methods[i]), str_of(never[k])))
+                                return conform_text(c, "%s is called idempotent: after a crash it would be sent twice", h->idempotent_methods[i]);
+        return NULL;
+}
+
+/* plugin.yaml may say features, too: then it and Hello say the same. */
+static const char *manifest_says_the_same(struct conform *c)
+{
+        if (!c->n_declared)
+                return conform_skip(c, "plugin.yaml names no features");
+        for (size_t i = 0; i < c->n_declared; i++)
+                if (!conform_has(c, c->declared[i]))
+                        return conform_text(c, "plugin.yaml says %s, Hello does not", c->declared[i]);
+        for (size_t i = 0; i < c->n_features; i++) {
+                bool hit = false;
+                for (size_t k = 0; k < c->n_declared; k++)
+                        hit |= strcmp(c->features[i], c->declared[k]) == 0;
+                if (!hit)
+                        return conform_text(c, "Hello says %s, plugin.yaml does not", c->features[i]);
+        }
+        return NULL;
+}
+
 static const char *calls_before_init_fail(struct conform *c)
 {
         if (conform_probe_is_ping(c))
@@ -281,14 +315,14 @@ static const char *init_answers(struct conform *c)
 static const char *ping_answers(struct conform *c)
 {
         struct str resp;
-        int r = conform_ask_raw(c, method(c, "Ping"), STR(""), &resp, c->timeout_s);
+        int r = conform_ask_raw(c, conform_method(c, "Ping"), STR(""), &resp, c->timeout_s);
         return r == 0 || (r == RPC_UNIMPLEMENTED && strcmp(c->kind, "middleware") == 0) ? NULL : conform_wrong(c, "Ping");
 }
 
 static const char *unknown_methods_are_refused(struct conform *c)
 {
         struct str resp;
-        if (conform_ask_raw(c, method(c, "NoSuchMethod"), STR(""), &resp, c->timeout_s) != RPC_UNIMPLEMENTED)
+        if (conform_ask_raw(c, conform_method(c, "NoSuchMethod"), STR(""), &resp, c->timeout_s) != RPC_UNIMPLEMENTED)
                 return conform_wrong(c, "an unknown method");
         return conform_ask_raw(c, "/no.such.Service/Method", STR(""), &resp, c->timeout_s) == RPC_UNIMPLEMENTED ? NULL
                                                                                                                    : conform_wrong(c, "an unknown service");
@@ -297,7 +331,7 @@ static const char *unknown_methods_are_refused(struct conform *c)
 static const char *garbage_messages_are_refused(struct conform *c)
 {
         struct str resp;
-        int r = conform_ask_raw(c, method(c, "Init"), STR("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"), &resp, c->timeout_s);
+        int r = conform_ask_raw(c, conform_method(c, "Init"), STR("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff"), &resp, c->timeout_s);
         if (r == 0)
                 return "a request of random bytes was taken";
         return r == RPC_INVALID_ARGUMENT || r == RPC_INTERNAL || r == RPC_UNKNOWN || r == RPC_UNIMPLEMENTED ? NULL : conform_wrong(c, "a request of random bytes");
@@ -315,7 +349,7 @@ static const char *large_messages_are_taken(struct conform *c)
         for (; len > 0x7f; len >>= 7)
                 big[n++] = (char)((len & 0x7f) | 0x80);
         big[n++] = (char)len;
-        int r = conform_ask_raw(c, method(c, "Ping"), str_n(big, n + BIG_BYTES), &resp, c->timeout_s);
+        int r = conform_ask_raw(c, conform_method(c, "Ping"), str_n(big, n + BIG_BYTES), &resp, c->timeout_s);
         return r == 0 || r == RPC_UNIMPLEMENTED ? NULL : conform_wrong(c, "a message of 3 MiB");
 }
 
@@ -405,6 +439,8 @@ static const struct conform_check own_checks[] = {
         {"Hello names plugin, contract and types", hello_is_right},
         {"features are known ones", features_are_known},
         {"idempotent methods are paths", methods_are_paths},
+        {"writes are not called idempotent", writes_are_not_idempotent},
+        {"plugin.yaml and Hello name the same features", manifest_says_the_same},
         {"calls before Init fail", calls_before_init_fail},
 };
 static const struct conform_check common_checks[] = {
@@ -421,7 +457,6 @@ static const struct conform_check lifecycle_checks[] = {
         {"Stats", stats_are_plausible},
         {"SetLogLevel", log_level_is_set},
 };
-#define RUN(c, group, checks) conform_run(c, group, checks, sizeof checks / sizeof *checks)
 
 void conform_contract(struct conform *c)
 {
@@ -466,178 +501,22 @@ void conform_ending(struct conform *c)
                 RUN(c, "end", ending_checks);
 }
 
-/* ---- faults ---- */
-
-static const char *still_serves(struct conform *c, const char *after)
-{
-        int r = conform_probe(c, &c->call, c->timeout_s);
-        return r == 0 || r == RPC_UNIMPLEMENTED || r == RPC_NOT_FOUND ? NULL : conform_wrong(c, conform_text(c, "a call after %s", after));
-}
-
-static int raw_connect(const struct conform *c)
-{
-        struct sockaddr_un sa = {.sun_family = AF_UNIX};
-        snprintf(sa.sun_path, sizeof sa.sun_path, "%s", c->subject->socket);
-        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        if (fd >= 0 && connect(fd, (struct sockaddr *)&sa, sizeof sa) && errno != EAGAIN) {
-                close(fd);
-                return -1;
-        }
-        return fd;
-}
-
-static const char *garbage_on_the_wire(struct conform *c)
-{
-        static const char *const texts[] = {"GET / HTTP/1.1\r\n\r\n", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
-                                            "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"};
-        int fds[4];
-        for (int i = 0; i < 4; i++) {
-                fds[i] = raw_connect(c);
-                if (fds[i] < 0)
-                        return "no second connection is taken";
-                if (send(fds[i], texts[i], strlen(texts[i]), MSG_NOSIGNAL) < 0)
-                        continue;
-        }
-        fiber_sleep(0.05);
-        const char *fault = still_serves(c, "garbage on other connections");
-        for (int i = 0; i < 4; i++)
-                close(fds[i]);
-        return fault ? fault : still_serves(c, "other connections were closed");
-}
-
-static const char *callers_that_go_away(struct conform *c)
-{
-        for (int i = 0; i < GONE_CALLS; i++) {
-                struct rpc_call *call;
-                struct arena a;
-                arena_init(&a, 0);
-                const char *m = i % 2 ? method(c, "Ping") : method(c, "Init");
-                struct rpc_opts o = {.md = c->md, .n_md = c->n_md};
-                if (rpc_open(c->ch, &a, m, &o, &call, &c->status) == 0) {
-                        rpc_send(call, i % 2 ? STR("") : c->init);
-                        rpc_cancel(call);
-                        rpc_finish(call);
-                }
-                arena_fini(&a);
-        }
-        const char *fault = conform_init(c);
-        return fault ? fault : still_serves(c, "100 callers went away");
-}
-
-static const char *short_deadlines(struct conform *c)
-{
-        for (int i = 0; i < GONE_CALLS; i++)
-                conform_probe(c, &c->call, 0.0005);
-        return still_serves(c, "100 calls with a deadline of 0.5 ms");
-}
-
-/* ---- load and leaks ---- */
-
-struct load {
-        struct conform *c;
-        int left, failed;
-};
-
-static void load_fiber(void *arg)
-{
-        struct load *l = arg;
-        struct arena a;
-        arena_init(&a, 0);
-        while (l->left > 0) {
-                l->left--;
-                int r = conform_probe(l->c, &a, l->c->timeout_s);
-                l->failed += r != 0 && r != RPC_UNIMPLEMENTED && r != RPC_NOT_FOUND;
-                arena_reset(&a);
-        }
-        arena_fini(&a);
-}
-
-static int load(struct conform *c, int calls)
-{
-        struct load l = {.c = c, .left = calls};
-        struct scope s;
-        scope_init(&s);
-        for (int i = 0; i < LOAD_FIBERS; i++)
-                fiber_go_flags(&s, "load", FIBER_BIG, load_fiber, &l);
-        scope_join(&s);
-        return l.failed;
-}
-
-static const char *leaks_nothing(struct conform *c)
-{
-        uint64_t rss0, fds0, rss1, fds1;
-        int failed = load(c, LOAD_WARM);
-        if (!subject_usage(c->subject, &rss0, &fds0))
-                return conform_skip(c, "its process cannot be looked at");
-        failed += load(c, LOAD_CALLS);
-        for (int i = 0; i < 10; i++) /* connections that come and go */
-                close(raw_connect(c));
-        conform_connect(c);
-        fiber_sleep(0.1);
-        if (!subject_usage(c->subject, &rss1, &fds1))
-                return "its process is gone";
-        if (failed)
-                return conform_text(c, "%d of %d calls failed", failed, LOAD_WARM + LOAD_CALLS);
-        if (fds1 > fds0 + 2)
-                return conform_text(c, "%d calls and 11 connections later it holds %llu descriptors more", LOAD_CALLS, (unsigned long long)(fds1 - fds0));
-        if (rss1 > rss0 + LEAK_BYTES && rss1 > rss0 + rss0 / 4)
-                return conform_text(c, "%d calls later it holds %s more", LOAD_CALLS, ui_bytes(c->arena, (int64_t)(rss1 - rss0)));
-        return NULL;
-}
-
-/* ---- crash and hang ---- */
-
-static const char *stopped_and_continued(struct conform *c)
-{
-        subject_signal(c->subject, SIGSTOP);
-        int r = conform_probe(c, &c->call, 0.2);
-        subject_signal(c->subject, SIGCONT);
-        if (r == 0)
-                return "a stopped process answered";
-        return still_serves(c, "it was stopped and went on");
-}
-
-static const char *killed_and_started(struct conform *c)
-{
-        int code, status;
-        subject_signal(c->subject, SIGKILL);
-        if (subject_wait(c->subject, 5, &code, &status))
-                return "it could not be killed";
-        int r = subject_start(c->subject);
-        if (r)
-                return conform_text(c, "it does not start again: %s", strerror(-r));
-        const char *fault = conform_connect(c);
-        if (!fault)
-                fault = conform_init(c);
-        return fault ? fault : still_serves(c, "a crash and a new start");
-}
-
-static const struct conform_check wire_faults[] = {
-        {"garbage and silence on other connections", garbage_on_the_wire},
-        {"callers that go away", callers_that_go_away},
-        {"deadlines that pass", short_deadlines},
-        {"5,000 calls leak neither memory nor descriptors", leaks_nothing},
-};
-static const struct conform_check process_faults[] = {
-        {"stopped and continued", stopped_and_continued},
-        {"killed and started on the same socket", killed_and_started},
-};
-
-void conform_faults(struct conform *c)
-{
-        RUN(c, "faults", wire_faults);
-        if (c->subject->program)
-                RUN(c, "faults", process_faults);
-}
-
 void conform_kind(struct conform *c)
 {
         const struct { const char *kind; const struct conform_check *checks; size_t n; } rows[] = {
-                {"state", conform_state_checks, conform_state_n}, {"pubsub", conform_pubsub_checks, conform_pubsub_n},
+                {"state", conform_state_checks, conform_state_n}, {"state", conform_search_checks, conform_search_n},
+                 {"pubsub", conform_pubsub_checks, conform_pubsub_n},
                 {"secretstores", conform_secret_checks, conform_secret_n}, {"lock", conform_lock_checks, conform_lock_n},
                 {"configuration", conform_configuration_checks, conform_configuration_n}, {"crypto", conform_crypto_checks, conform_crypto_n},
-                {"conversation", conform_conversation_checks, conform_conversation_n}, {"bindings", conform_binding_checks, conform_binding_n}};
+                {"conversation", conform_conversation_checks, conform_conversation_n}, {"bindings", conform_binding_checks, conform_binding_n},
+                {"middleware", conform_middleware_checks, conform_middleware_n}, {"nameresolution", conform_name_checks, conform_name_n}};
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
                 if (strcmp(rows[i].kind, c->kind) == 0)
                         conform_run(c, c->kind, rows[i].checks, rows[i].n);
+}
+
+void conform_undeclared(struct conform *c)
+{
+        if (strcmp(c->kind, "state") == 0)
+                conform_run(c, c->kind, conform_undeclared_checks, conform_undeclared_n);
 }

@@ -1,18 +1,13 @@
-/* The conformance kit for secret stores, locks, configuration, crypto, conversation and bindings; and a harmless call of each kind. */
+/* The conformance kit for secret stores, locks and conversation; and a harmless call of each kind. */
 #include <stdio.h>
 #include <unistd.h>
 
 #include "ctl/conform.h"
-#include "dapr/proto/components/v1/bindings.pb-c.h"
 #include "dapr/proto/components/v1/secretstore.pb-c.h"
 #include "dapr/proto/components/v1/state.pb-c.h"
-#include "plugin/v1/configuration.pb-c.h"
 #include "plugin/v1/conversation.pb-c.h"
-#include "plugin/v1/crypto.pb-c.h"
 #include "plugin/v1/lock.pb-c.h"
 
-#define TRY(x, what) do { if (x) return conform_wrong(c, what); } while (0)
-#define MUST(x, text) do { if (!(x)) return (text); } while (0)
 
 /* ---- a call that changes nothing ---- */
 
@@ -219,141 +214,6 @@ static const char *locks_expire(struct conform *c)
 const struct conform_check conform_lock_checks[] = {{"one owner at a time", one_owner}, {"locks expire", locks_expire}};
 const size_t conform_lock_n = sizeof conform_lock_checks / sizeof *conform_lock_checks;
 
-/* ---- configuration ---- */
-
-#define SUBSCRIBED_S 0.2
-
-static int get_items(struct conform *c, const char **keys, size_t n, Microdapr__Plugin__V1__ConfigurationGetResponse **ret)
-{
-        Microdapr__Plugin__V1__ConfigurationGetRequest req = MICRODAPR__PLUGIN__V1__CONFIGURATION_GET_REQUEST__INIT;
-        req.keys = keys;
-        req.n_keys = n;
-        return conform_ask(c, "/microdapr.plugin.v1.ConfigurationStore/Get", &req.base, &microdapr__plugin__v1__configuration_get_response__descriptor, ret);
-}
-
-static const char *items_agree(struct conform *c)
-{
-        Microdapr__Plugin__V1__ConfigurationGetResponse *all, *one;
-        TRY(get_items(c, NULL, 0, &all), "Get without keys");
-        for (size_t i = 0; i < all->n_items && i < 10; i++) {
-                const char *keys[] = {all->items[i]->key};
-                TRY(get_items(c, keys, 1, &one), "Get of a key");
-                MUST(one->n_items == 1 && strcmp(one->items[0]->value, all->items[i]->value) == 0, "Get of a key and of all keys differ");
-        }
-        const char *missing[] = {"conformance.missing.key"};
-        TRY(get_items(c, missing, 1, &one), "Get of a key that is not there");
-        MUST(one->n_items == 0, "a key that is not there has an item");
-        return NULL;
-}
-
-typedef Microdapr__Plugin__V1__ConfigurationSubscribeRequest subscribe_t;
-
-/* --subscribe-metadata into the request; NULL or what is wrong. */
-static const char *put_subscribe_metadata(struct conform *c, subscribe_t *req)
-{
-        typedef Microdapr__Plugin__V1__ConfigurationSubscribeRequest__MetadataEntry entry_t;
-        req->metadata = arena_alloc(&c->call, (c->subscribe_metadata.n + 1) * sizeof *req->metadata);
-        for (size_t i = 0; req->metadata && i < c->subscribe_metadata.n; i++) {
-                const char *text = c->subscribe_metadata.v[i], *eq = strchr(text, '=');
-                entry_t *e = arena_new(&c->call, entry_t);
-                MUST(eq, "--subscribe-metadata is NAME=VALUE");
-                MUST(e, "out of memory");
-                microdapr__plugin__v1__configuration_subscribe_request__metadata_entry__init(e);
-                e->key = arena_strdup(&c->call, str_n(text, (size_t)(eq - text)));
-                e->value = eq + 1;
-                req->metadata[req->n_metadata++] = e;
-        }
-        return NULL;
-}
-
-/* A receive that passes its deadline gives the stream up, and so does rpc_cancel(); any other end is the component's own. */
-static const char *subscriptions_open_and_end(struct conform *c)
-{
-        subscribe_t req = MICRODAPR__PLUGIN__V1__CONFIGURATION_SUBSCRIBE_REQUEST__INIT;
-        Microdapr__Plugin__V1__ConfigurationUpdate *update;
-        const char *keys[] = {"conformance.key"}, *fault = put_subscribe_metadata(c, &req);
-        struct rpc_opts o = {.md = c->md, .n_md = c->n_md};
-        struct rpc_call *calls[3];
-        int n = 0;
-        req.keys = keys;
-        req.n_keys = 1;
-        for (; n < 3 && !fault; n++) {
-                TRY(rpc_open(c->ch, &c->call, "/microdapr.plugin.v1.ConfigurationStore/Subscribe", &o, &calls[n], &c->status), "Subscribe");
-                rpc_send_pb(calls[n], &req.base);
-                rpc_send_end(calls[n]);
-        }
-        for (int i = 0; i < n; i++) {
-                double old = fiber_set_deadline(loop_now_exact() + SUBSCRIBED_S);
-                rpc_recv_pb(calls[i], &microdapr__plugin__v1__configuration_update__descriptor, &update);
-                fiber_restore_deadline(old);
-                rpc_cancel(calls[i]);
-                int code = rpc_finish(calls[i]);
-                c->status = calls[i]->status;
-                if (code != RPC_CANCELLED && code != RPC_DEADLINE_EXCEEDED)
-                        fault = conform_wrong(c, "a subscription that nobody had given up");
-        }
-        return fault;
-}
-
-const struct conform_check conform_configuration_checks[] = {{"single, missing and all items", items_agree},
-                                                             {"three subscriptions open and end", subscriptions_open_and_end}};
-const size_t conform_configuration_n = sizeof conform_configuration_checks / sizeof *conform_configuration_checks;
-
-/* ---- crypto ---- */
-
-#define CRYPTO "/microdapr.plugin.v1.Crypto/"
-
-static const char *missing_key(struct conform *c)
-{
-        Microdapr__Plugin__V1__CryptoGetKeyRequest req = MICRODAPR__PLUGIN__V1__CRYPTO_GET_KEY_REQUEST__INIT;
-        req.key_name = "conformance-missing-key";
-        int r = conform_ask(c, CRYPTO "GetKey", &req.base, NULL, NULL);
-        MUST(r != 0, "a key that is not there was given");
-        return r == RPC_UNAVAILABLE || r == RPC_DEADLINE_EXCEEDED ? conform_wrong(c, "GetKey of a key that is not there") : NULL;
-}
-
-static const char *unknown_algorithm(struct conform *c)
-{
-        Microdapr__Plugin__V1__CryptoRequest req = MICRODAPR__PLUGIN__V1__CRYPTO_REQUEST__INIT;
-        req.algorithm = "no-such-algorithm";
-        req.key_name = c->keys.n ? c->keys.v[0] : "any";
-        req.data = pb_bytes(STR("text"));
-        return conform_ask(c, CRYPTO "Encrypt", &req.base, NULL, NULL) ? NULL : "an unknown algorithm was taken";
-}
-
-/* --key name:algorithm, e.g. rsa:RSA-OAEP-256. */
-static const char *round_trips(struct conform *c)
-{
-        if (c->keys.n == 0)
-                return conform_skip(c, "say --key NAME:ALGORITHM for keys that it holds, such as rsa:RSA-OAEP-256");
-        for (size_t i = 0; i < c->keys.n; i++) {
-                const char *colon = strrchr(c->keys.v[i], ':');
-                Microdapr__Plugin__V1__CryptoRequest req = MICRODAPR__PLUGIN__V1__CRYPTO_REQUEST__INIT;
-                Microdapr__Plugin__V1__CryptoResponse *sealed, *opened;
-                MUST(colon, "--key is NAME:ALGORITHM");
-                req.key_name = arena_strdup(&c->call, str_n(c->keys.v[i], (size_t)(colon - c->keys.v[i])));
-                req.algorithm = colon + 1;
-                req.data = pb_bytes(STR("a text to keep"));
-                bool gcm = strstr(req.algorithm, "GCM") != NULL, block = gcm || strstr(req.algorithm, "CBC");
-                req.nonce = pb_bytes(gcm ? STR("twelve bytes") : block ? STR("sixteen bytes...") : STR(""));
-                TRY(conform_ask(c, CRYPTO "Encrypt", &req.base, &microdapr__plugin__v1__crypto_response__descriptor, &sealed), "Encrypt");
-                MUST(!str_eq(pb_str(sealed->data), STR("a text to keep")), "the cipher text is the text");
-                req.data = sealed->data;
-                req.tag = sealed->tag;
-                TRY(conform_ask(c, CRYPTO "Decrypt", &req.base, &microdapr__plugin__v1__crypto_response__descriptor, &opened), "Decrypt");
-                MUST(str_eq(pb_str(opened->data), STR("a text to keep")), "what comes back is another text");
-                if (!req.tag.len)
-                        continue;
-                req.tag.data[0] ^= 1;
-                MUST(conform_ask(c, CRYPTO "Decrypt", &req.base, NULL, NULL), "a changed tag was taken");
-        }
-        return NULL;
-}
-
-const struct conform_check conform_crypto_checks[] = {
-        {"a key that is not there", missing_key}, {"an unknown algorithm", unknown_algorithm}, {"what is encrypted is decrypted", round_trips}};
-const size_t conform_crypto_n = sizeof conform_crypto_checks / sizeof *conform_crypto_checks;
-
 /* ---- conversation ---- */
 
 static const char *converses(struct conform *c)
@@ -383,63 +243,74 @@ static const char *converses(struct conform *c)
         return NULL;
 }
 
-const struct conform_check conform_conversation_checks[] = {{"messages of all roles are answered", converses}};
-const size_t conform_conversation_n = sizeof conform_conversation_checks / sizeof *conform_conversation_checks;
+/* A question, the call of a tool, and what came of it. */
+struct tool_talk {
+        Microdapr__Plugin__V1__ConversePart parts[3], *part_list[3];
+        Microdapr__Plugin__V1__ConverseMessage messages[3], *list[3];
+        Microdapr__Plugin__V1__ConverseTool tool, *tools[1];
+        Microdapr__Plugin__V1__ConverseToolCall call;
+        Microdapr__Plugin__V1__ConverseToolResult result;
+};
 
-/* ---- bindings ---- */
-
-#define OUTPUT "/dapr.proto.components.v1.OutputBinding/"
-typedef Dapr__Proto__Components__V1__InvokeResponse invoked_t;
-
-static bool lists(const Dapr__Proto__Components__V1__ListOperationsResponse *l, const char *name)
+static void fill_talk(struct tool_talk *t)
 {
-        for (size_t i = 0; i < l->n_operations; i++)
-                if (strcmp(l->operations[i], name) == 0)
-                        return true;
-        return false;
-}
-
-static const char *operations_are_listed(struct conform *c)
-{
-        Dapr__Proto__Components__V1__ListOperationsRequest req = DAPR__PROTO__COMPONENTS__V1__LIST_OPERATIONS_REQUEST__INIT;
-        Dapr__Proto__Components__V1__ListOperationsResponse *resp;
-        Dapr__Proto__Components__V1__InvokeRequest invoke = DAPR__PROTO__COMPONENTS__V1__INVOKE_REQUEST__INIT;
-        if (!strstr(conform_service(c), "Output"))
-                return conform_skip(c, "it is no output binding");
-        TRY(conform_ask(c, OUTPUT "ListOperations", &req.base, &dapr__proto__components__v1__list_operations_response__descriptor, &resp), "ListOperations");
-        MUST(resp->n_operations, "it has no operation");
-        invoke.operation = "no-such-operation";
-        MUST(lists(resp, "no-such-operation") || conform_ask(c, OUTPUT "Invoke", &invoke.base, NULL, NULL), "an operation that it does not have was taken");
-        return subject_is_alive(c->subject) || !c->subject->pid ? NULL : "it is gone";
-}
-
-/* Events of an input binding; few have one ready. */
-static const char *events_are_read(struct conform *c)
-{
-        struct rpc_opts o = {.md = c->md, .n_md = c->n_md};
-        struct rpc_call *call;
-        Dapr__Proto__Components__V1__ReadResponse *event;
-        Dapr__Proto__Components__V1__ReadRequest ack = DAPR__PROTO__COMPONENTS__V1__READ_REQUEST__INIT;
-        if (c->n_features && !conform_has(c, "INPUT_BINDING"))
-                return conform_skip(c, "it is no input binding");
-        TRY(rpc_open(c->ch, &c->call, "/dapr.proto.components.v1.InputBinding/Read", &o, &call, &c->status), "Read");
-        double old = fiber_set_deadline(loop_now_exact() + 3);
-        int r = rpc_recv_pb(call, &dapr__proto__components__v1__read_response__descriptor, &event);
-        if (r == 1) {
-                ack.message_id = event->message_id;
-                rpc_send_pb(call, &ack.base);
+        static const char *const roles[] = {"user", "assistant", "tool"};
+        microdapr__plugin__v1__converse_tool__init(&t->tool);
+        microdapr__plugin__v1__converse_tool_call__init(&t->call);
+        microdapr__plugin__v1__converse_tool_result__init(&t->result);
+        for (int i = 0; i < 3; i++) {
+                microdapr__plugin__v1__converse_part__init(&t->parts[i]);
+                microdapr__plugin__v1__converse_message__init(&t->messages[i]);
+                t->part_list[i] = &t->parts[i];
+                t->messages[i].role = roles[i];
+                t->messages[i].parts = &t->part_list[i];
+                t->messages[i].n_parts = 1;
+                t->list[i] = &t->messages[i];
         }
-        fiber_restore_deadline(old);
-        rpc_cancel(call);
-        int code = rpc_finish(call);
-        if (r == 1)
-                return *event->message_id ? NULL : "an event has no id";
-        if (code == RPC_CANCELLED || code == RPC_DEADLINE_EXCEEDED || code == RPC_UNIMPLEMENTED)
-                return conform_skip(c, code == RPC_UNIMPLEMENTED ? "it is no input binding" : "no event within 3 s");
-        c->status = call->status;
-        return conform_wrong(c, "Read");
+        t->tools[0] = &t->tool;
+        t->call.id = t->result.id = "call-1";
+        t->call.type = t->tool.type = "function";
+        t->call.name = t->result.name = t->messages[2].name = t->tool.name = "weather";
+        t->call.arguments = "{\"city\":\"Oslo\"}";
+        t->result.content = "12 degrees";
+        t->tool.description = "The weather of a city.";
+        t->tool.parameters = pb_bytes(STR("{\"type\":\"object\",\"properties\":{\"city\":{\"type\":\"string\"}}}"));
+        t->parts[0].part_case = MICRODAPR__PLUGIN__V1__CONVERSE_PART__PART_TEXT;
+        t->parts[0].text = "What is the weather in Oslo?";
+        t->parts[1].part_case = MICRODAPR__PLUGIN__V1__CONVERSE_PART__PART_TOOL_CALL;
+        t->parts[1].tool_call = &t->call;
+        t->parts[2].part_case = MICRODAPR__PLUGIN__V1__CONVERSE_PART__PART_TOOL_RESULT;
+        t->parts[2].tool_result = &t->result;
 }
 
-const struct conform_check conform_binding_checks[] = {{"operations are listed, others refused", operations_are_listed},
-                                                       {"events are read and acknowledged", events_are_read}};
-const size_t conform_binding_n = sizeof conform_binding_checks / sizeof *conform_binding_checks;
+static const char *check_calls(struct conform *c, const Microdapr__Plugin__V1__ConverseChoice *choice)
+{
+        for (size_t i = 0; i < choice->n_tool_calls; i++) {
+                const Microdapr__Plugin__V1__ConverseToolCall *t = choice->tool_calls[i];
+                MUST(strcmp(t->name, "weather") == 0, conform_text(c, "it calls the tool '%s', which it was not offered", t->name));
+                MUST(*t->id, "a call of a tool has no id");
+        }
+        return NULL;
+}
+
+/* A model may call or not, but only what it was offered. */
+static const char *tools_are_offered(struct conform *c)
+{
+        Microdapr__Plugin__V1__ConverseRequest req = MICRODAPR__PLUGIN__V1__CONVERSE_REQUEST__INIT;
+        Microdapr__Plugin__V1__ConverseResponse *resp;
+        struct tool_talk t;
+        fill_talk(&t);
+        req.messages = t.list;
+        req.n_messages = 3;
+        req.tools = t.tools;
+        req.n_tools = 1;
+        req.tool_choice = "auto";
+        TRY(conform_ask(c, "/microdapr.plugin.v1.Conversation/Converse", &req.base, &microdapr__plugin__v1__converse_response__descriptor, &resp), "Converse with a tool");
+        for (size_t i = 0; i < resp->n_outputs; i++)
+                for (size_t k = 0; k < resp->outputs[i]->n_choices; k++)
+                        HOLD(check_calls(c, resp->outputs[i]->choices[k]));
+        return resp->n_outputs && resp->outputs[0]->n_choices ? NULL : "the answer has no choice";
+}
+
+const struct conform_check conform_conversation_checks[] = {{"messages of all roles are answered", converses}, {"tools may be offered", tools_are_offered}};
+const size_t conform_conversation_n = sizeof conform_conversation_checks / sizeof *conform_conversation_checks;

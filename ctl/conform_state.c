@@ -2,32 +2,14 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "ctl/conform.h"
-#include "dapr/proto/components/v1/state.pb-c.h"
+#include "ctl/conform_state.h"
 #include "plugin/v1/state.pb-c.h"
 
-#define STATE "/dapr.proto.components.v1.StateStore/"
 #define EXPIRY_POLL_S 0.1
 #define EXPIRY_MAX_S 6.0
 enum { RACERS = 16, BULK = 8 };
 
-typedef Dapr__Proto__Components__V1__SetRequest set_t;
-typedef Dapr__Proto__Components__V1__DeleteRequest delete_t;
-typedef Dapr__Proto__Components__V1__GetRequest get_t;
-typedef Dapr__Proto__Components__V1__GetResponse got_t;
-typedef Dapr__Proto__Components__V1__Etag etag_t;
-typedef Dapr__Proto__Components__V1__StateOptions options_t;
-
-/* A write with all that it may carry, embedded so that requests can point into it. */
-struct write {
-        set_t set;
-        delete_t del;
-        etag_t etag;
-        options_t options;
-        Dapr__Proto__Components__V1__SetRequest__MetadataEntry entry, *entries[1];
-};
-
-static void write_init(struct write *w, const char *key, struct str value, const char *etag, bool first, const char *ttl)
+void write_init(struct write *w, const char *key, struct str value, const char *etag, bool first, const char *ttl)
 {
         dapr__proto__components__v1__set_request__init(&w->set);
         dapr__proto__components__v1__delete_request__init(&w->del);
@@ -47,7 +29,7 @@ static void write_init(struct write *w, const char *key, struct str value, const
         w->set.n_metadata = ttl != NULL;
 }
 
-static int set_all(struct conform *c, const char *key, struct str value, const char *etag, bool first, const char *ttl)
+int state_set_all(struct conform *c, const char *key, struct str value, const char *etag, bool first, const char *ttl)
 {
         struct write w;
         write_init(&w, key, value, etag, first, ttl);
@@ -56,10 +38,10 @@ static int set_all(struct conform *c, const char *key, struct str value, const c
 
 static int set(struct conform *c, const char *key, const char *value)
 {
-        return set_all(c, key, str_of(value), NULL, false, NULL);
+        return state_set_all(c, key, str_of(value), NULL, false, NULL);
 }
 
-static int del(struct conform *c, const char *key, const char *etag)
+int state_del(struct conform *c, const char *key, const char *etag)
 {
         struct write w;
         write_init(&w, key, STR(""), etag, false, NULL);
@@ -67,7 +49,7 @@ static int del(struct conform *c, const char *key, const char *etag)
 }
 
 /* The code; *ret is NULL when the key is not there. */
-static int get(struct conform *c, const char *key, got_t **ret)
+int state_get(struct conform *c, const char *key, got_t **ret)
 {
         get_t req = DAPR__PROTO__COMPONENTS__V1__GET_REQUEST__INIT;
         req.key = key;
@@ -79,10 +61,10 @@ static bool is_there(const got_t *g)
         return g->data.len || (g->etag && *g->etag->value);
 }
 
-static const char *expect(struct conform *c, const char *key, struct str value)
+const char *state_expect(struct conform *c, const char *key, struct str value)
 {
         got_t *g;
-        if (get(c, key, &g))
+        if (state_get(c, key, &g))
                 return conform_wrong(c, "Get");
         if (value.p == NULL)
                 return is_there(g) ? conform_text(c, "the key %s is there, with %zu bytes", key, g->data.len) : NULL;
@@ -92,19 +74,16 @@ static const char *expect(struct conform *c, const char *key, struct str value)
 static const char *etag_of(struct conform *c, const char *key)
 {
         got_t *g;
-        return get(c, key, &g) == 0 && g->etag ? g->etag->value : "";
+        return state_get(c, key, &g) == 0 && g->etag ? g->etag->value : "";
 }
 
 /* A key of this run and check. */
-static const char *key_of(struct conform *c, const char *name)
+const char *state_key(struct conform *c, const char *name)
 {
         const char *z = arena_printf(&c->call, "conformance||%d-%s", (int)getpid(), name);
         return z ? z : "";
 }
 
-#define TRY(x, what) do { if (x) return conform_wrong(c, what); } while (0)
-#define HOLD(x) do { const char *fault_ = (x); if (fault_) return fault_; } while (0)
-#define MUST(x, text) do { if (!(x)) return (text); } while (0)
 
 /* ---- values ---- */
 
@@ -116,9 +95,9 @@ static const char *values_come_back(struct conform *c)
         const struct str values[] = {STR("1"), STR("true"), STR("\"text\""), STR("{\"a\":[1,2,{\"b\":null}]}"), STR("\"\xc3\xa4\xe2\x82\xac\""),
                                      str_n(binary, sizeof binary), STR("x")};
         for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
-                const char *key = key_of(c, arena_printf(&c->call, "value-%zu", i));
-                TRY(set_all(c, key, values[i], NULL, false, NULL), "Set");
-                HOLD(expect(c, key, values[i]));
+                const char *key = state_key(c, arena_printf(&c->call, "value-%zu", i));
+                TRY(state_set_all(c, key, values[i], NULL, false, NULL), "Set");
+                HOLD(state_expect(c, key, values[i]));
         }
         return NULL;
 }
@@ -129,36 +108,36 @@ static const char *large_values(struct conform *c)
         if (!big)
                 return "out of memory";
         memset(big, 'x', 1 << 20);
-        TRY(set_all(c, key_of(c, "large"), str_n(big, 1 << 20), NULL, false, NULL), "Set of 1 MiB");
-        HOLD(expect(c, key_of(c, "large"), str_n(big, 1 << 20)));
-        return del(c, key_of(c, "large"), NULL) ? conform_wrong(c, "Delete") : NULL;
+        TRY(state_set_all(c, state_key(c, "large"), str_n(big, 1 << 20), NULL, false, NULL), "Set of 1 MiB");
+        HOLD(state_expect(c, state_key(c, "large"), str_n(big, 1 << 20)));
+        return state_del(c, state_key(c, "large"), NULL) ? conform_wrong(c, "Delete") : NULL;
 }
 
 static const char *keys_of_all_kinds(struct conform *c)
 {
         static const char *const names[] = {"with space", "sl/ash", "\xc3\xbcml\xc3\xa4ut", "quote'\"", "per%cent_", "semi;colon", "a||b"};
         for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-                TRY(set(c, key_of(c, names[i]), names[i]), "Set");
-                HOLD(expect(c, key_of(c, names[i]), str_of(names[i])));
-                TRY(del(c, key_of(c, names[i]), NULL), "Delete");
+                TRY(set(c, state_key(c, names[i]), names[i]), "Set");
+                HOLD(state_expect(c, state_key(c, names[i]), str_of(names[i])));
+                TRY(state_del(c, state_key(c, names[i]), NULL), "Delete");
         }
         return NULL;
 }
 
 static const char *missing_keys(struct conform *c)
 {
-        HOLD(expect(c, key_of(c, "missing"), STR_NULL));
-        TRY(del(c, key_of(c, "missing"), NULL), "Delete of a key that is not there");
+        HOLD(state_expect(c, state_key(c, "missing"), STR_NULL));
+        TRY(state_del(c, state_key(c, "missing"), NULL), "Delete of a key that is not there");
         return NULL;
 }
 
 static const char *writes_replace(struct conform *c)
 {
-        TRY(set(c, key_of(c, "again"), "a long first value"), "Set");
-        TRY(set(c, key_of(c, "again"), "second"), "Set");
-        HOLD(expect(c, key_of(c, "again"), STR("second")));
-        TRY(del(c, key_of(c, "again"), NULL), "Delete");
-        return expect(c, key_of(c, "again"), STR_NULL);
+        TRY(set(c, state_key(c, "again"), "a long first value"), "Set");
+        TRY(set(c, state_key(c, "again"), "second"), "Set");
+        HOLD(state_expect(c, state_key(c, "again"), STR("second")));
+        TRY(state_del(c, state_key(c, "again"), NULL), "Delete");
+        return state_expect(c, state_key(c, "again"), STR_NULL);
 }
 
 /* ---- bulk ---- */
@@ -174,7 +153,7 @@ static const char *bulk_set_get_delete(struct conform *c)
         Dapr__Proto__Components__V1__BulkGetRequest bg = DAPR__PROTO__COMPONENTS__V1__BULK_GET_REQUEST__INIT;
         Dapr__Proto__Components__V1__BulkGetResponse *got;
         for (int i = 0; i <= BULK; i++) {
-                const char *key = key_of(c, arena_printf(&c->call, "bulk-%d", i));
+                const char *key = state_key(c, arena_printf(&c->call, "bulk-%d", i));
                 dapr__proto__components__v1__get_request__init(&gets[i]);
                 gets[i].key = key;
                 get_list[i] = &gets[i];
@@ -200,50 +179,50 @@ static const char *bulk_set_get_delete(struct conform *c)
                 }
                 MUST(hits == BULK, conform_text(c, "BulkGet gives %zu of %d values", hits, BULK));
         }
-        HOLD(expect(c, gets[BULK - 1].key, str_of(gets[BULK - 1].key)));
+        HOLD(state_expect(c, gets[BULK - 1].key, str_of(gets[BULK - 1].key)));
         TRY(conform_ask(c, STATE "BulkDelete", &bd.base, NULL, NULL), "BulkDelete");
-        return expect(c, gets[0].key, STR_NULL);
+        return state_expect(c, gets[0].key, STR_NULL);
 }
 
 /* ---- ETags ---- */
 
 static const char *etags_guard_writes(struct conform *c)
 {
-        const char *key = key_of(c, "etag");
+        const char *key = state_key(c, "etag");
         TRY(set(c, key, "1"), "Set");
         const char *first = etag_of(c, key);
         MUST(*first, "Get gives no ETag");
-        TRY(set_all(c, key, STR("2"), first, false, NULL), "Set with the current ETag");
+        TRY(state_set_all(c, key, STR("2"), first, false, NULL), "Set with the current ETag");
         const char *second = etag_of(c, key);
         MUST(*second && strcmp(first, second) != 0, "a write does not change the ETag");
-        MUST(set_all(c, key, STR("3"), first, false, NULL), "Set with an old ETag was taken");
-        HOLD(expect(c, key, STR("2")));
-        MUST(del(c, key, first), "Delete with an old ETag was taken");
-        HOLD(expect(c, key, STR("2")));
-        TRY(del(c, key, second), "Delete with the current ETag");
-        return expect(c, key, STR_NULL);
+        MUST(state_set_all(c, key, STR("3"), first, false, NULL), "Set with an old ETag was taken");
+        HOLD(state_expect(c, key, STR("2")));
+        MUST(state_del(c, key, first), "Delete with an old ETag was taken");
+        HOLD(state_expect(c, key, STR("2")));
+        TRY(state_del(c, key, second), "Delete with the current ETag");
+        return state_expect(c, key, STR_NULL);
 }
 
 static const char *etag_errors_are_typed(struct conform *c)
 {
-        const char *key = key_of(c, "typed");
+        const char *key = state_key(c, "typed");
         TRY(set(c, key, "1"), "Set");
         const char *old = etag_of(c, key);
         TRY(set(c, key, "2"), "Set");
-        int r = set_all(c, key, STR("3"), old, false, NULL);
+        int r = state_set_all(c, key, STR("3"), old, false, NULL);
         MUST(r == RPC_FAILED_PRECONDITION || r == RPC_INVALID_ARGUMENT, conform_wrong(c, "Set with an old ETag"));
         MUST(c->status.details.n && str_find(c->status.details, STR("etag")) >= 0, "the failure has no details that name the field etag");
-        return del(c, key, NULL) ? conform_wrong(c, "Delete") : NULL;
+        return state_del(c, key, NULL) ? conform_wrong(c, "Delete") : NULL;
 }
 
 static const char *first_write_wins(struct conform *c)
 {
-        const char *key = key_of(c, "first");
-        TRY(set_all(c, key, STR("1"), NULL, true, NULL), "the first first-write");
-        MUST(set_all(c, key, STR("2"), NULL, true, NULL), "a second first-write without ETag was taken");
-        HOLD(expect(c, key, STR("1")));
-        TRY(set_all(c, key, STR("3"), etag_of(c, key), true, NULL), "a first-write with the current ETag");
-        return del(c, key, NULL) ? conform_wrong(c, "Delete") : NULL;
+        const char *key = state_key(c, "first");
+        TRY(state_set_all(c, key, STR("1"), NULL, true, NULL), "the first first-write");
+        MUST(state_set_all(c, key, STR("2"), NULL, true, NULL), "a second first-write without ETag was taken");
+        HOLD(state_expect(c, key, STR("1")));
+        TRY(state_set_all(c, key, STR("3"), etag_of(c, key), true, NULL), "a first-write with the current ETag");
+        return state_del(c, key, NULL) ? conform_wrong(c, "Delete") : NULL;
 }
 
 struct race {
@@ -269,7 +248,7 @@ static void racer(void *arg)
 static const char *one_of_many_wins(struct conform *c)
 {
         struct scope s;
-        struct race r = {.c = c, .key = key_of(c, "race")};
+        struct race r = {.c = c, .key = state_key(c, "race")};
         TRY(set(c, r.key, "0"), "Set");
         r.etag = etag_of(c, r.key);
         scope_init(&s);
@@ -277,25 +256,65 @@ static const char *one_of_many_wins(struct conform *c)
                 fiber_go_flags(&s, "racer", FIBER_BIG, racer, &r);
         scope_join(&s);
         MUST(r.won == 1, conform_text(c, "%d of %d writers with one ETag were taken", r.won, RACERS));
-        return del(c, r.key, NULL) ? conform_wrong(c, "Delete") : NULL;
+        return state_del(c, r.key, NULL) ? conform_wrong(c, "Delete") : NULL;
 }
 
 /* ---- TTL ---- */
 
 static const char *ttl_expires(struct conform *c)
 {
-        const char *key = key_of(c, "ttl");
-        MUST(set_all(c, key, STR("1"), NULL, false, "soon"), "the TTL 'soon' was taken");
-        TRY(set_all(c, key, STR("1"), NULL, false, "1"), "Set with a TTL");
-        HOLD(expect(c, key, STR("1")));
+        const char *key = state_key(c, "ttl");
+        MUST(state_set_all(c, key, STR("1"), NULL, false, "soon"), "the TTL 'soon' was taken");
+        TRY(state_set_all(c, key, STR("1"), NULL, false, "1"), "Set with a TTL");
+        HOLD(state_expect(c, key, STR("1")));
         double end = loop_now_exact() + EXPIRY_MAX_S;
-        while (expect(c, key, STR_NULL)) {
+        while (state_expect(c, key, STR_NULL)) {
                 MUST(loop_now_exact() < end, "an item with a TTL of 1 s is there after 6 s");
                 fiber_sleep(EXPIRY_POLL_S);
         }
-        TRY(set_all(c, key, STR("2"), NULL, false, "-1"), "Set with the TTL -1");
-        HOLD(expect(c, key, STR("2")));
-        return del(c, key, NULL) ? conform_wrong(c, "Delete") : NULL;
+        TRY(state_set_all(c, key, STR("2"), NULL, false, "-1"), "Set with the TTL -1");
+        HOLD(state_expect(c, key, STR("2")));
+        return state_del(c, key, NULL) ? conform_wrong(c, "Delete") : NULL;
+}
+
+/* Some tell the end of an item's time with it: as a time, and no more once the item has none. */
+static const char *ttl_is_told(struct conform *c)
+{
+        const char *key = state_key(c, "ttl-told"), *at = NULL;
+        got_t *g;
+        TRY(state_set_all(c, key, STR("1"), NULL, false, "1000"), "Set with a TTL");
+        TRY(state_get(c, key, &g), "Get");
+        for (size_t i = 0; i < g->n_metadata; i++)
+                if (strcmp(g->metadata[i]->key, "ttlExpireTime") == 0)
+                        at = g->metadata[i]->value;
+        MUST(state_set_all(c, key, STR("1"), NULL, false, "-2"), "the TTL -2 was taken");
+        MUST(!at || (strlen(at) >= 20 && at[4] == '-' && at[10] == 'T'), "ttlExpireTime is no time of RFC 3339");
+        TRY(state_set_all(c, key, STR("2"), NULL, false, "-1"), "Set with the TTL -1");
+        TRY(state_get(c, key, &g), "Get");
+        for (size_t i = 0; i < g->n_metadata; i++)
+                MUST(strcmp(g->metadata[i]->key, "ttlExpireTime") != 0, "an item without a TTL (-1) tells its end");
+        TRY(state_del(c, key, NULL), "Delete");
+        return at ? NULL : conform_skip(c, "its items do not tell their end (ttlExpireTime)");
+}
+
+/* One item of a bulk call that fails is named, or is the call's only failure. */
+static const char *bulk_with_an_old_etag(struct conform *c)
+{
+        const char *a = state_key(c, "bulk-etag-a"), *b = state_key(c, "bulk-etag-b");
+        Dapr__Proto__Components__V1__BulkSetRequest req = DAPR__PROTO__COMPONENTS__V1__BULK_SET_REQUEST__INIT;
+        struct write w[2];
+        set_t *sets[] = {&w[0].set, &w[1].set};
+        TRY(set(c, a, "1"), "Set");
+        const char *old = etag_of(c, a);
+        TRY(set(c, a, "2"), "Set");
+        write_init(&w[0], a, STR("3"), old, false, NULL);
+        write_init(&w[1], b, STR("new"), NULL, false, NULL);
+        req.items = sets;
+        req.n_items = 2;
+        MUST(conform_ask(c, STATE "BulkSet", &req.base, NULL, NULL), "BulkSet with an old ETag was taken");
+        HOLD(state_expect(c, a, STR("2")));
+        TRY(state_del(c, a, NULL) || state_del(c, b, NULL), "Delete");
+        return NULL;
 }
 
 /* ---- transactions ---- */
@@ -322,36 +341,36 @@ static int transact(struct conform *c, struct write *w, const bool *is_set, size
 static const char *transactions_set_and_delete(struct conform *c)
 {
         struct write w[3];
-        const char *a = key_of(c, "tx-a"), *b = key_of(c, "tx-b"), *gone = key_of(c, "tx-missing");
+        const char *a = state_key(c, "tx-a"), *b = state_key(c, "tx-b"), *gone = state_key(c, "tx-missing");
         TRY(set(c, b, "old"), "Set");
         write_init(&w[0], a, STR("{\"v\":1}"), NULL, false, NULL);
         write_init(&w[1], b, STR(""), NULL, false, NULL);
         write_init(&w[2], gone, STR(""), NULL, false, NULL);
         TRY(transact(c, w, (const bool[]){true, false, false}, 3), "Transact");
-        HOLD(expect(c, a, STR("{\"v\":1}")));
-        HOLD(expect(c, b, STR_NULL));
-        return del(c, a, NULL) ? conform_wrong(c, "Delete") : NULL;
+        HOLD(state_expect(c, a, STR("{\"v\":1}")));
+        HOLD(state_expect(c, b, STR_NULL));
+        return state_del(c, a, NULL) ? conform_wrong(c, "Delete") : NULL;
 }
 
 /* Some engines refuse a key that stands twice: then none of it may have happened. */
 static const char *transactions_run_in_order(struct conform *c)
 {
         struct write w[2];
-        const char *a = key_of(c, "tx-order");
+        const char *a = state_key(c, "tx-order");
         write_init(&w[0], a, STR("1"), NULL, false, NULL);
         write_init(&w[1], a, STR("2"), NULL, false, NULL);
         if (transact(c, w, (const bool[]){true, true}, 2)) {
-                HOLD(expect(c, a, STR_NULL));
+                HOLD(state_expect(c, a, STR_NULL));
                 return conform_skip(c, "it refuses two operations on one key");
         }
-        HOLD(expect(c, a, STR("2")));
-        return del(c, a, NULL) ? conform_wrong(c, "Delete") : NULL;
+        HOLD(state_expect(c, a, STR("2")));
+        return state_del(c, a, NULL) ? conform_wrong(c, "Delete") : NULL;
 }
 
 static const char *transactions_are_whole(struct conform *c)
 {
         struct write w[2];
-        const char *a = key_of(c, "whole-a"), *b = key_of(c, "whole-b");
+        const char *a = state_key(c, "whole-a"), *b = state_key(c, "whole-b");
         if (!conform_has(c, "ETAG"))
                 return conform_skip(c, "without ETags nothing makes an operation fail");
         TRY(set(c, b, "1"), "Set");
@@ -360,59 +379,9 @@ static const char *transactions_are_whole(struct conform *c)
         write_init(&w[0], a, STR("must not stay"), NULL, false, NULL);
         write_init(&w[1], b, STR("3"), old, false, NULL);
         MUST(transact(c, w, (const bool[]){true, true}, 2), "a transaction with an old ETag was taken");
-        HOLD(expect(c, a, STR_NULL));
-        HOLD(expect(c, b, STR("2")));
-        return del(c, b, NULL) ? conform_wrong(c, "Delete") : NULL;
-}
-
-/* ---- keys ---- */
-
-static const char *keys_by_pattern(struct conform *c)
-{
-        Microdapr__Plugin__V1__KeysLikeRequest req = MICRODAPR__PLUGIN__V1__KEYS_LIKE_REQUEST__INIT;
-        Microdapr__Plugin__V1__KeysLikeResponse *resp;
-        const char *names[] = {"like-a1", "like-a2", "like-b1", "like-a%"};
-        for (int i = 0; i < 4; i++)
-                TRY(set(c, key_of(c, names[i]), "1"), "Set");
-        const struct { const char *pattern; size_t n; } rows[] = {{"like-a_", 3}, {"like-%", 4}, {"like-a\\%", 1}, {"like-c%", 0}};
-        for (size_t i = 0; i < 4; i++) {
-                req.pattern = key_of(c, rows[i].pattern);
-                TRY(conform_ask(c, "/microdapr.plugin.v1.StateStoreExtra/KeysLike", &req.base, &microdapr__plugin__v1__keys_like_response__descriptor, &resp),
-                    "KeysLike");
-                MUST(resp->n_keys == rows[i].n, conform_text(c, "the pattern %s gives %zu keys instead of %zu", rows[i].pattern, resp->n_keys, rows[i].n));
-        }
-        for (int i = 0; i < 4; i++)
-                TRY(del(c, key_of(c, names[i]), NULL), "Delete");
-        return NULL;
-}
-
-static const char *delete_by_prefix(struct conform *c)
-{
-        Microdapr__Plugin__V1__DeleteWithPrefixRequest req = MICRODAPR__PLUGIN__V1__DELETE_WITH_PREFIX_REQUEST__INIT;
-        Microdapr__Plugin__V1__DeleteWithPrefixResponse *resp;
-        TRY(set(c, key_of(c, "prefix||a"), "1"), "Set");
-        TRY(set(c, key_of(c, "prefix||b"), "1"), "Set");
-        TRY(set(c, key_of(c, "prefixed"), "1"), "Set");
-        req.prefix = key_of(c, "prefix");
-        TRY(conform_ask(c, "/microdapr.plugin.v1.StateStoreExtra/DeleteWithPrefix", &req.base, &microdapr__plugin__v1__delete_with_prefix_response__descriptor,
-                        &resp), "DeleteWithPrefix");
-        HOLD(expect(c, key_of(c, "prefix||a"), STR_NULL));
-        MUST(resp->count == 2, conform_text(c, "%lld items were deleted instead of 2", (long long)resp->count));
-        return expect(c, key_of(c, "prefixed"), STR("1"));
-}
-
-static const char *undeclared_is_absent(struct conform *c)
-{
-        static const struct { const char *feature, *method; } rows[] = {
-                {"TRANSACTIONAL", "/dapr.proto.components.v1.TransactionalStateStore/Transact"},
-                {"QUERY_API", "/dapr.proto.components.v1.QueriableStateStore/Query"},
-                {"KEYS_LIKE", "/microdapr.plugin.v1.StateStoreExtra/KeysLike"},
-                {"DELETE_WITH_PREFIX", "/microdapr.plugin.v1.StateStoreExtra/DeleteWithPrefix"}};
-        struct str resp;
-        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
-                if (!conform_has(c, rows[i].feature) && conform_ask_raw(c, rows[i].method, STR("\x0a\x00"), &resp, c->timeout_s) == 0)
-                        return conform_text(c, "%s is not declared, but %s answers", rows[i].feature, rows[i].method);
-        return NULL;
+        HOLD(state_expect(c, a, STR_NULL));
+        HOLD(state_expect(c, b, STR("2")));
+        return state_del(c, b, NULL) ? conform_wrong(c, "Delete") : NULL;
 }
 
 const struct conform_check conform_state_checks[] = {
@@ -425,13 +394,12 @@ const struct conform_check conform_state_checks[] = {
         {"ETags guard writes and deletes", etags_guard_writes, "ETAG"},
         {"ETag errors are typed", etag_errors_are_typed, "ETAG"},
         {"first write wins", first_write_wins, "ETAG"},
+        {"an old ETag fails in bulk, too", bulk_with_an_old_etag, "ETAG"},
         {"of 16 writers with one ETag one wins", one_of_many_wins, "ETAG"},
         {"TTL", ttl_expires, "TTL"},
+        {"the end of an item's time is told", ttl_is_told, "TTL"},
         {"transactions set and delete", transactions_set_and_delete, "TRANSACTIONAL"},
         {"transactions run in order", transactions_run_in_order, "TRANSACTIONAL"},
         {"transactions are whole", transactions_are_whole, "TRANSACTIONAL"},
-        {"keys by pattern", keys_by_pattern, "KEYS_LIKE"},
-        {"delete by prefix", delete_by_prefix, "DELETE_WITH_PREFIX"},
-        {"what is not declared is not there", undeclared_is_absent},
 };
 const size_t conform_state_n = sizeof conform_state_checks / sizeof *conform_state_checks;

@@ -54,10 +54,10 @@ struct plugin_index_opts {
 };
 struct plugin_conformance_opts {
         struct ctl_globals globals;
-        const char *output, *type, *resource, *topic_prefix;
-        struct flag_list metadata, secrets, keys, subscribe_metadata;
+        const char *output, *type, *resource, *topic_prefix, *change;
+        struct flag_list metadata, secrets, keys, subscribe_metadata, operation_metadata;
         int64_t timeout_ns;
-        bool save, no_faults, confined;
+        bool save, no_faults, confined, ordered;
 };
 struct plugin_dev_opts {
         struct ctl_globals globals;

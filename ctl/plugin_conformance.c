@@ -22,9 +22,12 @@ static const struct flag_row rows[] = {
         {"resource", FLAG_STRING, O(resource), "", "FILE", "Component whose type, version and metadata are taken", .short_name = 'r'},
         {"metadata", FLAG_ARRAY, O(metadata), NULL, "NAME=VALUE", "A setting of the component", .short_name = 'm'},
         {"secret", FLAG_ARRAY, O(secrets), NULL, "NAME=VALUE", "A secret that the store holds"},
-        {"key", FLAG_ARRAY, O(keys), NULL, "NAME:ALGORITHM", "A key that the provider holds, and what it is for"},
+        {"key", FLAG_ARRAY, O(keys), NULL, "NAME[:ALGORITHM]", "A key that the provider holds, and what it is for (default: all that it takes)"},
         {"topic-prefix", FLAG_STRING, O(topic_prefix), "conformance-", "TEXT", "How the kit's topics begin, where a broker must know its topics first"},
+        {"ordered", FLAG_BOOL, O(ordered), "false", NULL, "The messages of a topic must come in their order"},
         {"subscribe-metadata", FLAG_ARRAY, O(subscribe_metadata), NULL, "NAME=VALUE", "What a subscription to configuration says, as an app would"},
+        {"operation-metadata", FLAG_ARRAY, O(operation_metadata), NULL, "NAME=VALUE", "What a binding's create, get and delete need, such as key=a"},
+        {"change", FLAG_STRING, O(change), "", "COMMAND", "Stores the item $KEY with the value $VALUE behind a configuration store"},
         {"save", FLAG_BOOL, O(save), "false", NULL, "Keep the result in the package or the plugin's folder, as conformance.json"},
         {"timeout", FLAG_DURATION, O(timeout_ns), "10s", "DURATION", "How long one call may take"},
         {"no-faults", FLAG_BOOL, O(no_faults), "false", NULL, "Leave out faults and leaks"},
@@ -247,6 +250,20 @@ static void read_environment(struct target *t)
         t->subject.environment = v;
 }
 
+/* features: of the type's row in the manifest. */
+static void read_declared(struct target *t, struct conform *c)
+{
+        const struct yaml_node *types = list_of(t->manifest, "types");
+        for (const struct yaml_item *i = types ? types->items : NULL; i; i = i->next) {
+                const struct yaml_node *features = list_of(i->value, "features");
+                if (strcasecmp(plugin_text(t->a, i->value, "type"), c->type) != 0)
+                        continue;
+                for (const struct yaml_item *f = features ? features->items : NULL; f && c->n_declared < CONFORM_FEATURES_MAX; f = f->next)
+                        if (f->value->kind == YAML_SCALAR)
+                                c->declared[c->n_declared++] = arena_strdup(t->a, f->value->text);
+        }
+}
+
 static int read_target(struct target *t, const struct plugin_conformance_opts *o, struct conform *c)
 {
         if (*o->resource && !(t->component = read_yaml(t, o->resource)))
@@ -266,6 +283,7 @@ static int read_target(struct target *t, const struct plugin_conformance_opts *o
         }
         const struct yaml_node *spec = yaml_get(t->component, "spec"), *types = list_of(t->manifest, "types");
         c->type = *o->type ? o->type : spec ? plugin_text(t->a, spec, "type") : types ? plugin_text(t->a, types->items->value, "type") : "";
+        read_declared(t, c);
         const char *version = spec ? plugin_text(t->a, spec, "version") : "";
         c->version = *version ? version : "v1";
         struct str kind = str_of(c->type);
@@ -399,6 +417,7 @@ static int run_all(struct target *t, struct conform *c, bool faults)
         conform_kind(c);
         if (faults)
                 conform_faults(c);
+        conform_undeclared(c);
         conform_ending(c);
         return 0;
 }
@@ -411,7 +430,8 @@ int plugin_conformance_run(void *opts, int argc, char **argv)
         arena_init(&a, 0);
         struct target t = {.a = &a, .subject = {.listen_fd = -1, .control_fd = -1, .pidfd = -1}};
         struct conform c = {.arena = &a, .timeout_s = (double)o->timeout_ns / 1e9, .topic_prefix = o->topic_prefix, .secrets = {o->secrets.v, o->secrets.n}, .keys = {o->keys.v, o->keys.n},
-                            .subscribe_metadata = {o->subscribe_metadata.v, o->subscribe_metadata.n}};
+                            .subscribe_metadata = {o->subscribe_metadata.v, o->subscribe_metadata.n},
+                            .operation_metadata = {o->operation_metadata.v, o->operation_metadata.n}, .change = o->change, .ordered = o->ordered};
         int r = !ui_output_ok(o->output, false) ? 1 : argc == 1 ? find_target(&t, o, argv[0]) : refuse("Say one plugin: dapr plugin conformance PATH");
         arena_init(&c.call, 0);
         if (r == 0)

@@ -175,6 +175,18 @@ void subject_signal(struct subject *s, int signo)
                 syscall(SYS_pidfd_send_signal, s->pidfd, signo, NULL, 0);
 }
 
+int subject_wait_stopped(struct subject *s, double timeout_s)
+{
+        double end = loop_now_exact() + timeout_s;
+        for (;;) {
+                siginfo_t si = {0};
+                if (waitid(P_PIDFD, (id_t)s->pidfd, &si, WSTOPPED | WNOHANG) == 0 && si.si_pid)
+                        return 0;
+                if (loop_now_exact() >= end || fiber_sleep(POLL_S))
+                        return -ETIMEDOUT;
+        }
+}
+
 void subject_release(struct subject *s)
 {
         if (s->control_fd >= 0)

@@ -27,6 +27,7 @@ int subject_open(struct subject *s, struct arena *a);
 int subject_start(struct subject *s);   /* also again, after its end: the socket stays */
 /* Waits for its end: 0 and *ret_status as waitid tells (code, status), or -ETIMEDOUT. Parks. */
 int subject_wait(struct subject *s, double timeout_s, int *ret_code, int *ret_status);
+int subject_wait_stopped(struct subject *s, double timeout_s); /* after SIGSTOP: 0 or -ETIMEDOUT. Parks. */
 void subject_signal(struct subject *s, int signo);
 void subject_release(struct subject *s); /* closes the control socket: the runtime is gone */
 bool subject_is_alive(const struct subject *s);

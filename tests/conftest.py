@@ -1,5 +1,5 @@
 """Fixtures: daprd with its plugins as a process, Redis servers, temporary folders. One spawn helper for all black-box tests."""
-import json, os, pathlib, random, re, shutil, signal, socket, subprocess, tempfile, time, urllib.error, urllib.request
+import copy, json, os, pathlib, random, re, shutil, signal, socket, subprocess, tempfile, time, urllib.error, urllib.request
 
 import pytest
 
@@ -254,7 +254,8 @@ class Postgres:
         self.proc = None
 
     data = property(lambda self: str(self.home / "data"))
-    dsn = property(lambda self: f"host=127.0.0.1 port={self.port} user=dapr dbname=postgres")
+    db = "postgres"
+    dsn = property(lambda self: f"host=127.0.0.1 port={self.port} user=dapr dbname={self.db}")
 
     def command(self, name, *args):
         words = [str(self.bin / name), *args]
@@ -276,12 +277,32 @@ class Postgres:
 
     def sql(self, text):
         """Rows as psql -At prints them."""
-        return subprocess.run([str(self.bin / "psql"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "dapr", "-d", "postgres", "-X", "-q", "-At",
+        return subprocess.run([str(self.bin / "psql"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "dapr", "-d", self.db, "-X", "-q", "-At",
                                "-v", "ON_ERROR_STOP=1", "-c", text], check=True, capture_output=True, text=True, timeout=30).stdout.strip()
 
 
 @pytest.fixture
-def postgres(folder):
+def own_postgres(folder):
+    """A server of the test's own, to be stopped and changed."""
     p = Postgres(folder)
     yield p.start()
     p.stop("immediate")
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    folder = tempfile.mkdtemp(prefix="microdapr-pg-")
+    p = Postgres(pathlib.Path(folder))
+    yield p.start()
+    p.stop("immediate")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgres(postgres_server):
+    """An empty database of its own on the server that all tests share."""
+    p = copy.copy(postgres_server)
+    p.db = f"test_{os.urandom(4).hex()}"
+    postgres_server.sql(f"CREATE DATABASE {p.db}")
+    yield p
+    postgres_server.sql(f"DROP DATABASE {p.db} WITH (FORCE)")

@@ -133,5 +133,5 @@ static const struct dapr_component_type types[] = {{.type = "nameresolution.kube
 
 int main(int argc, char **argv)
 {
-        return dapr_plugin_main(argc, argv, &(struct dapr_plugin){"nameresolution.kubernetes", "1.0.0", types, 1});
+        return dapr_plugin_main(argc, argv, &(struct dapr_plugin){"nameresolution.kubernetes", "1.0.0", types, 1, .worker_threads = 16});
 }

@@ -6,6 +6,7 @@
  * status: one ErrorInfo, reason BINDING_RESPONSE, domain microdapr.
  */
 #include <errno.h>
+#include <string.h>
 
 #include "dapr/proto/components/v1/bindings.pb-c.h"
 #include "google/rpc/error_details.pb-c.h"
@@ -91,6 +92,14 @@ static int reply(struct dapr_call *dc, const struct dapr_invoke_result *from)
         return out.metadata ? sdk_reply_pb(dc, &out.base) : sdk_outcome(dc, -ENOMEM);
 }
 
+static bool has_operation(const struct dapr_binding_ops *ops, const char *name)
+{
+        for (const char *const *o = ops->operations; o && *o; o++)
+                if (strcmp(*o, name) == 0)
+                        return true;
+        return false;
+}
+
 static int output_invoke(struct dapr_call *dc, struct str req)
 {
         struct job j = {.dc = dc, .ops = dc->inst->type->binding};
@@ -100,6 +109,8 @@ static int output_invoke(struct dapr_call *dc, struct str req)
                 return sdk_bad_request(dc);
         if (!j.ops->invoke)
                 return sdk_outcome(dc, dapr_fail(dc, DAPR_UNIMPLEMENTED, "%s is no output binding", dc->inst->type->type));
+        if (!has_operation(j.ops, in->operation))
+                return sdk_outcome(dc, dapr_fail(dc, DAPR_INVALID_ARGUMENT, "the binding has no operation '%s'", in->operation));
         j.in.operation = in->operation;
         j.in.data = (struct dapr_bytes){in->data.data ? (const void *)in->data.data : "", in->data.len};
         int r = state_read_map(dc, req, 2, &j.in.metadata);

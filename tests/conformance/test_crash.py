@@ -27,7 +27,7 @@ def test_no_get_fails_while_the_store_is_killed_again_and_again(daprd, folder):
     for t in threads:
         t.start()
     pid = d.proc.pid
-    for _ in range(20):
+    for _ in range(10):
         victim = wait_until("the store's process is there", lambda: the_plugin(d, "state.sqlite"))
         os.kill(victim, signal.SIGKILL)
         t0 = time.monotonic()
@@ -40,7 +40,7 @@ def test_no_get_fails_while_the_store_is_killed_again_and_again(daprd, folder):
     for t in threads:
         t.join()
     gaps.sort()
-    print(f"time to the next good answer: p50 {gaps[10] * 1e3:.1f} ms, max {gaps[-1] * 1e3:.1f} ms")
+    print(f"time to the next good answer: p50 {gaps[5] * 1e3:.1f} ms, max {gaps[-1] * 1e3:.1f} ms")
     assert not bad and d.proc.poll() is None and d.proc.pid == pid
 
 

@@ -220,7 +220,8 @@ def test_features_are_those_of_the_reference(daprd, postgres, version, has):
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-def test_the_server_may_start_again(daprd, postgres, version):
+def test_the_server_may_start_again(daprd, own_postgres, version):
+    postgres = own_postgres
     d = sidecar(daprd, postgres, version)
     save(d, {"key": "k", "value": 1})
     postgres.stop()
@@ -289,12 +290,12 @@ def test_prepared_statements_that_are_gone_are_made_again(daprd, postgres):
 
 def test_connection_strings(daprd, postgres):
     postgres.sql("CREATE SCHEMA app; CREATE ROLE \"o'neil\" SUPERUSER LOGIN PASSWORD 'a b'")
-    for cs, extra in [(f"postgres://dapr@127.0.0.1:{postgres.port}/postgres?sslmode=disable&search_path=app&pool_max_conns=5", []),
-                      (f"postgresql://o%27neil:a%20b@127.0.0.1:{postgres.port}/postgres?application_name=x", [("tableName", "app.t1")]),
-                      (f"user='o\\'neil' password='a b' host=127.0.0.1 port = {postgres.port} database=postgres connect_timeout=10",
+    for cs, extra in [(f"postgres://dapr@127.0.0.1:{postgres.port}/{postgres.db}?sslmode=disable&search_path=app&pool_max_conns=5", []),
+                      (f"postgresql://o%27neil:a%20b@127.0.0.1:{postgres.port}/{postgres.db}?application_name=x", [("tableName", "app.t1")]),
+                      (f"user='o\\'neil' password='a b' host=127.0.0.1 port = {postgres.port} database={postgres.db} connect_timeout=10",
                        [("tableName", "app.t2"), ("metadataTableName", "app.meta")]),
                       ("host=nowhere.invalid user=x", [("host", "127.0.0.1"), ("port", str(postgres.port)), ("user", "dapr"),
-                                                       ("database", "postgres"), ("tableName", "app.t3"),
+                                                       ("database", postgres.db), ("tableName", "app.t3"),
                                                        ("metadataTableName", "app.meta3")])]:
         d = daprd([component("s", "state.postgres", [("connectionString", cs), *extra])])
         assert save(d, {"key": "k", "value": cs}).status == 204 and get(d, "k").json() == cs
@@ -323,7 +324,8 @@ def test_a_component_that_cannot_start_says_why(daprd, metadata, why):
     assert why in d.log()
 
 
-def test_tls_and_passwords(daprd, postgres, folder):
+def test_tls_and_passwords(daprd, own_postgres, folder):
+    postgres = own_postgres
     postgres.sql("CREATE ROLE ann SUPERUSER LOGIN PASSWORD 'secret'")
     postgres.stop()
     data = pathlib.Path(postgres.data)
