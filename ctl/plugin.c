@@ -107,7 +107,7 @@ static void print_lives(struct arena *a, const struct lives *all, bool of_one)
         t.color = cell_color;
         for (size_t i = 0; i < all->n; i++) {
                 const struct live *l = &all->v[i];
-                const char *pid = l->pid > 0 ? arena_printf(a, "%lld", (long long)l->pid) : l->foreign ? "foreign" : "-";
+                const char *pid = l->pid > 0 ? arena_printf(a, "%lld%s", (long long)l->pid, l->adopted ? " adopted" : "") : l->foreign ? "foreign" : "-";
                 table_add(&t, (const char *[]){of_one ? "" : l->app_id, l->name, l->type, l->state, pid, arena_printf(a, "%lld", (long long)l->restarts), l->backend,
                                                arena_printf(a, "%lld", (long long)l->calls), arena_printf(a, "%lld", (long long)l->errors),
                                                l->rss_bytes > 0 ? ui_bytes(a, l->rss_bytes) : "-", l->uptime_s >= 0 ? ui_age(a, l->uptime_s) : "-",

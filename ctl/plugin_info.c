@@ -42,6 +42,10 @@ static void print_live(struct arena *a, const struct live *l)
         line("Memory", l->rss_bytes > 0 ? ui_bytes(a, l->rss_bytes) : "");
         line("Calls", arena_printf(a, "%lld, %lld with errors", (long long)l->calls, (long long)l->errors));
         line("Restarts", arena_printf(a, "%lld%s%s", (long long)l->restarts, *l->last_death ? ", last death: " : "", l->last_death));
+        if (l->adopted == 1)
+                line("Adopted", "taken over from a daprd that crashed: once");
+        else if (l->adopted)
+                line("Adopted", arena_printf(a, "taken over from a daprd that crashed: %lld times", (long long)l->adopted));
         line("Fault", l->fault);
         line("Last error", l->last_error);
         line("Executable", l->executable);

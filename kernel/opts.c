@@ -111,6 +111,8 @@ static const struct flag_row rows[] = {
          "What a plugin must be to be started: lock = what the lock file pins, when there is one; signed = signed by a key of the trust store, too"},
         {"plugin-lock", FLAG_STRING, F(plugin_lock), "", "FILE", "Lock file of plugins (default: plugins.lock in the working folder, if it is there)"},
         {"plugin-sandbox", FLAG_STRING, F(plugin_sandbox), "on", "on|off", "Confine each plugin process to what its manifest asks for"},
+        {"plugin-linger", FLAG_DURATION, F(plugin_linger_ns), NULL, "DURATION",
+         "After a crash of daprd its plugins go on for so long and the next daprd of the app id takes them over; at most 1h; none = they end with it"},
 
         {"Logs, metrics, profiles", FLAG_GROUP},
         {"log-level", FLAG_STRING, F(log_level), "info", "LEVEL", "debug, info, warn, error or fatal"},
@@ -378,6 +380,15 @@ static int check_identity(const struct daprd_opts *o, char *err, size_t err_n)
         return 0;
 }
 
+static int check_linger(struct daprd_opts *o, char *err, size_t err_n)
+{
+        if (o->plugin_linger_ns < 0)
+                o->plugin_linger_ns = 0;
+        if (o->plugin_linger_ns > PLUGIN_LINGER_MAX_S * INT64_C(1000000000))
+                return fail(err, err_n, "invalid value for --plugin-linger: at most %d s; plugins without a daprd are of no use for longer", PLUGIN_LINGER_MAX_S);
+        return 0;
+}
+
 int opts_check(struct daprd_opts *o, char *err, size_t err_n)
 {
         int r;
@@ -393,7 +404,7 @@ int opts_check(struct daprd_opts *o, char *err, size_t err_n)
         if (o->app_max_concurrency < 0)
                 o->app_max_concurrency = 0;
         if ((r = check_protocol(o, err, err_n)) || (r = check_sandbox(o, err, err_n)) || (r = check_verify(o, err, err_n)) ||
-            (r = check_init_endpoints(o, err, err_n)) ||
+            (r = check_linger(o, err, err_n)) || (r = check_init_endpoints(o, err, err_n)) ||
             (r = check_app_health(o, err, err_n)))
                 return r;
         o->metrics_port = 0;

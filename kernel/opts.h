@@ -22,6 +22,7 @@ enum {
         DEFAULT_PROBE_INTERVAL_SECONDS = 5,
         DEFAULT_PROBE_TIMEOUT_MS = 500,
         DEFAULT_PROBE_THRESHOLD = 3,
+        PLUGIN_LINGER_MAX_S = 3600,
 };
 #define DEFAULT_SOCKETS_FOLDER "/tmp/dapr-components-sockets"
 
@@ -57,6 +58,7 @@ struct daprd_opts {
         char *lock_path;                 /* storage for plugin_lock */
         const char *plugin_sandbox;      /* "on" or "off" */
         bool plugin_sandbox_off;         /* (c) */
+        int64_t plugin_linger_ns;        /* (c) 0 = plugins end with daprd */
         int enable_api_logging;          /* -1 = unset */
         int64_t max_body_size;           /* (c) bytes; <= 0 = unlimited */
         int64_t read_buffer_size;        /* (c) bytes; headers must fit */

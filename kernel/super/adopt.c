@@ -16,10 +16,13 @@
 
 #include "kernel/super/control.h"
 #include "kernel/super/history.h"
+#include "kernel/super/keep.h"
 #include "kernel/super/ledger.h"
+#include "kernel/super/linger.h"
 #include "kernel/super/swap.h"
 
 static const double CONNECT_S = 5;
+enum { LEFT_OVER_GRACE_S = 1 };
 
 /* ---- what makes an Init another one ---- */
 
@@ -46,7 +49,7 @@ static bool is_worth_it(const struct plugin *p)
                 const struct instance *i = list_entry(pos, struct instance, in_plugin);
                 used |= i->component && i->component->now == i && instance_is_usable(i) && !i->component->disabled;
         }
-        return p->manifest && used && plugin_is_callable(p) && p->listen_fd >= 0;
+        return p->manifest && used && plugin_is_callable(p) && (p->listen_fd >= 0 || p->life->attached);
 }
 
 static const char *text_of(struct ledger *l, const char *s)
@@ -85,12 +88,12 @@ static int note_instances(struct ledger *l, const struct plugin *p, struct ledge
         return 0;
 }
 
-static int give_plugin(struct ledger *l, struct plugin *p)
+struct ledger_plugin *adopt_describe(struct ledger *l, const struct plugin *p)
 {
         struct ledger_plugin *e = ledger_add_plugin(l);
-        struct life *life = p->life;
+        const struct life *life = p->life;
         if (!e)
-                return -ENOMEM;
+                return NULL;
         e->name = text_of(l, p->name);
         e->manifest = text_of(l, p->manifest->file);
         e->version = text_of(l, p->manifest->version);
@@ -101,20 +104,31 @@ static int give_plugin(struct ledger *l, struct plugin *p)
         e->restarts = p->restarts;
         e->backend_known = p->backend_known;
         e->backend_up = p->backend_up;
-        int r = note_maps(l, p, e);
-        if (r == 0)
-                r = note_instances(l, p, e);
-        if (r)
-                return r;
+        e->walls = life->walls;
+        e->executable = text_of(l, p->manifest->executable);
+        e->token = text_of(l, life->token);
+        e->start_ticks = life->start_ticks;
+        e->uid = life->uid;
+        e->executable_id = life->executable_id;
+        e->generation = life->generation;
+        return note_maps(l, p, e) || note_instances(l, p, e) ? NULL : e;
+}
+
+static int give_plugin(struct ledger *l, struct plugin *p)
+{
+        struct ledger_plugin *e = adopt_describe(l, p);
+        struct life *life = p->life;
+        if (!e)
+                return -ENOMEM;
         e->listen_fd = keep(p->listen_fd);
         e->pidfd = keep(life->pidfd);
         e->control_fd = keep(life->control_fd);
         e->out_fd = keep(life->out.fd);
         e->err_fd = keep(life->err.fd);
         e->watch_fd = life->watch ? keep(sandbox_watch_fd(life->watch)) : -1;
-        e->walls = life->walls;
         /* from here on it is not ours: its end is not seen, its socket stays */
-        close(p->listen_fd);
+        if (p->listen_fd >= 0)
+                close(p->listen_fd);
         p->listen_fd = -1;
         p->state = PLUGIN_STOPPED;
         life_end(life);
@@ -125,6 +139,7 @@ int super_hand_over(struct super *s, struct ledger *l, double grace_s)
 {
         int r = 0;
         s->stopping = true;
+        keep_stop(s); /* what stands on disk is right until the other program writes */
         list_for_each(pos, &s->components)
                 swap_standby_over(list_entry(pos, struct component, in_super));
         foreign_watch_stop(s);
@@ -172,7 +187,10 @@ static int fill_plugin(struct plugin *p, struct ledger_plugin *e)
                 p->socket = NULL;
                 return -ENOMEM;
         }
-        p->listen_fd = cloexec(e->listen_fd);
+        const int fds[] = {e->listen_fd, e->pidfd, e->control_fd, e->out_fd, e->err_fd, e->watch_fd};
+        for (size_t i = 0; i < sizeof fds / sizeof *fds; i++)
+                cloexec(fds[i]);
+        p->listen_fd = e->listen_fd;
         p->reported_name = *e->reported_name ? strdup(e->reported_name) : NULL;
         p->reported_version = *e->reported_version ? strdup(e->reported_version) : NULL;
         for (size_t i = 0; i < e->n_idempotent; i++)
@@ -182,9 +200,8 @@ static int fill_plugin(struct plugin *p, struct ledger_plugin *e)
         p->restarts = (unsigned)e->restarts;
         p->backend_known = e->backend_known;
         p->backend_up = e->backend_up;
-        p->first = false;
+        p->first = e->control_fd < 0; /* one that does not let itself be attached is not tried again */
         p->wanted = true;
-        cloexec(e->watch_fd);
         p->adopted = e;
         return 0;
 }
@@ -199,12 +216,15 @@ static void adopt_plugin(struct super *s, struct ledger_plugin *e)
         if (r == 0 && strcmp(m->version, e->version) != 0) {
                 err = "another version stands there now";
                 r = -ESTALE;
+        } else if (r == 0 && strcmp(m->executable, e->executable) != 0) {
+                err = "its manifest names another program now";
+                r = -ESTALE;
         }
         struct plugin *p = r ? NULL : plugin_new(s, m, m->name);
         if (p)
                 r = fill_plugin(p, e);
         if (p && r == 0)
-                r = life_adopt(p, (pid_t)e->pid, cloexec(e->pidfd), cloexec(e->control_fd), cloexec(e->out_fd), cloexec(e->err_fd));
+                r = life_adopt(p, e);
         if (r || !p) {
                 log_warn(SUPER_SCOPE, "plugin %s of before cannot be taken over and is started anew: %s", e->name, *err ? err : strerrordesc_np(-r));
                 end_process(e);
@@ -218,12 +238,9 @@ static void adopt_plugin(struct super *s, struct ledger_plugin *e)
         arena_fini(&a);
 }
 
-void adopt_plugins(struct super *s, struct ledger *l)
+/* Events and processes; numbers of new sockets begin after theirs. */
+void adopt_remains(struct super *s, struct ledger *l)
 {
-        snprintf(s->dir.user, sizeof s->dir.user, "%s", l->dir_user);
-        snprintf(s->dir.own, sizeof s->dir.own, "%s", l->dir_own);
-        s->dir.lock_fd = cloexec(l->dir_lock);
-        s->upgrades = (unsigned)l->upgrades;
         for (size_t i = 0; i < l->n_events; i++)
                 history_add(s->history, l->events[i].at_ns, l->events[i].name, l->events[i].what, l->events[i].text);
         for (size_t i = 0; i < l->n_plugins; i++) {
@@ -232,6 +249,15 @@ void adopt_plugins(struct super *s, struct ledger *l)
                 s->sockets = n > s->sockets ? n : s->sockets;
                 adopt_plugin(s, &l->plugins[i]);
         }
+}
+
+void adopt_plugins(struct super *s, struct ledger *l)
+{
+        snprintf(s->dir.user, sizeof s->dir.user, "%s", l->dir_user);
+        snprintf(s->dir.own, sizeof s->dir.own, "%s", l->dir_own);
+        s->dir.lock_fd = cloexec(l->dir_lock);
+        s->upgrades = (unsigned)l->upgrades;
+        adopt_remains(s, l);
 }
 
 /* ---- one component ---- */
@@ -255,15 +281,41 @@ static void wake_broker(struct instance *i, struct arena *a)
         instance_call(i, a, "/dapr.proto.components.v1.PubSub/Resume", STR(""), &resp, &st);
 }
 
+/* Nothing of it is wanted: it ends before another process takes its place, its ports and its files. */
+static void make_room(struct plugin *p, const struct component *c)
+{
+        if (!p->life || !p->life->attached || p->manifest->share || !list_is_empty(&p->instances))
+                return;
+        log_info(SUPER_SCOPE, "plugin %s, process %d, of the daprd before is stopped: the settings of %s are others now", p->name, (int)p->life->pid,
+                 c->name);
+        super_stop_plugin(p, LEFT_OVER_GRACE_S);
+}
+
+static void wait_callable(const struct plugin *p, unsigned life)
+{
+        double until = loop_now() + CONNECT_S;
+        while (!plugin_is_callable(p) && p->life && p->life->number == life)
+                if (cond_wait_until((struct cond *)&p->changed, until))
+                        break;
+}
+
 static struct instance *take(struct component *c, struct plugin *p, const struct ledger_instance *e, const struct component_spec *spec, struct arena *a)
 {
         struct instance *i;
-        double until = loop_now() + CONNECT_S;
+        if (p->life->attached) {
+                wait_callable(p, p->life->number);
+                if (!plugin_is_callable(p)) {
+                        log_warn(SUPER_SCOPE, "plugin %s of the daprd before is not taken over, component %s is started anew: %s", p->name, c->name,
+                                 p->last_error[0] ? p->last_error : "it does not answer");
+                        return NULL;
+                }
+        }
         if (instance_new(&i, p, spec, a))
                 return NULL;
         instance_attach(i, c);
         if (request_hash(i) != e->request) {
                 instance_free(i);
+                make_room(p, c);
                 return NULL;
         }
         if (p->life && p->adopted->watch_fd >= 0) {
@@ -274,9 +326,7 @@ static struct instance *take(struct component *c, struct plugin *p, const struct
         i->started = true;
         i->init_life = p->life ? p->life->number : 0;
         c->now = i;
-        while (!plugin_is_callable(p) && p->life && p->life->number == i->init_life)
-                if (cond_wait_until(&p->changed, until))
-                        break;
+        wait_callable(p, i->init_life);
         if (!instance_is_usable(i)) {
                 c->now = NULL;
                 super_abandon(i);
@@ -302,7 +352,7 @@ struct instance *adopt_instance(struct super *s, struct component *c, const stru
 static void stop_fiber(void *arg)
 {
         struct plugin *p = arg;
-        super_stop_plugin(p, 1);
+        super_stop_plugin(p, LEFT_OVER_GRACE_S);
         if (list_is_empty(&p->instances) && !p->life)
                 plugin_free(p);
 }
@@ -311,16 +361,19 @@ void super_adopted(struct super *s)
 {
         struct scope scope;
         scope_init(&scope);
-        list_for_each(pos, &s->plugins) {
+        list_for_each_safe(pos, next, &s->plugins) {
                 struct plugin *p = list_entry(pos, struct plugin, in_super);
                 bool left_over = p->adopted && list_is_empty(&p->instances);
                 if (p->adopted && p->adopted->watch_fd >= 0)
                         close(p->adopted->watch_fd);
                 p->adopted = NULL;
-                if (left_over && p->life && fiber_go(&scope, "plugin-left-over", stop_fiber, p))
+                if (left_over && !p->life)
+                        plugin_free(p);
+                else if (left_over && fiber_go(&scope, "plugin-left-over", stop_fiber, p))
                         life_kill(p->life, DEATH_OPERATOR);
         }
         fiber_shield_begin();
         scope_join(&scope);
         fiber_shield_end();
+        linger_end(s);
 }

@@ -6,6 +6,10 @@
 
 /* Plugins of a ledger, as they ran: none is started or asked to initialise anything. What cannot be taken over is ended. */
 void adopt_plugins(struct super *s, struct ledger *l);
+/* The same of a daprd that has ended; pidfds and pipes are open. */
+void adopt_remains(struct super *s, struct ledger *l);
+/* What a ledger says of a plugin that runs, without descriptors. NULL without memory. */
+struct ledger_plugin *adopt_describe(struct ledger *l, const struct plugin *p);
 /* The instance for spec that an adopted plugin holds already, attached to c, when its Init would be the same; NULL = there is none.
  * Parks until it answers. */
 struct instance *adopt_instance(struct super *s, struct component *c, const struct component_spec *spec, struct arena *a);

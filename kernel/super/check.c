@@ -10,6 +10,7 @@
 
 #include "kernel/opts.h"
 #include "kernel/super/plugin.h"
+#include "kernel/super/proof.h"
 #include "sdk/base/work.h"
 #include "sdk/trust/verify.h"
 
@@ -84,7 +85,7 @@ static void refuse(struct life *l, const char *what, const char *fix)
         plugin_note(p, death_class_name(DEATH_UNVERIFIED), p->last_error);
         log_error(SUPER_SCOPE, "plugin %s %s", p->name, p->last_error);
         plugin_event(p, EV_REFUSED);
-        p->last_death = DEATH_UNVERIFIED;
+        plugin_set_death(p, DEATH_UNVERIFIED);
         if (!l->ended)
                 life_end(l);
         plugin_notify(p);
@@ -104,6 +105,25 @@ static void check_fiber(void *arg)
         if (c)
                 check_free(c);
         life_unref(l);
+}
+
+const char *life_check_again(struct life *l, struct arena *a)
+{
+        char path[40];
+        const char *why = NULL;
+        if (!life_needs_check(l->plugin))
+                return NULL;
+        struct check *c = check_new(l->plugin);
+        int r = c ? work_run(check_work, c) : -ENOMEM;
+        if (r || c->r) {
+                why = r ? strerrordesc_np(-r) : arena_strdup(a, str_of(c->fault.what));
+        } else if (c->found.exec_fd >= 0) {
+                snprintf(path, sizeof path, "/proc/self/fd/%d", c->found.exec_fd);
+                why = proof_file_id(path) == l->executable_id ? NULL : "it runs another program than the one that was checked";
+        }
+        if (c)
+                check_free(c);
+        return why;
 }
 
 int life_check_start(struct life *l)

@@ -65,7 +65,7 @@ int confine_prepare(const struct plugin *p, struct arena *a, struct confinement 
         if (!m->rights.confined || (p->super->conf.opts && p->super->conf.opts->plugin_sandbox_off))
                 return 0;
         int r = grant_of(p, a, &c->grant, &first);
-        return r ? r : sandbox_prepare(&c->sandbox, &m->rights, &c->grant, m->executable, seed_of(p, first), false);
+        return r ? r : sandbox_prepare(&c->sandbox, &m->rights, &c->grant, m->executable, seed_of(p, first), p->super->linger_s > 0);
 }
 
 static void on_denied(void *arg, const char *what)

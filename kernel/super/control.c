@@ -54,6 +54,7 @@ static void write_state(struct json_writer *w, const struct component_status *st
         control_kv(w, "socket", st->socket);
         control_number(w, "pid", (uint64_t)st->pid);
         flag(w, "foreign", st->foreign);
+        control_number(w, "adopted", st->adopted);
         control_kv(w, "backend", !st->backend_known ? "unknown" : st->backend_reachable ? "reachable" : "unreachable");
         control_kv(w, "lastError", st->last_error);
         control_kv(w, "lastDeath", death_class_name(st->last_death));

@@ -25,7 +25,8 @@
  *   GET  /v1/metrics                    all metrics, in the Prometheus text format
  *   GET  /v1/requests                   the slowest requests of the last minutes, as kernel/observe/slow.h has them
  * row: {"component","type","version","disabled","state","plugin","pluginVersion","executable","socket","pid","foreign","backend" ("reachable",
- *       "unreachable", "unknown"),"lastError","lastDeath","restarts","deaths","calls","errors","inflight","rssBytes",
+ *       "unreachable", "unknown"),"lastError","lastDeath","restarts","deaths","adopted" (how often
+ *       its process was taken over from a daprd that crashed),"calls","errors","inflight","rssBytes",
  *       "cpuSeconds","sinceSeconds","features":[...]}, with "fault":{"what","leftSeconds","hits"} while there is one; a component that could not start has state FAILED and lastError only.
  * Errors: {"error": text} with 404 or 400.
  */

@@ -18,7 +18,7 @@
 
 static const char *const class_names[DEATH_CLASSES] = {"none", "clean exit", "error exit", "signal",        "out of memory",
                                                        "hang", "protocol",   "start timeout", "operator", "sandbox",
-                                                       "not verified"};
+                                                       "not verified", "unknown"};
 
 const char *death_class_name(enum death_class d)
 {
@@ -95,7 +95,7 @@ static enum death_class by_us(const struct life *l, char *text, size_t n)
                 snprintf(text, n, "sent no sign of life for %.3g s and was killed", t->health_interval_s * t->health_missed);
                 return DEATH_HANG;
         case DEATH_START_TIMEOUT:
-                snprintf(text, n, "%s within %.3g s and was killed",
+                snprintf(text, n, "%s within %.3g s and was killed", l->attached && !l->ready_at ? "did not let itself be taken over" :
                          l->plugin->state == PLUGIN_INIT ? "did not finish Init" : "did not answer Hello", loop_now() - l->started_at);
                 return DEATH_START_TIMEOUT;
         case DEATH_PROTOCOL:
@@ -108,7 +108,8 @@ static enum death_class by_us(const struct life *l, char *text, size_t n)
         case DEATH_SANDBOX:
                 snprintf(text, n, "%.160s%s, which its manifest does not ask for, and was killed", l->violation, when(l));
                 return DEATH_SANDBOX;
-        case DEATH_NONE: case DEATH_CLEAN: case DEATH_ERROR: case DEATH_SIGNAL: case DEATH_OOM: case DEATH_UNVERIFIED: case DEATH_CLASSES: break;
+        case DEATH_NONE: case DEATH_CLEAN: case DEATH_ERROR: case DEATH_SIGNAL: case DEATH_OOM: case DEATH_UNVERIFIED: case DEATH_UNKNOWN:
+        case DEATH_CLASSES: break;
         }
         return DEATH_NONE;
 }
@@ -120,8 +121,11 @@ enum death_class death_classify(const struct life *l, int code, int status, char
         if (code == CLD_EXITED) {
                 d = status == 0 ? DEATH_CLEAN : DEATH_ERROR;
                 snprintf(what, sizeof what, "ended by itself with exit code %d%s", status, when(l));
-        } else if (l->verdict != DEATH_NONE && status == SIGKILL) {
+        } else if (l->verdict != DEATH_NONE && (status == SIGKILL || !code)) {
                 d = by_us(l, what, sizeof what);
+        } else if (!code) {
+                d = DEATH_UNKNOWN;
+                snprintf(what, sizeof what, "ended%s; how is told to nobody, the daprd that started it is gone", when(l));
         } else if (status == SIGKILL && was_oom_kill(l->plugin->super)) {
                 d = DEATH_OOM;
                 snprintf(what, sizeof what, "was killed%s because memory ran out", when(l));

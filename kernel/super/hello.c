@@ -8,6 +8,8 @@
 #include <stdlib.h>
 
 #include "kernel/opts.h"
+#include "kernel/super/keep.h"
+#include "kernel/super/ledger.h"
 #include "kernel/super/plugin.h"
 #include "plugin/v1/lifecycle.pb-c.h"
 
@@ -17,8 +19,7 @@ enum { TYPE_BYTES = 128 };
 
 typedef Microdapr__Plugin__V1__HelloResponse hello_t;
 
-/* Starts a fiber that holds the life. */
-static int go(struct life *l, const char *name, fiber_fn fn)
+int life_go(struct life *l, const char *name, fiber_fn fn)
 {
         life_ref(l);
         int r = fiber_go(&l->scope, name, fn, l);
@@ -134,6 +135,9 @@ static int say_hello(struct life *l, struct arena *a, const struct rpc_opts *o, 
                 req.instance_name = p->manifest->share ? "" : c->spec->name;
                 req.component_type = c->spec->type;
                 req.component_version = c->spec->version ? c->spec->version : "";
+        } else if (p->adopted && p->adopted->n_instances) {
+                req.component_type = p->adopted->instances[0].type;
+                req.component_version = p->adopted->instances[0].version;
         }
         return rpc_unary_pb(l->ch, a, LIFECYCLE "Hello", &req.base, &microdapr__plugin__v1__hello_response__descriptor, ret, o, st);
 }
@@ -147,6 +151,10 @@ static int say_verdict(struct life *l, struct arena *a, const struct rpc_opts *o
         req.contract_version = refusal ? 0 : CONTRACT_VERSION;
         req.refusal = refusal ? refusal : "";
         req.fix = fix ? fix : "";
+        if (!refusal && l->token[0] && l->plugin->super->linger_s > 0) {
+                req.linger_ms = (uint32_t)(l->plugin->super->linger_s * 1000);
+                req.linger_token = l->token;
+        }
         return rpc_unary_pb(l->ch, a, LIFECYCLE "Accept", &req.base, &microdapr__plugin__v1__accept_response__descriptor, &resp, o, st);
 }
 
@@ -166,8 +174,6 @@ static void not_a_plugin(struct life *l, const struct rpc_status *st)
                 plugin_event(l->plugin, EV_REFUSED);
         }
 }
-
-static int health_start(struct life *l);
 
 static void start_components(struct plugin *p)
 {
@@ -210,6 +216,10 @@ static void hello_own(struct life *l, struct arena *a)
                 return;
         }
         note_hello(p, h);
+        keep_note(p->super);
+        keep_flush(p->super); /* before it may linger: who comes after us must know of it */
+        if (l->ended)
+                return;
         if (say_verdict(l, a, &o, NULL, NULL, &st)) {
                 not_a_plugin(l, &st);
                 return;
@@ -218,7 +228,7 @@ static void hello_own(struct life *l, struct arena *a)
                 return;
         timer_stop(&l->start_timer);
         plugin_event(p, EV_HELLO);
-        if (health_start(l) == 0)
+        if (life_health_start(l) == 0)
                 start_components(p);
 }
 
@@ -232,7 +242,7 @@ static void hello_foreign(struct life *l)
                 return;
         if (r) {
                 plugin_set_error(p, "cannot connect to %s: %s", p->path, strerrordesc_np(-r));
-                p->last_death = DEATH_PROTOCOL;
+                plugin_set_death(p, DEATH_PROTOCOL);
                 plugin_event(p, EV_EXIT);
                 return;
         }
@@ -256,26 +266,25 @@ static void hello_fiber(void *arg)
 
 int life_hello_start(struct life *l)
 {
-        return go(l, "plugin-hello", hello_fiber);
+        return life_go(l, "plugin-hello", hello_fiber);
 }
 
-static void resume_fiber(void *arg)
+const char *life_hello_again(struct life *l, struct arena *a)
 {
-        struct life *l = arg;
-        int r = rpc_channel_connect(l->ch);
-        if (!l->ended && r) {
-                plugin_set_error(l->plugin, "cannot be reached by the daprd that took it over: %s", strerrordesc_np(-r));
-                plugin_event(l->plugin, EV_LOST);
-        } else if (!l->ended) {
-                plugin_event(l->plugin, EV_READY);
-                health_start(l);
-        }
-        life_unref(l);
-}
-
-int life_resume_start(struct life *l)
-{
-        return go(l, "plugin-resume", resume_fiber);
+        struct plugin *p = l->plugin;
+        struct rpc_opts o = {.timeout_s = p->super->tuning.hello_timeout_s};
+        struct rpc_status st = {0};
+        const char *fix;
+        hello_t *h;
+        if (say_hello(l, a, &o, &h, &st))
+                return arena_printf(a, "Hello was answered with %s (%.*s)", rpc_code_name(st.code), STR_FMT(st.message));
+        const char *refusal = judge(p, h, a, &fix);
+        if (refusal)
+                return refusal;
+        note_hello(p, h);
+        if (say_verdict(l, a, &o, NULL, NULL, &st))
+                return arena_printf(a, "Accept was answered with %s (%.*s)", rpc_code_name(st.code), STR_FMT(st.message));
+        return NULL;
 }
 
 /* ---- Init ---- */
@@ -487,10 +496,10 @@ static void health_fiber(void *arg)
         life_unref(l);
 }
 
-static int health_start(struct life *l)
+int life_health_start(struct life *l)
 {
         life_watchdog_start(l);
-        return go(l, "plugin-health", health_fiber);
+        return life_go(l, "plugin-health", health_fiber);
 }
 
 /* ---- Drain ---- */
@@ -518,5 +527,5 @@ static void drain_fiber(void *arg)
 int life_drain_start(struct life *l, double grace_s)
 {
         l->plugin->drain_deadline = loop_now() + grace_s;
-        return go(l, "plugin-drain", drain_fiber);
+        return life_go(l, "plugin-drain", drain_fiber);
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernel/super/keep.h"
 #include "kernel/super/plugin.h"
 
 struct history {
@@ -59,6 +60,7 @@ void history_note(struct super *s, const char *name, const char *what, const cha
         vsnprintf(text, sizeof text, fmt, ap);
         va_end(ap);
         history_add(s->history, wall_ns(), name, what, text);
+        keep_note(s);
 }
 
 const struct history_event *history_at(const struct history *h, size_t i)

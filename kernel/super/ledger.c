@@ -128,7 +128,7 @@ static void put_plugin(msgpack_packer *p, const struct ledger_plugin *e)
 {
         const char *texts[] = {e->name, e->manifest, e->version, e->path, e->reported_name, e->reported_version};
         const int64_t numbers[] = {e->pid, e->restarts, e->listen_fd, e->pidfd, e->control_fd, e->out_fd, e->err_fd, e->backend_known, e->backend_up};
-        msgpack_pack_array(p, 20);
+        msgpack_pack_array(p, 26);
         for (size_t i = 0; i < 6; i++)
                 put_text(p, texts[i]);
         for (size_t i = 0; i < 9; i++)
@@ -147,11 +147,17 @@ static void put_plugin(msgpack_packer *p, const struct ledger_plugin *e)
                 put_instance(p, &e->instances[i]);
         msgpack_pack_int(p, e->watch_fd);
         msgpack_pack_uint64(p, e->walls);
+        put_text(p, e->executable);
+        put_text(p, e->token);
+        msgpack_pack_uint64(p, e->start_ticks);
+        msgpack_pack_uint64(p, e->uid);
+        msgpack_pack_uint64(p, e->executable_id);
+        msgpack_pack_uint64(p, e->generation);
 }
 
 static void put_all(msgpack_packer *p, const struct ledger *l)
 {
-        msgpack_pack_array(p, 11);
+        msgpack_pack_array(p, 15);
         put_text(p, MAGIC);
         msgpack_pack_int(p, LEDGER_VERSION);
         msgpack_pack_int64(p, l->pid);
@@ -179,6 +185,24 @@ static void put_all(msgpack_packer *p, const struct ledger *l)
                 put_text(p, l->extended[i].key);
                 put_text(p, l->extended[i].value);
         }
+        put_text(p, l->app_id);
+        put_text(p, l->boot_id);
+        msgpack_pack_int64(p, l->linger_ms);
+        msgpack_pack_int64(p, l->at_ns);
+}
+
+static int to_buf(void *to, const char *p, size_t n)
+{
+        return buf_add(to, p, n) ? -1 : 0;
+}
+
+int ledger_pack(const struct ledger *l, struct buf *to)
+{
+        msgpack_packer p;
+        size_t n = to->len;
+        msgpack_packer_init(&p, to, to_buf);
+        put_all(&p, l);
+        return to->failed || to->len == n ? -ENOMEM : 0;
 }
 
 int ledger_write(const struct ledger *l)
@@ -300,6 +324,12 @@ static void read_plugin(struct reading *r, const msgpack_object *o, struct ledge
                 read_instance(r, at(r, v, i), &e->instances[i]);
         e->watch_fd = descriptor(r, at(r, o, 18));
         e->walls = (uint64_t)number(r, at(r, o, 19));
+        e->executable = text(r, at(r, o, 20));
+        e->token = text(r, at(r, o, 21));
+        e->start_ticks = (uint64_t)number(r, at(r, o, 22));
+        e->uid = (uint64_t)number(r, at(r, o, 23));
+        e->executable_id = (uint64_t)number(r, at(r, o, 24));
+        e->generation = (uint64_t)number(r, at(r, o, 25));
 }
 
 static void read_rest(struct reading *r, const msgpack_object *o)
@@ -329,6 +359,10 @@ static void read_rest(struct reading *r, const msgpack_object *o)
                 l->extended[i].key = text(r, at(r, at(r, v, i), 0));
                 l->extended[i].value = text(r, at(r, at(r, v, i), 1));
         }
+        l->app_id = text(r, at(r, o, 11));
+        l->boot_id = text(r, at(r, o, 12));
+        l->linger_ms = number(r, at(r, o, 13));
+        l->at_ns = number(r, at(r, o, 14));
 }
 
 int ledger_parse(struct ledger *l, struct str in, const char **ret_err)

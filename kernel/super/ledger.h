@@ -1,15 +1,17 @@
 /*
- * What a kernel leaves to the one that takes its place in the same process: descriptors of listening sockets and idle connections,
- * plugin processes with theirs, and what is known of them. A MessagePack text in a sealed memory file, which the new program gets by
- * number. It has a version; a program that does not know it must not be started over this one (ledger_probe).
+ * What a kernel leaves to the one that takes its place: plugin processes and what is known of them, and what happened to components.
+ * To a program in the same process also descriptors: of listening sockets, idle connections and plugins; then it is a sealed memory
+ * file, which the new program gets by number. To whoever comes after a crash it is a file (ledger_file.h). A MessagePack text with a
+ * version; a program that does not know it must not be started over this one (ledger_probe).
  */
 #ifndef KERNEL_SUPER_LEDGER_H
 #define KERNEL_SUPER_LEDGER_H
 
 #include "sdk/base/arena.h"
+#include "sdk/base/buf.h"
 #include "sdk/base/str.h"
 
-enum { LEDGER_VERSION = 1, LEDGER_ENTRIES_MAX = 20000, LEDGER_BYTES_MAX = 64 << 20 };
+enum { LEDGER_VERSION = 2, LEDGER_ENTRIES_MAX = 20000, LEDGER_BYTES_MAX = 64 << 20 };
 #define LEDGER_ENV "MICRODAPR_LEDGER" /* the descriptor's number */
 #define LEDGER_PROBE_ARG "--ledger-version" /* as the only argument: the program says its version and ends */
 
@@ -27,9 +29,13 @@ struct ledger_instance {
         uint64_t kind, features, request; /* request: hash of its InitRequest */
 };
 struct ledger_plugin {
-        const char *name, *manifest, *version, *path; /* manifest: plugin.yaml; version: in it; path: of its socket */
+        const char *name, *manifest, *version, *path; /* manifest: plugin.yaml; version: in it; path: of its socket; in a file without folder */
         const char *reported_name, *reported_version;
+        const char *executable, *token; /* token: of Attach; "" = it does not linger */
         int64_t pid, restarts;
+        uint64_t start_ticks, uid;      /* of the process: with the pid they tell it from every other one */
+        uint64_t executable_id;         /* of the file that it runs (proof.h) */
+        uint64_t generation;            /* how often it was taken over */
         int listen_fd, pidfd, control_fd, out_fd, err_fd, watch_fd; /* watch_fd: of what a confined process asks for */
         uint64_t walls; /* of its sandbox */
         bool backend_known, backend_up;
@@ -45,6 +51,8 @@ struct ledger_event {
 struct ledger {
         struct arena arena;
         int64_t pid, upgrades;
+        const char *app_id, *boot_id;   /* boot_id: of the machine's kernel */
+        int64_t linger_ms, at_ns;       /* at_ns: when it was written, wall clock */
         const char *dir_user, *dir_own; /* of the supervisor's sockets */
         int dir_lock;
         struct ledger_fd *fds;
@@ -63,6 +71,8 @@ int ledger_add_extended(struct ledger *l, const char *key, const char *value);
 /* Takes the next descriptor of that name, or -1. */
 int ledger_take(struct ledger *l, const char *name, bool listening);
 
+/* Its text, at the end of to. 0 or -ENOMEM. */
+int ledger_pack(const struct ledger *l, struct buf *to);
 /* Into a memory file; >= 0 its descriptor, or -errno. */
 int ledger_write(const struct ledger *l);
 /* From text. 0; -EBADMSG with what is wrong in *ret_err (static or in the arena); -EPROTO another version; -ENOMEM. */

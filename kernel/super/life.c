@@ -3,14 +3,18 @@
  * dead life's fibers and calls is a clean-up fiber of the supervisor.
  */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/random.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "kernel/super/ledger.h"
 #include "kernel/super/plugin.h"
+#include "kernel/super/proof.h"
 #include "kernel/super/spawn.h"
 
 void life_ref(struct life *l)
@@ -37,8 +41,23 @@ static void on_lost(void *arg)
                 return;
         }
         plugin_set_error(p, "the connection to %s was lost", p->path);
-        p->last_death = DEATH_PROTOCOL;
+        plugin_set_death(p, DEATH_PROTOCOL);
         plugin_event(p, p->state == PLUGIN_DRAINING ? EV_DRAINED : EV_EXIT);
+}
+
+/* The process has ended, be it a child of ours or not. */
+static bool has_ended(const struct life *l)
+{
+        struct pollfd p = {.fd = l->pidfd, .events = POLLIN};
+        return l->pidfd >= 0 && poll(&p, 1, 0) == 1;
+}
+
+/* How it ended; si_code 0 = it has, and nobody tells us how. False: it has not. */
+static bool reap(struct life *l, siginfo_t *si)
+{
+        if (waitid(P_PIDFD, (id_t)l->pidfd, si, WEXITED | WNOHANG) == 0)
+                return si->si_pid != 0;
+        return errno == ECHILD && has_ended(l);
 }
 
 static void on_exit_event(struct io_watch *w, int events)
@@ -46,7 +65,7 @@ static void on_exit_event(struct io_watch *w, int events)
         struct life *l = container_of(w, struct life, exit_watch);
         struct plugin *p = l->plugin;
         siginfo_t si = {0};
-        if (waitid(P_PIDFD, (id_t)l->pidfd, &si, WEXITED | WNOHANG) || si.si_pid == 0)
+        if (!reap(l, &si))
                 return;
         io_watch_stop(w);
         l->usable = false;
@@ -56,7 +75,7 @@ static void on_exit_event(struct io_watch *w, int events)
         char text[ERROR_BYTES];
         enum death_class d = death_classify(l, si.si_code, si.si_status, text, sizeof text);
         if (p->state != PLUGIN_FAILED) { /* there the first reason stays */
-                p->last_death = d;
+                plugin_set_death(p, d);
                 plugin_set_error(p, "%s", text);
         }
         bool had_failed = p->state == PLUGIN_FAILED;
@@ -156,6 +175,16 @@ static int open_channel(struct life *l)
         return r;
 }
 
+/* Of a process that was taken over from another daprd; we have no descriptor of it. */
+static void forget_socket(struct plugin *p)
+{
+        if (p->path)
+                unlink(p->path);
+        free(p->path);
+        free(p->socket);
+        p->path = p->socket = NULL;
+}
+
 /* The listening socket is made once and outlives the processes. */
 static int open_socket(struct plugin *p)
 {
@@ -163,6 +192,7 @@ static int open_socket(struct plugin *p)
         int r = p->listen_fd >= 0 ? 0 : runtime_dir_open(&s->dir);
         if (r || p->listen_fd >= 0)
                 return r;
+        forget_socket(p);
         if (asprintf(&p->path, "%s/%u.sock", s->dir.own, ++s->sockets) < 0 || asprintf(&p->socket, "unix:%s", p->path) < 0)
                 return -ENOMEM;
         p->listen_fd = spawn_listen(p->path);
@@ -209,6 +239,31 @@ static const char *only_component(const struct plugin *p)
         return list_entry(p->instances.next, struct instance, in_plugin)->spec->name;
 }
 
+/* Of the file that was looked at, when one was: another one may stand at the path by now. */
+static uint64_t executable_id(const struct manifest *m, const struct life_program *program)
+{
+        char path[40];
+        snprintf(path, sizeof path, "/proc/self/fd/%d", program->exec_fd);
+        return proof_file_id(program->exec_fd >= 0 ? path : m->executable);
+}
+
+/* With lingering its output goes through named pipes, which the next kernel can open, and it is told by a secret who that is. */
+static int prepare_linger(struct life *l, struct arena *a, struct spawn_how *how)
+{
+        unsigned char secret[(LINGER_TOKEN_BYTES - 1) / 2];
+        const char *path = l->plugin->path;
+        if (l->plugin->super->linger_s <= 0)
+                return 0;
+        if (getrandom(secret, sizeof secret, 0) != (ssize_t)sizeof secret)
+                return -EAGAIN;
+        for (size_t i = 0; i < sizeof secret; i++)
+                snprintf(l->token + 2 * i, 3, "%02x", secret[i]);
+        how->lingers = true;
+        how->out_path = arena_printf(a, "%.*s.out", (int)(strlen(path) - strlen(".sock")), path);
+        how->err_path = arena_printf(a, "%.*s.err", (int)(strlen(path) - strlen(".sock")), path);
+        return how->out_path && how->err_path ? 0 : -ENOMEM;
+}
+
 static int spawn(struct life *l, const struct life_program *program)
 {
         struct plugin *p = l->plugin;
@@ -223,7 +278,12 @@ static int spawn(struct life *l, const struct life_program *program)
         struct confinement *c = arena_alloc(&a, sizeof *c);
         int r = env && c ? confine_prepare(p, &a, c) : -ENOMEM;
         if (r == 0) {
-                r = spawn_plugin(p->manifest->executable, program->exec_fd, env, p->listen_fd, &c->sandbox, &sp, err, sizeof err);
+                struct spawn_how how = {.exec_fd = program->exec_fd, .listen_fd = p->listen_fd, .sandbox = &c->sandbox};
+                l->executable_id = p->super->linger_s > 0 ? executable_id(p->manifest, program) : 0;
+                r = prepare_linger(l, &a, &how);
+                if (r == 0)
+                        r = spawn_plugin(p->manifest->executable, env, &how, &sp, err, sizeof err);
+                l->uid = c->sandbox.on && c->sandbox.uid ? c->sandbox.uid : geteuid();
                 sandbox_fini(&c->sandbox);
         }
         if (r) {
@@ -234,6 +294,7 @@ static int spawn(struct life *l, const struct life_program *program)
         l->pid = sp.pid;
         l->pidfd = sp.pidfd;
         l->control_fd = sp.control_fd;
+        l->start_ticks = l->token[0] ? proof_start_ticks(l->pid) : 0;
         confine_watch(l, c);
         arena_fini(&a);
         output_start(&l->out, sp.out_fd, LOG_INFO, p->name, only_component(p), &p->ring);
@@ -293,11 +354,26 @@ void life_run(struct life *l, const struct life_program *program)
         struct plugin *p = l->plugin;
         if (spawn(l, program) == 0 && say_hello(l) == 0)
                 return;
-        p->last_death = DEATH_ERROR;
+        plugin_set_death(p, DEATH_ERROR);
         plugin_event(p, EV_EXIT);
 }
 
-int life_adopt(struct plugin *p, pid_t pid, int pidfd, int control_fd, int out_fd, int err_fd)
+/* Without a control socket it is a process of a daprd that crashed. */
+static void take_over(struct life *l, const struct ledger_plugin *e)
+{
+        l->pid = (pid_t)e->pid;
+        l->pidfd = e->pidfd;
+        l->control_fd = e->control_fd;
+        l->attached = e->control_fd < 0;
+        l->walls = (unsigned)e->walls;
+        l->uid = (uid_t)e->uid;
+        l->start_ticks = e->start_ticks;
+        l->executable_id = e->executable_id;
+        l->generation = (unsigned)e->generation + l->attached;
+        snprintf(l->token, sizeof l->token, "%s", e->token);
+}
+
+int life_adopt(struct plugin *p, const struct ledger_plugin *e)
 {
         struct life *l = life_new(p);
         if (!l)
@@ -307,9 +383,7 @@ int life_adopt(struct plugin *p, pid_t pid, int pidfd, int control_fd, int out_f
                 life_unref(l);
                 return r;
         }
-        l->pid = pid;
-        l->pidfd = pidfd;
-        l->control_fd = control_fd;
+        take_over(l, e);
         death_oom_sample(p->super);
         p->life = l;
         p->state = PLUGIN_INIT;
@@ -319,8 +393,10 @@ int life_adopt(struct plugin *p, pid_t pid, int pidfd, int control_fd, int out_f
                 life_end(l);
                 return r;
         }
-        output_start(&l->out, out_fd, LOG_INFO, p->name, NULL, &p->ring);
-        output_start(&l->err, err_fd, LOG_WARN, p->name, NULL, &p->ring);
+        output_start(&l->out, e->out_fd, LOG_INFO, p->name, NULL, &p->ring);
+        output_start(&l->err, e->err_fd, LOG_WARN, p->name, NULL, &p->ring);
+        if (l->attached) /* it runs already: as long as any other may be silent */
+                timer_start(&l->start_timer, p->super->tuning.health_interval_s * p->super->tuning.health_missed, 0);
         io_watch_init(&l->exit_watch, l->pidfd, on_exit_event);
         io_watch_set(&l->exit_watch, IO_READ);
         return 0;
@@ -328,19 +404,12 @@ int life_adopt(struct plugin *p, pid_t pid, int pidfd, int control_fd, int out_f
 
 /* ---- end ---- */
 
-/* The process has ended, but its event was not taken yet. */
-static bool has_ended(const struct life *l)
-{
-        siginfo_t si = {0};
-        return l->pidfd >= 0 && waitid(P_PIDFD, (id_t)l->pidfd, &si, WEXITED | WNOHANG | WNOWAIT) == 0 && si.si_pid != 0;
-}
-
 void life_kill(struct life *l, enum death_class why)
 {
         timer_stop(&l->kill_timer);
         if (l->ended)
                 return;
-        bool too_late = (why == DEATH_PROTOCOL || why == DEATH_HANG) && has_ended(l); /* then the reason was another one */
+        bool too_late = (why == DEATH_PROTOCOL || why == DEATH_HANG) && has_ended(l); /* its event was not taken yet: then the reason was another one */
         if (l->verdict == DEATH_NONE && !too_late)
                 l->verdict = why;
         l->usable = false;
@@ -372,6 +441,13 @@ static void close_fd(int *fd)
         if (*fd >= 0)
                 close(*fd);
         *fd = -1;
+}
+
+void life_let_go(struct life *l)
+{
+        close_fd(&l->control_fd);
+        if (l->lifeline)
+                rpc_cancel(l->lifeline);
 }
 
 void life_end(struct life *l)

@@ -1,5 +1,6 @@
 /* A plugin's storage, and who is told when it changes. */
 #include "kernel/super/history.h"
+#include "kernel/super/keep.h"
 #include "kernel/super/swap.h"
 
 #include <stdio.h>
@@ -72,6 +73,16 @@ const char *plugin_version(const struct plugin *p)
         return p->manifest && p->manifest->version ? p->manifest->version : p->reported_version ? p->reported_version : "";
 }
 
+void plugin_set_death(struct plugin *p, enum death_class d)
+{
+        p->last_death = d;
+        list_for_each(pos, &p->instances) {
+                struct instance *i = list_entry(pos, struct instance, in_plugin);
+                if (i->component && d != DEATH_OPERATOR)
+                        i->component->last_death = d;
+        }
+}
+
 void plugin_note(struct plugin *p, const char *what, const char *text)
 {
         list_for_each(pos, &p->instances)
@@ -82,6 +93,8 @@ void plugin_notify(struct plugin *p)
 {
         struct super *s = p->super;
         cond_broadcast(&p->changed);
+        if (s->linger_s > 0)
+                keep_note(s);
         if (p->state == PLUGIN_BACKOFF || p->state == PLUGIN_FAILED || p->state == PLUGIN_STARTING)
                 swap_plugin_lost(p);
         if (!s->conf.on_change)

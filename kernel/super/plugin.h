@@ -23,7 +23,7 @@
 
 #define SUPER_SCOPE "dapr.super" /* of log lines */
 
-enum { CONTRACT_VERSION = 1, DEATHS_KEPT = 32, ERROR_BYTES = 1024, VIOLATION_BYTES = 320 };
+enum { CONTRACT_VERSION = 1, DEATHS_KEPT = 32, ERROR_BYTES = 1024, VIOLATION_BYTES = 320, LINGER_TOKEN_BYTES = 36 };
 
 enum plugin_event {
         EV_START,        /* it is wanted */
@@ -70,6 +70,13 @@ struct life {
         struct timer watchdog, kill_timer, start_timer;
         double watchdog_due;       /* when it should fire */
         enum death_class kill_why;
+        /* What tells it to a kernel that comes after this one's crash. */
+        char token[LINGER_TOKEN_BYTES]; /* "" = it does not linger */
+        uint64_t start_ticks, executable_id;
+        uid_t uid;
+        unsigned generation;       /* how often it was taken over after a crash */
+        bool attached;             /* it is no child of ours: how it ends is not told, and it hangs on lifeline */
+        struct rpc_call *lifeline; /* its Attach; NULL = none */
 };
 
 struct instance {
@@ -113,6 +120,7 @@ struct component {
         struct component_spec *refused; /* of a swap that was not done, or taken back; NULL = none */
         struct shadow *shadow;     /* reads go to a candidate too; NULL = no */
         struct fault *fault;       /* an operator makes calls fail; NULL = no */
+        enum death_class last_death; /* of any of its processes that nobody asked to end */
         struct tap *tap;           /* an operator records calls; NULL = no */
         struct hop_series hops[HOP_METHODS_MAX]; /* hop.c */
         size_t n_hops;
@@ -172,6 +180,9 @@ struct super {
         struct control *control;
         size_t waiting;            /* calls that wait for a restart */
         struct history *history;
+        double linger_s;           /* plugins go on for so long after a crash of the kernel; 0 = they end with it */
+        struct remains *remains;   /* of a daprd that crashed; NULL = none, or not needed any more */
+        struct keeper *keeper;     /* of the ledger on disk */
         uint64_t oom_before, oom_now; /* processes killed for want of memory on this machine, as last read and before that */
         double oom_at;             /* when it was read */
         unsigned sockets;          /* number for the next socket's name */
@@ -197,6 +208,8 @@ void confine_adopted(struct life *l, int fd, unsigned walls, struct arena *a);
 /* plugin.c */
 struct plugin *plugin_new(struct super *s, struct manifest *m /* takes; NULL = foreign */, const char *name);
 void plugin_free(struct plugin *p); /* no life, no components */
+/* Of its process that has ended: also its components' last. */
+void plugin_set_death(struct plugin *p, enum death_class d);
 void plugin_set_error(struct plugin *p, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 const char *plugin_version(const struct plugin *p); /* of the manifest, else as it said in Hello; "" if unknown */
 void plugin_note(struct plugin *p, const char *what, const char *text); /* into the history of each of its components */
@@ -204,7 +217,7 @@ void plugin_notify(struct plugin *p); /* wakes waiters, tells the kernel */
 
 /* life.c: none of these parks */
 /* A process that runs already: takes the descriptors, connects. 0 or -errno (they are still the caller's). */
-int life_adopt(struct plugin *p, pid_t pid, int pidfd, int control_fd, int out_fd, int err_fd);
+int life_adopt(struct plugin *p, const struct ledger_plugin *e);
 int life_start(struct plugin *p);   /* 0, or -errno with p->last_error set */
 /* The process of a life whose program was looked at. What fails is told as an event. */
 struct life_program {
@@ -214,6 +227,7 @@ struct life_program {
 void life_run(struct life *l, const struct life_program *program);
 void life_kill(struct life *l, enum death_class why);
 void life_kill_after(struct life *l, double s, enum death_class why);
+void life_let_go(struct life *l);   /* the end of the control socket, or of the stream in its place, tells the process to go */
 void life_end(struct life *l);      /* the process is gone: detaches from the plugin, cleans up in the background */
 void life_ref(struct life *l);
 void life_unref(struct life *l);
@@ -221,6 +235,8 @@ void life_watchdog_start(struct life *l);
 
 /* check.c: whether it is the plugin that was meant */
 bool life_needs_check(const struct plugin *p);
+/* Of a process that was taken over: NULL, or why it is not. Parks. */
+const char *life_check_again(struct life *l, struct arena *a);
 int life_check_start(struct life *l); /* then the process starts, or the plugin has FAILED; 0 or -errno */
 
 /* death.c */
@@ -261,8 +277,12 @@ bool instance_is_usable(const struct instance *i);
 void instance_wait_idle(struct instance *i); /* parks, shielded, until nothing runs in it */
 
 /* hello.c: what is said to a fresh process; fibers */
+int life_go(struct life *l, const char *name, fiber_fn fn); /* a fiber that holds the life */
 int life_hello_start(struct life *l);
-int life_resume_start(struct life *l); /* of one that was adopted: connects, then its health is watched */
+int life_health_start(struct life *l);
+/* To a process that ran already: NULL, or why it cannot be used. Parks. */
+const char *life_hello_again(struct life *l, struct arena *a);
+int life_resume_start(struct life *l); /* attach.c; of one that was adopted: connects, then its health is watched */
 int instance_init_start(struct instance *i); /* Init in the present life, again and again until it succeeds */
 int life_drain_start(struct life *l, double grace_s);
 

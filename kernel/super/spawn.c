@@ -39,6 +39,7 @@ struct child {
         char *const *argv, *const *envp;
         int fds[FIRST_FREE_FD]; /* what becomes 0..4; all are >= SAFE_FD */
         const struct sandbox *sandbox; /* NULL = none */
+        bool lingers;
         int ruleset_fd;         /* its copy, >= SAFE_FD; -1 = none */
         int exec_fd;            /* its copy, >= SAFE_FD; -1 = exec by path */
         pid_t parent;
@@ -55,7 +56,10 @@ __attribute__((no_sanitize("address", "undefined", "thread"))) static int child_
         sigemptyset(&none);
         sigprocmask(SIG_SETMASK, &none, NULL);
         setsid(); /* a Ctrl-C for the daprd must not reach its plugins before it has drained them */
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        if (c->lingers)
+                signal(SIGPIPE, SIG_IGN); /* of its log, while nobody reads */
+        else
+                prctl(PR_SET_PDEATHSIG, SIGKILL);
         if (getppid() != c->parent)
                 _exit(127);
         for (int fd = 0; fd < FIRST_FREE_FD; fd++)
@@ -71,7 +75,8 @@ __attribute__((no_sanitize("address", "undefined", "thread"))) static int child_
                         close(fd);
         if (c->sandbox) {
                 int r = sandbox_enter(c->sandbox, FIRST_FREE_FD, FIRST_FREE_FD - 1);
-                prctl(PR_SET_PDEATHSIG, SIGKILL); /* a change of the user takes it away */
+                if (!c->lingers)
+                        prctl(PR_SET_PDEATHSIG, SIGKILL); /* a change of the user takes it away */
                 if (r || getppid() != c->parent) {
                         *c->error = r ? -r : ESRCH;
                         _exit(127);
@@ -179,11 +184,24 @@ static int move_up(int fd)
         return up;
 }
 
-static int make_fds(int theirs[FIRST_FREE_FD], int ours[3], int listen_fd)
+/* A named pipe can be opened again by whoever comes after us. */
+static int make_pipe(const char *path, int fds[2])
 {
-        int out[2] = {-1, -1}, err[2] = {-1, -1}, control[2] = {-1, -1};
+        if (!path)
+                return pipe2(fds, O_CLOEXEC);
+        unlink(path);
+        if (mkfifo(path, 0600))
+                return -1;
+        fds[0] = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+        fds[1] = fds[0] < 0 ? -1 : open(path, O_WRONLY | O_CLOEXEC);
+        return fds[1] < 0 ? -1 : 0;
+}
+
+static int make_fds(int theirs[FIRST_FREE_FD], int ours[3], const struct spawn_how *how)
+{
+        int out[2] = {-1, -1}, err[2] = {-1, -1}, control[2] = {-1, -1}, listen_fd = how->listen_fd;
         theirs[0] = move_up(open("/dev/null", O_RDONLY | O_CLOEXEC));
-        int r = pipe2(out, O_CLOEXEC) || pipe2(err, O_CLOEXEC) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control);
+        int r = make_pipe(how->out_path, out) || make_pipe(how->err_path, err) || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control);
         int saved = errno;
         theirs[1] = move_up(out[1]);
         theirs[2] = move_up(err[1]);
@@ -209,16 +227,16 @@ static void close_all(int *fds, int n)
                         close(fds[i]);
 }
 
-int spawn_plugin(const char *path, int exec_fd, char *const *envp, int listen_fd, const struct sandbox *sandbox, struct spawned *ret, char *err,
-                 size_t err_n)
+int spawn_plugin(const char *path, char *const *envp, const struct spawn_how *how, struct spawned *ret, char *err, size_t err_n)
 {
         int ours[3] = {-1, -1, -1};
         char *argv[] = {(char *)path, NULL};
-        struct child c = {.path = path, .argv = argv, .envp = envp, .parent = getpid(), .sandbox = sandbox && sandbox->on ? sandbox : NULL};
-        int r = make_fds(c.fds, ours, listen_fd);
-        c.ruleset_fd = c.sandbox && sandbox->ruleset_fd >= 0 ? fcntl(sandbox->ruleset_fd, F_DUPFD_CLOEXEC, SAFE_FD) : -1;
-        c.exec_fd = exec_fd >= 0 ? fcntl(exec_fd, F_DUPFD_CLOEXEC, SAFE_FD) : -1;
-        if (r == 0 && exec_fd >= 0 && c.exec_fd < 0)
+        struct child c = {.path = path, .argv = argv, .envp = envp, .parent = getpid(), .lingers = how->lingers,
+                          .sandbox = how->sandbox && how->sandbox->on ? how->sandbox : NULL};
+        int r = make_fds(c.fds, ours, how);
+        c.ruleset_fd = c.sandbox && c.sandbox->ruleset_fd >= 0 ? fcntl(c.sandbox->ruleset_fd, F_DUPFD_CLOEXEC, SAFE_FD) : -1;
+        c.exec_fd = how->exec_fd >= 0 ? fcntl(how->exec_fd, F_DUPFD_CLOEXEC, SAFE_FD) : -1;
+        if (r == 0 && how->exec_fd >= 0 && c.exec_fd < 0)
                 r = -errno;
         if (r)
                 snprintf(err, err_n, "no descriptors for a new process: %s", strerrordesc_np(-r));

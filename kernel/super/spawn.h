@@ -5,19 +5,25 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#include <stdbool.h>
+
 struct sandbox;
+struct spawn_how {
+        int listen_fd, exec_fd;               /* exec_fd: the program, open; -1 = by its path */
+        const struct sandbox *sandbox;        /* the walls around it, from sandbox_prepare(); NULL = none */
+        bool lingers;                         /* it may outlive us */
+        const char *out_path, *err_path;      /* named pipes to be made for its output; NULL = pipes without a name */
+};
 struct spawned {
         pid_t pid;
         int pidfd;
         int control_fd;       /* our end; closing it tells the process to end */
         int out_fd, err_fd;   /* our ends of its stdout and stderr, non-blocking */
 };
-/* Runs path, or the program that exec_fd holds open when that is not -1, with argv = {path} in an environment of exactly envp. The child is in a session of its own, has default signal
- * handlers, holds no other descriptor, and is killed when this thread ends. 0; or -errno with a sentence in err that says what
- * is wrong and how to put it right (missing, not executable, other architecture, ...). Blocks until exec: below a millisecond.
- * sandbox: the walls around it, from sandbox_prepare(); NULL = none. */
-int spawn_plugin(const char *path, int exec_fd, char *const *envp, int listen_fd, const struct sandbox *sandbox, struct spawned *ret, char *err,
-                 size_t err_n);
+/* Runs path, or the program that how->exec_fd holds open, with argv = {path} in an environment of exactly envp. The child is in a session of its own, has default signal
+ * handlers, holds no other descriptor, and is killed when this thread ends, unless it lingers. 0; or -errno with a sentence in err that says what
+ * is wrong and how to put it right (missing, not executable, other architecture, ...). Blocks until exec: below a millisecond. */
+int spawn_plugin(const char *path, char *const *envp, const struct spawn_how *how, struct spawned *ret, char *err, size_t err_n);
 /* A listening Unix socket at path. >= 0 or -errno. */
 int spawn_listen(const char *path);
 

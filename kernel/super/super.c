@@ -6,11 +6,14 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "kernel/opts.h"
 #include "kernel/super/adopt.h"
 #include "kernel/super/catalog.h"
 #include "kernel/super/control.h"
 #include "kernel/super/fault.h"
 #include "kernel/super/history.h"
+#include "kernel/super/keep.h"
+#include "kernel/super/linger.h"
 #include "kernel/super/plugin.h"
 #include "kernel/super/swap.h"
 #include "kernel/super/tap.h"
@@ -61,8 +64,11 @@ int super_new(struct super **ret, const struct super_conf *conf)
                 free(s);
                 return -ENOMEM;
         }
+        s->linger_s = conf->opts && conf->opts->plugin_linger_ns > 0 ? (double)conf->opts->plugin_linger_ns / 1e9 : 0;
         if (conf->ledger)
                 adopt_plugins(s, conf->ledger);
+        else if (conf->opts && *conf->opts->app_id)
+                linger_begin(s);
         *ret = s;
         return 0;
 }
@@ -85,6 +91,7 @@ static void forget_failed(struct super *s, const char *name)
 void super_started(struct super *s)
 {
         s->started = true;
+        linger_started(s);
 }
 
 void super_free(struct super *s)
@@ -102,6 +109,8 @@ void super_free(struct super *s)
                 free(c);
         }
         forget_failed(s, NULL);
+        linger_end(s);
+        keep_free(s);
         history_free(s->history);
         foreign_watch_free(s);
         map_fini(&s->foreign);
@@ -140,6 +149,7 @@ static void handle_put_away(struct component *c)
         list_del(&c->in_super);
         c->now = NULL;
         c->disabled = false;
+        c->last_death = DEATH_NONE;
         free(c->previous);
         c->previous = NULL;
         component_refuse(c, NULL);
@@ -334,7 +344,13 @@ int super_component_start(struct super *s, const struct component_spec *spec, st
                 return r;
         }
         forget_failed(s, spec->name);
-        history_note(s, c->name, "started", "%s %s", c->now->plugin->name, plugin_version(c->now->plugin));
+        const struct life *life = c->now->plugin->life;
+        if (life && life->attached)
+                history_note(s, c->name, "adopted", "%s %s, process %d", c->now->plugin->name, plugin_version(c->now->plugin), (int)life->pid);
+        else
+                history_note(s, c->name, "started", "%s %s", c->now->plugin->name, plugin_version(c->now->plugin));
+        if (s->linger_s > 0)
+                keep_flush(s); /* what it takes from now on, it keeps over our death */
         *ret = c;
         return 0;
 }
@@ -411,6 +427,7 @@ void super_stop(struct super *s, double grace_s)
         struct scope all;
         scope_init(&all);
         s->stopping = true;
+        keep_stop(s);
         super_adopted(s);
         foreign_watch_stop(s);
         control_stop(s);
@@ -564,7 +581,8 @@ void component_status_get(const struct component *c, struct arena *a, struct com
                 .backend_reachable = p->backend_up,
                 .last_error = arena_strdup(a, str_of(error)),
                 .fault = fault_text(c, a, &left_s, &hits),
-                .last_death = p->last_death,
+                .last_death = c->last_death,
+                .adopted = p->life ? p->life->generation : 0,
                 .walls = p->life ? p->life->walls : 0,
                 .restarts = p->restarts,
                 .deaths_in_window = (unsigned)p->n_deaths,

@@ -30,7 +30,7 @@ enum plugin_state {
 const char *plugin_state_name(enum plugin_state s); /* "READY" */
 enum death_class {
         DEATH_NONE, DEATH_CLEAN, DEATH_ERROR, DEATH_SIGNAL, DEATH_OOM, DEATH_HANG, DEATH_PROTOCOL, DEATH_START_TIMEOUT, DEATH_OPERATOR,
-        DEATH_SANDBOX, DEATH_UNVERIFIED,
+        DEATH_SANDBOX, DEATH_UNVERIFIED, DEATH_UNKNOWN,
         DEATH_CLASSES
 };
 const char *death_class_name(enum death_class d);
@@ -168,6 +168,7 @@ struct component_status {
         const char *plugin_name, *plugin_version, *executable, *socket;
         pid_t pid;                 /* 0 = foreign or not running */
         bool foreign, disabled;
+        unsigned adopted;          /* how often its process was taken over from a daprd that crashed */
         bool backend_reachable, backend_known;
         const char *last_error;    /* "" if none */
         const char *fault;         /* that an operator has set, in words; NULL = none */

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "kernel/super/history.h"
+#include "kernel/super/keep.h"
 #include "sdk/base/log.h"
 
 enum { OLD_CALLS_S = 30, OLD_GRACE_S = 5 };
@@ -110,8 +111,6 @@ static void fall_fiber(void *arg)
         log_error(SUPER_SCOPE, "component %s: plugin %s %s %s after calls had moved to it; they are back where they were", f.lost->log_name,
                   p->name, plugin_version(p), p->last_error);
         history_note(s, f.c->name, "rolled back", "%s %s %s", p->name, plugin_version(p), p->last_error);
-        if (f.c->now)
-                f.c->now->plugin->last_death = p->last_death; /* of the component */
         arena_init(&a, 0);
         if (s->conf.on_move && f.c->now)
                 s->conf.on_move(s->conf.arg, f.c, f.c, f.other_spec, &a, &err);
@@ -322,6 +321,8 @@ static int over_to_candidate(struct swap *w)
                 retire_later(w->s, old);
         else if (c->standby == old) /* else it is the one that serves again */
                 stand_by(c, old);
+        if (w->s->linger_s > 0)
+                keep_flush(w->s); /* after a crash from now on it is the new one that is taken over */
         return 0;
 }
 

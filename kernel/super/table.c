@@ -12,7 +12,6 @@
  */
 #include "kernel/super/plugin.h"
 
-#include <unistd.h>
 
 enum { LOST_GRACE_MS = 100, EXIT_GRACE_MS = 1000 };
 
@@ -65,7 +64,7 @@ static enum plugin_state start(struct plugin *p)
                 p->restarts++;
         if (life_start(p) == 0)
                 return PLUGIN_STARTING;
-        p->last_death = DEATH_ERROR;
+        plugin_set_death(p, DEATH_ERROR);
         return p->first ? PLUGIN_FAILED : retry(p, death_tally(p, NULL, DEATH_ERROR));
 }
 
@@ -97,7 +96,7 @@ static enum plugin_state hello(struct plugin *p)
 
 static enum plugin_state refused(struct plugin *p)
 {
-        p->last_death = DEATH_PROTOCOL;
+        plugin_set_death(p, DEATH_PROTOCOL);
         life_kill_after(p->life, LOST_GRACE_MS / 1000.0, DEATH_PROTOCOL); /* time to log why */
         return PLUGIN_FAILED;
 }
@@ -194,7 +193,6 @@ static enum plugin_state stop_early(struct plugin *p)
         return p->life ? PLUGIN_DRAINING : PLUGIN_STOPPED;
 }
 
-/* The end of the control socket tells the process to go. */
 static enum plugin_state drained(struct plugin *p)
 {
         struct life *l = p->life;
@@ -203,9 +201,7 @@ static enum plugin_state drained(struct plugin *p)
                 life_end(l);
                 return PLUGIN_STOPPED;
         }
-        if (l->control_fd >= 0)
-                close(l->control_fd);
-        l->control_fd = -1;
+        life_let_go(l);
         l->verdict = DEATH_OPERATOR;
         life_kill_after(l, EXIT_GRACE_MS / 1000.0, DEATH_OPERATOR);
         return PLUGIN_DRAINING;

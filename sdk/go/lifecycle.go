@@ -38,6 +38,16 @@ type acceptRequest struct {
 	ContractVersion uint32 `pb:"2"`
 	Refusal         string `pb:"3"`
 	Fix             string `pb:"4"`
+	LingerMs        uint32 `pb:"5"`
+	LingerToken     string `pb:"6"`
+}
+type attachRequest struct {
+	Token         string `pb:"1"`
+	KernelVersion string `pb:"2"`
+	Pid           uint32 `pb:"3"`
+}
+type attachResponse struct {
+	Instances []string `pb:"1"`
 }
 type healthRequest struct {
 	IntervalMs uint32 `pb:"1"`
@@ -75,16 +85,75 @@ func addLifecycle(rt *runtime) {
 		Unary("Accept", false, func(ctx context.Context, in *acceptRequest) (*empty, error) {
 			if !in.Accepted {
 				Log(LogError, "refused by the runtime: %s; %s", in.Refusal, in.Fix)
+			} else if in.LingerMs > 0 && in.LingerToken != "" {
+				rt.lingerTold(in.LingerMs, in.LingerToken)
 			}
 			return nil, nil
 		}),
 		Streaming("Health", rt.health),
+		Streaming("Attach", rt.attach),
 		Unary("Drain", false, rt.drain),
 		Unary("Stats", false, rt.stats),
 		Unary("SetLogLevel", false, func(ctx context.Context, in *setLogLevelRequest) (*empty, error) {
 			return nil, setLogLevel(in.Level)
 		}),
 	})
+}
+
+// ---- without a runtime ----
+
+func (rt *runtime) lingerTold(ms uint32, token string) {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	rt.linger, rt.token = min(time.Duration(ms)*time.Millisecond, lingerMax), token
+	syscall.Listen(fdListen, 1024) // who connects sees this process behind the socket, not the one that made it
+}
+
+// runtimeGone ends the process; or, when the runtime wished so, waits for another one to attach.
+func (rt *runtime) runtimeGone() {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	if rt.draining.Load() || rt.linger == 0 {
+		rt.end(0)
+		return
+	}
+	rt.lost.Store(true)
+	rt.over = time.AfterFunc(rt.linger, func() { rt.end(0) })
+}
+
+func (rt *runtime) takeOver(token string) ([]string, error) {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	if !rt.lost.Load() {
+		return nil, Errorf(FailedPrecondition, "the process has a runtime")
+	}
+	if token != rt.token {
+		return nil, Errorf(PermissionDenied, "the token is another one")
+	}
+	rt.lost.Store(false)
+	rt.over.Stop()
+	var names []string
+	for _, i := range rt.instances {
+		names = append(names, i.name)
+	}
+	return names, nil
+}
+
+// attach is the stream on which the process hangs from now on.
+func (rt *runtime) attach(ctx context.Context, s *Stream) error {
+	var in attachRequest
+	if err := s.Recv(&in); err != nil {
+		return Errorf(InvalidArgument, "not an AttachRequest")
+	}
+	names, err := rt.takeOver(in.Token)
+	if err != nil {
+		return err
+	}
+	defer rt.runtimeGone()
+	for err = s.Send(&attachResponse{Instances: names}); err == nil; {
+		err = s.Recv(&in)
+	}
+	return nil
 }
 
 func (rt *runtime) hello(ctx context.Context, in *helloRequest) (*helloResponse, error) {

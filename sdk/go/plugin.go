@@ -53,6 +53,7 @@ const (
 	fdListen        = 3
 	fdControl       = 4
 	exitGrace       = 3 * time.Second
+	lingerMax       = time.Hour
 	maxStreams      = 10000
 )
 
@@ -69,7 +70,7 @@ type runtime struct {
 	services                []string
 	calls, errors, inflight atomic.Int64
 	started                 time.Time
-	draining                atomic.Bool
+	draining, lost          atomic.Bool
 	wantedType              atomic.Value
 
 	mu        sync.Mutex
@@ -78,6 +79,9 @@ type runtime struct {
 	lastError string
 	stopping  []func() int // subscriptions' hand-back
 	server    *http.Server
+	linger    time.Duration // without a runtime
+	token     string
+	over      *time.Timer
 	ended     chan int
 	endOnce   sync.Once
 }
@@ -235,6 +239,9 @@ func (rt *runtime) take(ctx context.Context, kind string) (*instance, error) {
 	name := Instance(ctx)
 	if rt.draining.Load() {
 		return nil, Errorf(Unavailable, "the plugin is being stopped")
+	}
+	if rt.lost.Load() {
+		return nil, Errorf(Unavailable, "the plugin has no runtime: attach first")
 	}
 	rt.mu.Lock()
 	defer rt.mu.Unlock()
@@ -501,6 +508,7 @@ func serve(p Plugin, socket string) int {
 	} else {
 		signal.Ignore(syscall.SIGINT) // of a terminal: for the runtime, which ends us
 		signal.Notify(signals, syscall.SIGTERM)
+		signal.Ignore(syscall.SIGPIPE) // of stderr, while there is no runtime
 	}
 	go func() {
 		<-signals
@@ -527,7 +535,7 @@ func (rt *runtime) watchControl() {
 	b := make([]byte, 64)
 	for {
 		if n, err := control.Read(b); n == 0 || err != nil {
-			rt.end(0)
+			rt.runtimeGone()
 			return
 		}
 	}

@@ -20,13 +20,16 @@ const {Code, PluginError, listen} = require('./server');
 const {protos} = require('./contracts');
 const {WireError} = require('./proto');
 
-const CONTRACT_VERSION = 1, FD_LISTEN = 3, FD_CONTROL = 4, EXIT_GRACE_MS = 3000, PING_MS = 10000;
+const CONTRACT_VERSION = 1, FD_LISTEN = 3, FD_CONTROL = 4, EXIT_GRACE_MS = 3000, LINGER_MAX_MS = 3600 * 1000, PING_MS = 10000;
 const LEVELS = {debug: 7, info: 6, warn: 4, warning: 4, error: 3, fatal: 3};
 let maxLevel = LEVELS.info, current = null;
 
 // One line that the runtime makes its own log line of.
 function log(level, text) {
-  if ((LEVELS[level] ?? 6) <= maxLevel) fs.writeSync(2, `<${LEVELS[level] ?? 6}>${String(text).replace(/\n/g, ' ')}\n`);
+  if ((LEVELS[level] ?? 6) > maxLevel) return;
+  try {
+    fs.writeSync(2, `<${LEVELS[level] ?? 6}>${String(text).replace(/\n/g, ' ')}\n`);
+  } catch { /* there is no runtime just now */ }
 }
 
 // Tell the runtime whether what stands behind the component can be reached. For changes; a component with ping() is asked besides.
@@ -36,10 +39,11 @@ const backendDown = (component, reason) => current?.backend(component, String(re
 class Runtime {
   constructor(name, version, types) {
     Object.assign(this, {name, version, types, instances: new Map(), wanted: '', down: new Map(), calls: 0, errors: 0, inflight: 0, lastError: '',
-      draining: false, started: Date.now(), methods: new Map(), readers: new Set(), waiters: new Set()});
+      draining: false, lost: false, lingerMs: 0, token: '', started: Date.now(), methods: new Map(), readers: new Set(), waiters: new Set()});
     const life = '/microdapr.plugin.v1.Lifecycle/';
     for (const m of ['Hello', 'Accept', 'Drain', 'Stats', 'SetLogLevel']) this.unary(life + m, this[m].bind(this));
     this.methods.set(`${life}Health`, {run: this.health.bind(this)});
+    this.methods.set(`${life}Attach`, {run: this.attach.bind(this)});
     for (const [kind, services] of Object.entries(kinds.CALLS)) this.addKind(kind, services);
     for (const v of ['v1', 'v1alpha']) this.methods.set(`/grpc.reflection.${v}.ServerReflection/ServerReflectionInfo`, {run: this.reflect.bind(this)});
   }
@@ -100,6 +104,28 @@ class Runtime {
 
   Accept(call, m) {
     if (!m.accepted) log('error', `refused by the runtime: ${m.refusal}; ${m.fix}`);
+    else if (m.linger_ms && m.linger_token) Object.assign(this, {lingerMs: Math.min(m.linger_ms, LINGER_MAX_MS), token: m.linger_token});
+  }
+
+  // Ends the process; or, when the runtime wished so, waits for another one to attach.
+  runtimeGone() {
+    if (this.draining || !this.lingerMs) return end(this);
+    this.lost = true;
+    this.over = setTimeout(() => end(this), this.lingerMs);
+  }
+
+  async attach(call) {
+    const m = this.decode('microdapr.plugin.v1.AttachRequest', (await call.recv()) || Buffer.alloc(0));
+    if (!this.lost) throw new PluginError(Code.FAILED_PRECONDITION, 'the process has a runtime');
+    if (m.token !== this.token) throw new PluginError(Code.PERMISSION_DENIED, 'the token is another one');
+    this.lost = false;
+    clearTimeout(this.over);
+    try {
+      await call.send(protos().encode('microdapr.plugin.v1.AttachResponse', {instances: [...this.instances.keys()].map((k) => k.split('\0')[1])}));
+      while ((await call.recv()) !== null);
+    } finally {
+      this.runtimeGone();
+    }
   }
 
   // Resolves at the next change, or after ms.
@@ -202,6 +228,7 @@ class Runtime {
 
   find(kind, call) {
     if (this.draining) throw new PluginError(Code.UNAVAILABLE, 'the plugin is being stopped');
+    if (this.lost) throw new PluginError(Code.UNAVAILABLE, 'the plugin has no runtime: attach first');
     let o = this.instances.get(`${kind}\0${call.instance ?? ''}`);
     if (!o && call.instance === undefined) { // a caller by hand, without the metadata
       const all = [...this.instances].filter(([k]) => k.startsWith(`${kind}\0`));
@@ -317,7 +344,7 @@ async function main(name, version, types) {
   }
   const rt = current = new Runtime(name, version, types);
   if (path) fs.rmSync(path, {force: true});
-  else new net.Socket({fd: FD_CONTROL, readable: true, writable: false}).on('error', () => end(rt)).on('end', () => end(rt)).resume();
+  else new net.Socket({fd: FD_CONTROL, readable: true, writable: false}).on('close', () => rt.runtimeGone()).on('error', () => {}).resume();
   process.on('SIGTERM', () => end(rt, path));
   process.on('SIGINT', () => path && end(rt, path)); // of a terminal: for the runtime, which ends us
   try {

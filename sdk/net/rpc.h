@@ -175,6 +175,8 @@ void rpc_server_serve_conn(struct rpc_server *s, struct conn *c); /* takes an ac
 size_t rpc_server_turn(struct rpc_server *sv);
 size_t rpc_server_before(const struct rpc_server *sv);
 void rpc_server_settle(struct rpc_server *sv, double grace_s, void (*give)(void *arg, const char *name, int fd, bool listening), void *arg);
+/* Closes connections of Unix sockets whose process is not welcome any more. */
+void rpc_server_dismiss(struct rpc_server *s);
 int rpc_server_port(const struct rpc_server *s);
 /* No new connections; GOAWAY; calls finish up to grace_s, then they are cancelled. Parks until all handlers have returned. */
 void rpc_server_stop(struct rpc_server *s, double grace_s);

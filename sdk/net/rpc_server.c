@@ -423,15 +423,20 @@ void rpc_server_serve_conn(struct rpc_server *sv, struct conn *io)
         }
 }
 
+static bool is_welcome(const struct rpc_server *sv, int fd)
+{
+        struct ucred peer;
+        socklen_t n = sizeof peer;
+        return !sv->conf.welcome || (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) == 0 && sv->conf.welcome(peer.pid));
+}
+
 static void on_accept(struct listener *l, struct conn *io)
 {
         struct rpc_server *sv = l->owner;
-        struct ucred peer;
-        socklen_t n = sizeof peer;
-        if (sv->conf.welcome && (getsockopt(io->fd, SOL_SOCKET, SO_PEERCRED, &peer, &n) || !sv->conf.welcome(peer.pid)))
-                conn_free(io);
-        else
+        if (is_welcome(sv, io->fd))
                 rpc_server_serve_conn(sv, io);
+        else
+                conn_free(io);
 }
 
 /* ---- the server ---- */
@@ -573,6 +578,15 @@ void rpc_server_stop(struct rpc_server *sv, double grace_s)
                 ;
         fiber_shield_end();
         close_peers(sv);
+}
+
+void rpc_server_dismiss(struct rpc_server *sv)
+{
+        list_for_each_safe(pos, next, &sv->peers) {
+                struct peer *p = list_entry(pos, struct peer, link);
+                if (!is_welcome(sv, h2_conn_io(p->h2)->fd))
+                        h2_conn_close(p->h2, -ECONNRESET);
+        }
 }
 
 size_t rpc_server_turn(struct rpc_server *sv)

@@ -122,6 +122,8 @@ static int serve(struct rpc_call *c, void *arg)
         }
         if (rt->draining)
                 return rpc_fail(c, RPC_UNAVAILABLE, "the plugin is being stopped");
+        if (rt->lifeline.lost)
+                return rpc_fail(c, RPC_UNAVAILABLE, "the plugin has no runtime: attach first");
         struct instance *inst = dc.inst;
         if (inst)
                 sdk_instance_ref(inst);

@@ -89,6 +89,7 @@ static int accept_verdict(struct rpc_call *c, void *arg)
                 return rpc_fail(c, RPC_INVALID_ARGUMENT, "not an AcceptRequest");
         if (!in->accepted)
                 dapr_log(DAPR_LOG_ERROR, "refused by the runtime: %s; %s", in->refusal, in->fix);
+        sdk_lifeline_told(sdk_runtime(), in->accepted ? in->linger_ms : 0, in->linger_token);
         return rpc_send_pb(c, &out.base);
 }
 
@@ -202,5 +203,6 @@ static int set_log_level(struct rpc_call *c, void *arg)
 const struct rpc_method sdk_lifecycle_methods[] = {
         {LIFECYCLE "Hello", hello},           {LIFECYCLE "Accept", accept_verdict}, {LIFECYCLE "Health", health},
         {LIFECYCLE "Drain", drain},           {LIFECYCLE "Stats", stats},           {LIFECYCLE "SetLogLevel", set_log_level},
+        {LIFECYCLE "Attach", sdk_attach},
 };
 const size_t sdk_lifecycle_methods_n = sizeof sdk_lifecycle_methods / sizeof *sdk_lifecycle_methods;

@@ -162,7 +162,12 @@ static void on_control(struct io_watch *w, int events)
         if (n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR)))
                 return;
         io_watch_stop(w);
-        begin_end(container_of(w, struct control, watch));
+        sdk_lifeline_lost(container_of(w, struct control, watch)->rt);
+}
+
+static void on_lifeline_end(void *arg)
+{
+        begin_end(arg);
 }
 
 static void on_int(struct sig_watch *w, int signo)
@@ -246,6 +251,15 @@ static int listen_by_hand(struct runtime *rt, struct control *c, const char *pat
         return 0;
 }
 
+/* The runtime that started this process; when that is gone, whoever takes it over. Other plugins' processes are not. */
+static pid_t starter;
+
+static bool is_runtime(pid_t peer)
+{
+        const struct lifeline *l = &the_runtime->lifeline;
+        return peer == l->runtime || l->lost || (l->runtime == starter ? getppid() != starter : kill(l->runtime, 0) && errno == ESRCH);
+}
+
 static int serve(struct runtime *rt, struct control *c, const char *socket_path)
 {
         int r = rpc_server_add(rt->server, sdk_lifecycle_methods, sdk_lifecycle_methods_n);
@@ -262,19 +276,13 @@ static int serve(struct runtime *rt, struct control *c, const char *socket_path)
         if (r == 0 && !socket_path) {
                 fcntl(PLUGIN_FD_LISTEN, F_SETFD, FD_CLOEXEC); /* children of the plugin must not hold them */
                 fcntl(PLUGIN_FD_CONTROL, F_SETFD, FD_CLOEXEC);
+                sdk_lifeline_init(&rt->lifeline, starter, on_lifeline_end, c);
                 io_watch_init(&c->watch, PLUGIN_FD_CONTROL, on_control);
                 io_watch_set(&c->watch, IO_READ);
         }
         return r;
 }
 
-/* The runtime that started this process; when that is gone, whoever adopts it. Other plugins' processes are not. */
-static pid_t starter;
-
-static bool is_runtime(pid_t peer)
-{
-        return peer == starter || getppid() != starter;
-}
 
 int dapr_plugin_main(int argc, char **argv, const struct dapr_plugin *p)
 {

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "sdk/base/list.h"
+#include "sdk/base/loop.h"
 #include "sdk/net/rpc.h"
 
 enum { CONTRACT_VERSION = 1, PLUGIN_FD_LISTEN = 3, PLUGIN_FD_CONTROL = 4 };
@@ -41,6 +42,17 @@ struct instance {
         char *backend_error;
 };
 
+/* What the process hangs on: linger.c. */
+struct lifeline {
+        pid_t runtime;          /* whose connections are welcome */
+        double linger_s;        /* without it; 0 = not at all */
+        char token[65];         /* that another one must know */
+        bool lost;              /* there is none: the time runs */
+        struct timer timer;
+        void (*end)(void *arg); /* ends the process in good order; NULL = started by hand */
+        void *end_arg;
+};
+
 struct runtime {
         const struct dapr_plugin *plugin;
         struct rpc_server *server;
@@ -58,6 +70,7 @@ struct runtime {
         struct rpc_method *rows[SDK_KINDS]; /* of the server, each ends with an empty one; freed after it */
         size_t n_rows;
         int exit_code;
+        struct lifeline lifeline;
 };
 
 /* An operation in progress; public functions see it as opaque. */
@@ -110,6 +123,12 @@ const char *sdk_feature_name(unsigned bit); /* one bit; NULL when there is none 
 
 /* dispatch.c: server rows of all component services of the table. Rows live as long as the process. 0 or -errno. */
 int sdk_dispatch_add(struct runtime *rt);
+
+/* linger.c */
+void sdk_lifeline_init(struct lifeline *l, pid_t runtime, void (*end)(void *arg), void *end_arg);
+void sdk_lifeline_told(struct runtime *rt, uint32_t linger_ms, const char *token);
+void sdk_lifeline_lost(struct runtime *rt); /* the runtime is gone */
+int sdk_attach(struct rpc_call *c, void *arg);
 
 /* instance.c */
 /* The instance that a call names; p == NULL if none. */

@@ -141,7 +141,7 @@ def test_programs_that_cannot_take_over_are_refused(daprd, folder):
     other = folder / "other"
     other.write_text("#!/bin/sh\necho microdapr-ledger 99\n")
     other.chmod(0o755)
-    for path, text in ((other, "knows version 99 of the ledger, this daprd writes version 1"), ("/bin/true", "is no daprd that can take over"),
+    for path, text in ((other, "knows version 99 of the ledger, this daprd writes version 2"), ("/bin/true", "is no daprd that can take over"),
                        (folder / "none", "cannot be run: No such file"), (folder, "cannot be run")):
         r = upgrade("--binary", str(path))
         assert r.returncode == 1 and text in r.stderr, r.stderr

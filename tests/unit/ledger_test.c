@@ -111,7 +111,7 @@ START_TEST(another_version_is_named)
         struct ledger m;
         ledger_init(&m);
         ck_assert_int_eq(ledger_parse(&m, str_n(text, sizeof text - 1), &err), -EPROTO);
-        ck_assert_str_eq(err, "it is of version 99, this daprd knows version 1");
+        ck_assert_str_eq(err, "it is of version 99, this daprd knows version 2");
         ledger_fini(&m);
 }
 END_TEST

@@ -202,3 +202,8 @@ UNIT_TESTS += ledger_test
 ledger_test_SRC := tests/unit/ledger_test.c
 ledger_test_LIBS := kernel trust base
 ledger_test_LD = -l:libmsgpackc.a $(BASE_LD)
+
+UNIT_TESTS += ledger_file_test
+ledger_file_test_SRC := tests/unit/ledger_file_test.c
+ledger_file_test_LIBS := kernel base
+ledger_file_test_LD = -l:libmsgpackc.a $(BASE_LD)

@@ -15,9 +15,10 @@ import time
 
 from . import _kinds
 from ._proto import Protos, WireError
-from ._server import (CANCELED, FAILED_PRECONDITION, INTERNAL, INVALID_ARGUMENT, NOT_FOUND, UNAVAILABLE, UNIMPLEMENTED, UNKNOWN, Connection,
+from ._server import (CANCELED, FAILED_PRECONDITION, INTERNAL, INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED, UNAVAILABLE, UNIMPLEMENTED, UNKNOWN, Connection,
                       PluginError)
 
+_LINGER_MAX_MS = 3600 * 1000
 _CONTRACT_VERSION, _FD_LISTEN, _FD_CONTROL, _EXIT_GRACE_S, _PING_S, _THREADS = 1, 3, 4, 3.0, 10.0, 32
 _FILES = ["plugin/v1/lifecycle.proto", "plugin/v1/state.proto", "grpc/reflection/v1/reflection.proto", "google/rpc/status.proto",
           "google/rpc/error_details.proto"] + [f"dapr/proto/components/v1/{n}.proto" for n in ("common", "state", "secretstore", "pubsub", "bindings")]
@@ -39,8 +40,11 @@ def log(level, text):
     """One line that the runtime makes its own log line of. level: debug, info, warn, error."""
     n = _LEVELS.get(level, 6)
     if n <= _level:
-        sys.stderr.write(f"<{n}>" + str(text).replace("\n", " ") + "\n")
-        sys.stderr.flush()
+        try:
+            sys.stderr.write(f"<{n}>" + str(text).replace("\n", " ") + "\n")
+            sys.stderr.flush()
+        except OSError:  # there is no runtime just now
+            pass
 
 
 def backend_up(component):
@@ -64,6 +68,7 @@ class Runtime:
         self.changed, self.methods, self.readers = asyncio.Event(), {}, set()
         self.loop = asyncio.get_running_loop()
         self.ended = self.loop.create_future()
+        self.linger_s, self.token, self.lost, self.over = 0.0, "", False, None
         self._add_methods()
 
     # ---- methods ----
@@ -73,6 +78,7 @@ class Runtime:
         for method, fn in (("Hello", self.hello), ("Accept", self.accept), ("Drain", self.drain), ("Stats", self.stats), ("SetLogLevel", self.set_level)):
             self._unary(life + method, fn)
         self.methods[life + "Health"] = (self.health, False)
+        self.methods[life + "Attach"] = (self.attach, False)
         for kind, services in _kinds.CALLS.items():
             classes = [c for c in self.types.values() if c.kind == kind]
             for service, calls in services.items():
@@ -136,6 +142,35 @@ class Runtime:
     async def accept(self, stream, m):
         if not m["accepted"]:
             log("error", f"refused by the runtime: {m['refusal']}; {m['fix']}")
+        elif m["linger_ms"] and m["linger_token"]:
+            self.linger_s, self.token = min(m["linger_ms"], _LINGER_MAX_MS) / 1000, m["linger_token"]
+            socket.socket(fileno=os.dup(_FD_LISTEN)).listen(1024)  # who connects sees this process behind the socket
+
+    def end(self):
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+    def runtime_gone(self):
+        """Ends the process; or, when the runtime wished so, waits for another one to attach."""
+        if self.draining or not self.linger_s:
+            self.end()
+        else:
+            self.lost, self.over = True, self.loop.call_later(self.linger_s, self.end)
+
+    async def attach(self, stream):
+        m = self._decode("microdapr.plugin.v1.AttachRequest", await stream.recv() or b"")
+        if not self.lost:
+            raise PluginError(FAILED_PRECONDITION, "the process has a runtime")
+        if m["token"] != self.token:
+            raise PluginError(PERMISSION_DENIED, "the token is another one")
+        self.lost = False
+        self.over.cancel()
+        try:
+            await stream.send(protos().encode("microdapr.plugin.v1.AttachResponse", {"instances": [n for _, n in self.instances]}))
+            while await stream.recv() is not None:
+                pass
+        finally:
+            self.runtime_gone()
 
     async def health(self, stream):
         m = self._decode("microdapr.plugin.v1.HealthRequest", await stream.recv() or b"")
@@ -243,6 +278,8 @@ class Runtime:
     def find(self, kind, stream):
         if self.draining:
             raise PluginError(UNAVAILABLE, "the plugin is being stopped")
+        if self.lost:
+            raise PluginError(UNAVAILABLE, "the plugin has no runtime: attach first")
         o = self.instances.get((kind, stream.instance or ""))
         if o is None and stream.instance is None:  # a caller by hand, without the metadata
             found = [x for (k, _), x in self.instances.items() if k == kind]
@@ -354,11 +391,8 @@ async def _serve(name, version, types, path):
         rt.loop.add_reader(_FD_CONTROL, _on_control, rt)
     sock.setblocking(False)
 
-    def end():
-        if not rt.ended.done():
-            rt.ended.set_result(None)
-    rt.loop.add_signal_handler(signal.SIGTERM, end)
-    rt.loop.add_signal_handler(signal.SIGINT, end if path else lambda: None)
+    rt.loop.add_signal_handler(signal.SIGTERM, rt.end)
+    rt.loop.add_signal_handler(signal.SIGINT, rt.end if path else lambda: None)
 
     async def accept():
         while True:
@@ -392,8 +426,7 @@ def _on_control(rt):
     except OSError:
         pass
     rt.loop.remove_reader(_FD_CONTROL)
-    if not rt.ended.done():
-        rt.ended.set_result(None)
+    rt.runtime_gone()
 
 
 def _is_socket(fd):
