@@ -89,12 +89,12 @@ int plugin_disable_run(void *opts, int argc, char **argv)
 
 struct swapped {
         const char *plugin, *version;
-        int64_t reads, differences;
+        int64_t reads, differences, p99_us, present_p99_us;
 };
 
 static struct swapped read_swapped(struct arena *a, struct str body)
 {
-        struct swapped s = {"", "", 0, 0};
+        struct swapped s = {.plugin = "", .version = ""};
         struct json_reader r;
         struct str name, text;
         json_read_init(&r, body);
@@ -109,6 +109,10 @@ static struct swapped read_swapped(struct arena *a, struct str body)
                         json_read_int64(&r, &s.reads);
                 else if (str_eqz(name, "shadowDifferences"))
                         json_read_int64(&r, &s.differences);
+                else if (str_eqz(name, "shadowP99Us"))
+                        json_read_int64(&r, &s.p99_us);
+                else if (str_eqz(name, "presentP99Us"))
+                        json_read_int64(&r, &s.present_p99_us);
                 else
                         json_skip(&r);
         }
@@ -142,7 +146,8 @@ int plugin_upgrade_run(void *opts, int argc, char **argv)
         if (!code) {
                 struct swapped s = read_swapped(&a, body);
                 if (shadow_s > 0)
-                        ui_say(s.reads ? UI_INFO : UI_WARNING, "%lld reads compared, %lld differ", (long long)s.reads, (long long)s.differences);
+                        ui_say(s.reads ? UI_INFO : UI_WARNING, "%lld reads compared, %lld differ; p99 %.2f ms, before %.2f ms", (long long)s.reads,
+                               (long long)s.differences, (double)s.p99_us / 1e3, (double)s.present_p99_us / 1e3);
                 ui_say(UI_SUCCESS, "%s is served by %s %s", argv[0], s.plugin, s.version);
         }
         arena_fini(&a);

@@ -148,7 +148,7 @@ int component_call_bytes(struct component *c, struct arena *a, const char *metho
         if (c->tap)
                 tap_call(c, method, req, r ? STR_NULL : *resp, r, r ? st->message : STR_NULL, seconds);
         if (c->shadow)
-                shadow_call(c, method, req, r, r ? STR_NULL : *resp);
+                shadow_call(c, method, req, r, r ? STR_NULL : *resp, seconds);
         return r;
 }
 

@@ -81,6 +81,8 @@ static void tell_swap(struct http_req *r, struct component *c, const struct swap
         control_kv(&w, "version", p ? plugin_version(p) : "");
         control_number(&w, "shadowReads", report->shadow_reads);
         control_number(&w, "shadowDifferences", report->shadow_differences);
+        control_number(&w, "shadowP99Us", (uint64_t)(report->shadow_p99_ms * 1e3));
+        control_number(&w, "presentP99Us", (uint64_t)(report->present_p99_ms * 1e3));
         json_object_end(&w);
         control_reply(r, 200, &b);
         buf_fini(&b);

@@ -257,6 +257,7 @@ void super_abandon(struct instance *i);
 /* Ends one in good order: waits up to calls_s for its calls, drains and stops its plugin when nothing else is in it. Frees it. Parks. */
 void super_retire(struct instance *i, double calls_s, double grace_s);
 void super_stop_plugin(struct plugin *p, double grace_s); /* drains and stops it; parks */
+uint64_t super_rss_bytes(pid_t pid); /* memory in use by a process; 0 = unknown */
 double component_timeout_s(const struct component_spec *spec);
 
 /* swap.c */

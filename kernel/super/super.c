@@ -539,18 +539,25 @@ bool component_is_foreign(const struct component *c)
         return c->now && c->now->plugin->manifest == NULL;
 }
 
+uint64_t super_rss_bytes(pid_t pid)
+{
+        char path[64];
+        unsigned long size = 0, resident = 0;
+        snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
+        FILE *f = fopen(path, "re");
+        int n = f ? fscanf(f, "%lu %lu", &size, &resident) : 0;
+        if (f)
+                fclose(f);
+        return n == 2 ? (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
+}
+
 static void read_usage(pid_t pid, struct component_status *st)
 {
         char path[64];
-        unsigned long size = 0, resident = 0, user = 0, system = 0;
-        snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
-        FILE *f = fopen(path, "re");
-        if (f && fscanf(f, "%lu %lu", &size, &resident) == 2)
-                st->rss_bytes = (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
-        if (f)
-                fclose(f);
+        unsigned long user = 0, system = 0;
+        st->rss_bytes = super_rss_bytes(pid);
         snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-        f = fopen(path, "re");
+        FILE *f = fopen(path, "re");
         if (f && fscanf(f, "%*d (%*[^)]) %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system) == 2)
                 st->cpu_seconds = (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
         if (f)

@@ -126,6 +126,7 @@ struct swap_request {
 };
 struct swap_report {
         uint64_t shadow_reads, shadow_differences;
+        double shadow_p99_ms, present_p99_ms, shadow_growth_mib;
 };
 int super_component_swap(struct super *s, struct component *c, const struct swap_request *q, struct arena *a, const char **ret_err);
 /* The settings that were tried last and not taken; NULL = none. */

@@ -30,6 +30,7 @@ struct swap {
         bool other_spec, in_place;
         struct plugin *plugin;         /* of the candidate */
         struct instance *candidate;
+        unsigned life;                 /* of its process; another one means that it has died once */
         struct component to;           /* handle on the candidate for as long as it is one */
         struct arena *a;
         const char *err;
@@ -225,7 +226,13 @@ static int bring_up(struct swap *w)
                 super_abandon(w->candidate);
         else
                 w->to.now = w->candidate;
+        w->life = r ? 0 : w->candidate->init_life;
         return r;
+}
+
+static bool lives_on(const struct swap *w)
+{
+        return instance_is_usable(w->candidate) && w->plugin->life->number == w->life;
 }
 
 /* Parks for s seconds. -EIO: it did not live so long. */
@@ -234,9 +241,9 @@ static int settle(struct swap *w, double seconds)
         double until = loop_now() + seconds;
         struct plugin *p = w->plugin;
         int r = 0;
-        while (r == 0 && seconds > 0 && instance_is_usable(w->candidate))
+        while (r == 0 && seconds > 0 && lives_on(w))
                 r = cond_wait_until(&p->changed, until);
-        if (instance_is_usable(w->candidate))
+        if (lives_on(w))
                 return r == -ECANCELED ? r : 0;
         wait_for_reason(p);
         w->err = arena_printf(w->a, "plugin %s %s %s after it was ready", p->name, plugin_version(p), p->last_error);
@@ -245,20 +252,21 @@ static int settle(struct swap *w, double seconds)
 
 static int shadow(struct swap *w)
 {
-        struct shadow s = {.c = w->c, .candidate = w->candidate};
+        struct shadow s = {.c = w->c, .candidate = w->candidate, .life = w->life};
         if (w->q->shadow_s <= 0)
                 return 0;
         shadow_run(&s, w->q->shadow_s);
+        struct swap_report report = {s.reads, s.differences, shadow_times_ms(&s.theirs, 0.99), shadow_times_ms(&s.present, 0.99), shadow_growth_mib(&s)};
         if (w->q->report)
-                *w->q->report = (struct swap_report){s.reads, s.differences};
-        history_note(w->s, w->c->name, "shadowed", "%llu reads, %llu differences", (unsigned long long)s.reads, (unsigned long long)s.differences);
-        if (!instance_is_usable(w->candidate))
+                *w->q->report = report;
+        history_note(w->s, w->c->name, "shadowed", "%llu reads, %llu differences, p99 %.1f ms, of the present one %.1f ms, memory %+.1f MiB",
+                     (unsigned long long)s.reads, (unsigned long long)s.differences, report.shadow_p99_ms, report.present_p99_ms,
+                     report.shadow_growth_mib);
+        if (!lives_on(w))
                 return settle(w, 0);
-        if (!s.differences)
-                return 0;
-        w->err = arena_printf(w->a, "wrong answers under shadow: %llu of %llu reads differ; the first: %s", (unsigned long long)s.differences,
-                              (unsigned long long)s.reads, s.example);
-        return -EBADMSG;
+        const char *why = shadow_verdict(&s, w->a);
+        w->err = why ? why : w->err;
+        return why ? -EBADMSG : 0;
 }
 
 /* ---- the shift ---- */

@@ -4,7 +4,20 @@
 
 #include "kernel/super/plugin.h"
 
-enum { SHADOW_CALLS_MAX = 64, SHADOW_EXAMPLE_BYTES = 200 };
+enum { SHADOW_CALLS_MAX = 64, SHADOW_EXAMPLE_BYTES = 200, SHADOW_BUCKETS = 96, SHADOW_SAMPLES = 8 };
+
+/* When a candidate is called slower, and when it is said to leak; SHADOW_… of shadow.c tell how these are meant. */
+enum {
+        SHADOW_SLOWER_P50_FACTOR = 3, /* its p50 is so many times that of the present one ... */
+        SHADOW_SLOWER_P50_MS = 5,     /* ... and more than so much above it */
+        SHADOW_SLOWER_P99_FACTOR = 5, /* or its p99, of which a busy machine has its share */
+        SHADOW_SLOWER_P99_MS = 50,
+        SHADOW_P50_READS = 30,        /* of fewer reads nothing is said; */
+        SHADOW_P99_READS = 200,
+        SHADOW_WARM_READS = 16,       /* the first ones do not count */
+        SHADOW_LEAK_MIB = 8,          /* so much grown in the second half of the time, ... */
+        SHADOW_LEAK_WINDOW_S = 2,     /* ... which must be this long, and in each quarter of that half */
+};
 
 /* A plugin's process is in trouble; from the loop's stack. Calls go back to an instance that stands by, if there is one. */
 void swap_plugin_lost(struct plugin *p);
@@ -13,17 +26,34 @@ void swap_plugin_lost(struct plugin *p);
 void swap_standby_over(struct component *c);
 
 /* ---- shadow.c ---- */
+/* How long answers took; buckets grow by a fifth each. */
+struct shadow_times {
+        uint64_t n;
+        uint32_t buckets[SHADOW_BUCKETS];
+};
+void shadow_times_add(struct shadow_times *t, double seconds);
+double shadow_times_ms(const struct shadow_times *t, double share); /* 0.99: so that 99 % were faster; 0 without any */
+
 struct shadow {
         struct component *c;
         struct instance *candidate;
+        unsigned life;                       /* of its process, when this began */
         struct scope scope;
         unsigned running;
+        uint64_t asked;                      /* calls to the candidate */
         uint64_t reads, differences;
         char example[SHADOW_EXAMPLE_BYTES]; /* of the first difference */
+        struct shadow_times theirs, present; /* the candidate's answers, those of the one that serves */
+        double seconds;                      /* that it lasted */
+        uint64_t memory[2][SHADOW_SAMPLES + 1]; /* bytes in use by [0] the candidate's process, [1] the present one's */
 };
-/* A call of c has been answered: is it a read, the candidate is asked too, in the background. */
-void shadow_call(struct component *c, const char *method, struct str req, int code, struct str resp);
+/* A call of c has been answered after so many seconds: is it a read, the candidate is asked too, in the background. */
+void shadow_call(struct component *c, const char *method, struct str req, int code, struct str resp, double seconds);
 /* Sends c's reads to the candidate as well for so long, or until it is of no use any more. Parks. */
 void shadow_run(struct shadow *s, double seconds);
+/* Why it must not serve, in a; NULL: it may. -EBADMSG's text. */
+const char *shadow_verdict(const struct shadow *s, struct arena *a);
+/* How far its process has grown, in MiB; negative: it has shrunk. */
+double shadow_growth_mib(const struct shadow *s);
 
 #endif

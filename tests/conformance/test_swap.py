@@ -5,10 +5,12 @@ import http.client, json, os, shutil, signal, subprocess, threading, time
 import pytest
 
 from conftest import BUILD, ROOT, component, free_port, wait_until
+from lean_load import LeanLoad
 from test_pubsub import app, declared, publish, redis_pub  # noqa: F401  (a fixture)
 
 CALLERS, PUBLISHERS = int(os.environ.get("SWAP_CALLERS", 8)), int(os.environ.get("SWAP_PUBLISHERS", 4))
 SWAPS, BROKEN = int(os.environ.get("SWAPS", 6)), int(os.environ.get("SWAP_BROKEN", 4))
+SHADOWS, SHADOW_TIME = int(os.environ.get("SWAP_SHADOWS", 2)), os.environ.get("SWAP_SHADOW_TIME", "700ms")
 APP = f"swap-{os.getpid()}"
 
 
@@ -134,6 +136,41 @@ def test_candidates_that_are_wrong_never_come_to_serve(daprd, folder):
     assert list(d.children()) == pid, "it was never moved"
     events = [e for e in json.loads(ctl("history", "store", "-o", "json").stdout)["events"] if e["event"] == "rolled back"]
     assert len(events) == BROKEN and all(ways[list(ways)[n % len(ways)]] in e["detail"] for n, e in enumerate(events))
+
+
+class Readers(Load):
+    """They ask for what is not there, which any store answers alike."""
+
+    def call(self, c, i, n):
+        status, data = self.ask(c, "GET", f"/v1.0/state/store/none{i}")
+        assert status == 204, (status, data)
+
+
+def test_candidates_that_are_slow_leak_or_crash_under_shadow_are_told_apart(daprd, folder):
+    d = daprd([store(folder)], app_id=APP)
+    ways = {"slow": ("1500ms", "slower under shadow: p"), "leak": ("2s", "leaks under shadow: it has grown by"), "read": ("2s", "was killed by signal 6")}
+    pid = list(d.children())
+    load = Readers(d, 8)
+    for how, (window, text) in ways.items():
+        r = ctl("upgrade", "store", "--path", str(wrong_candidate(folder, how)), "--shadow", window)
+        assert r.returncode == 1 and text in r.stderr, (how, r.stdout, r.stderr)
+    assert load.stop() == []
+    assert list(d.children()) == pid, "it was never moved"
+    details = [e["detail"] for e in json.loads(ctl("history", "store", "-o", "json").stdout)["events"] if e["event"] == "rolled back"]
+    assert len(details) == len(ways) and all(text in detail for (_, text), detail in zip(ways.values(), details))
+
+
+def test_a_healthy_candidate_passes_the_shadow_under_writes(daprd, folder):
+    """SWAP_SHADOWS (2) times, with SWAP_CALLERS writing and reading."""
+    d = daprd([store(folder)], app_id=APP)
+    others = [version_of(folder, "state.sqlite", v) for v in ("1.1.0", "1.2.0")]
+    with LeanLoad(d, callers=CALLERS) as load:
+        load.phase("shadow")
+        for n in range(SHADOWS):
+            r = ctl("upgrade", "store", "--path", str(others[n % 2]), "--shadow", SHADOW_TIME)
+            assert r.returncode == 0 and ", 0 differ" in r.stdout, (n, r.stdout, r.stderr)
+        r = load.stop()
+    assert r["failed"] == 0, r["failures"]
 
 
 def test_a_new_version_that_dies_after_the_shift_gives_the_calls_back(daprd, folder):

@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { BAD_INIT = 1, BAD_HELLO, BAD_CRASH, BAD_ANSWERS };
+enum { BAD_INIT = 1, BAD_HELLO, BAD_CRASH, BAD_ANSWERS, BAD_SLOW, BAD_LEAK, BAD_READ };
+
+enum { LOST_BYTES = 16 * 1024 };
 
 static void die_soon(void *arg)
 {
@@ -31,7 +33,19 @@ static void shut(void *instance)
 
 static int get(struct dapr_call *c, void *instance, const struct dapr_get *in, struct dapr_item *out)
 {
-        out->found = true;
+        static int reads;
+        if (WRONG == BAD_SLOW)
+                dapr_sleep(0.06);
+        if (WRONG == BAD_READ && ++reads > 20)
+                raise(SIGABRT);
+        if (WRONG == BAD_LEAK) {
+                volatile char *lost = malloc(LOST_BYTES);
+                for (int i = 0; lost && i < LOST_BYTES; i += 1024)
+                        lost[i] = 1;
+        }
+        out->found = WRONG == BAD_ANSWERS;
+        if (!out->found)
+                return 0;
         out->value = dapr_copy(c, "\"wrong\"", 7);
         out->etag = "1";
         return 0;

@@ -181,6 +181,23 @@ static int block_get(struct kernel *k)
         return 0;
 }
 
+static bool same_topics(const struct topic_list *a, const struct topic_list *b)
+{
+        if (a->n != b->n)
+                return false;
+        for (size_t i = 0; i < a->n; i++)
+                if (!str_eq(a->v[i], b->v[i]))
+                        return false;
+        return true;
+}
+
+static bool same_broker(const struct broker *a, const struct broker *b)
+{
+        return a->foreign == b->foreign && a->namespace_scoped == b->namespace_scoped && same_topics(&a->publishing, &b->publishing) &&
+               same_topics(&a->subscribing, &b->subscribing) && same_topics(&a->allowed, &b->allowed) &&
+               same_topics(&a->protected_, &b->protected_);
+}
+
 static int on_component(struct kernel *k, struct component *c, struct arena *a, const char **ret_err)
 {
         struct broker *b, *old;
@@ -191,6 +208,10 @@ static int on_component(struct kernel *k, struct component *c, struct arena *a, 
         if (block_get(k) || broker_new(&b, k, c))
                 return -1;
         old = map_get(&k->pubsub->brokers, str_of(b->name));
+        if (old && same_broker(old, b)) { /* another version of its plugin: nothing new is to be known */
+                broker_free(b);
+                return 0;
+        }
         if (map_set(&k->pubsub->brokers, str_of(b->name), b)) {
                 broker_free(b);
                 return -1;
