@@ -13,7 +13,7 @@
 
 #define SCOPE "dapr.runtime"
 
-enum { DIAL_PERIOD_MS = 100, DIAL_TIMEOUT_MS = 500, LOG_EVERY = 100, CONNS_MAX = 1024, CONNS_IDLE = 64, MIN_HEADER_BYTES = 4096 };
+enum { DIAL_PERIOD_MS = 100, DIAL_TIMEOUT_MS = 500, LOG_EVERY = 100, CONNS_MAX = 1024, CONNS_IDLE = 64 };
 
 /* ---- life ---- */
 
@@ -44,9 +44,7 @@ static int client_new(struct app *p)
                                                                     .server_name = str_of(o->app_channel_address),
                                                                     .max_conns = CONNS_MAX,
                                                                     .max_idle = CONNS_IDLE,
-                                                                    .max_header_bytes = o->read_buffer_size > MIN_HEADER_BYTES
-                                                                                                ? (size_t)o->read_buffer_size
-                                                                                                : MIN_HEADER_BYTES});
+                                                                    .max_header_bytes = app_header_bytes(p)});
 }
 
 int app_new(struct app **ret, struct kernel *k, struct arena *a, const char **ret_err)

@@ -11,6 +11,8 @@
 #include "kernel/pipeline/exchange.h"
 #include "sdk/base/loop.h"
 
+#define HTTP_BROKEN "net/http: HTTP/1.x transport connection broken: "
+
 enum { EXTRA_HEADERS = 6, PROBE_BODY_MAX = 1 << 20 };
 
 static bool has_header(const struct app_request *in, const char *name)
@@ -194,6 +196,13 @@ int app_http_probe(struct app *p, struct arena *a, const char *path, int *status
         return r;
 }
 
+size_t app_header_bytes(const struct app *p)
+{
+        int64_t n = p->k->opts.read_buffer_size;
+
+        return n > APP_HEADER_BYTES_MIN ? (size_t)n : APP_HEADER_BYTES_MIN;
+}
+
 const char *app_http_error(struct app *p, struct arena *a, const struct app_request *in, int r)
 {
         const char *scheme = p->has_tls ? "https" : "http", *verb = "", *rest = "", *text;
@@ -209,7 +218,10 @@ const char *app_http_error(struct app *p, struct arena *a, const struct app_requ
         case ECANCELED: return arena_printf(a, "%s", "context canceled");
         case ECONNRESET: rest = "EOF"; break;
         case EMSGSIZE: return arena_printf(a, "%s", "stream too large");
-        case EBADMSG: rest = "net/http: HTTP/1.x transport connection broken: malformed HTTP response"; break;
+        case EOVERFLOW:
+                rest = arena_printf(a, HTTP_BROKEN "net/http: server response headers exceeded %zu bytes; aborted", app_header_bytes(p));
+                break;
+        case EBADMSG: rest = HTTP_BROKEN "malformed HTTP response"; break;
         default: rest = strerrordesc_np(-r); break;
         }
         text = arena_printf(a, "%s \"%s://%s%.*s\": %s%s%s", method, scheme, p->target, STR_FMT(in->path), verb, *verb ? p->target : "",

@@ -43,6 +43,9 @@ struct app {
         bool config_read;
 };
 
+/* http.c: how long the head of an answer may be. */
+enum { APP_HEADER_BYTES_MIN = 4096 };
+size_t app_header_bytes(const struct app *p);
 /* http.c: one exchange without slot, metrics, token and trace headers, for health probes. 0 or -errno; *status. Parks. */
 int app_http_probe(struct app *p, struct arena *a, const char *path, int *status);
 

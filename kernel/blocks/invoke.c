@@ -8,9 +8,11 @@
 #include "google/rpc/status.pb-c.h"
 #include "kernel/app/app.h"
 #include "kernel/blocks/invoke.h"
+#include "kernel/front/http.h"
 #include "kernel/front/target.h"
 #include "kernel/front/trace_attrs.h"
 #include "sdk/base/pbjson.h"
+#include "sdk/net/sniff.h"
 
 void invoke_reply_failure(struct call *c, struct str name, int code, const char *why)
 {
@@ -76,6 +78,8 @@ static void answer_grpc(struct call *c, struct grpc_try *x)
                 invoke_reply_status(c, x->answer.code, x->answer.message, x->answer.details, &headers);
         } else {
                 const char *type = x->answer.type_url.n ? "application/x-protobuf" : arena_strdup(c->arena, x->answer.content_type);
+                if (x->answer.body.n && (!type || !*type))
+                        type = sniff_type(x->answer.body).p;
                 reply_bytes(c, 200, type && *type ? type : NULL, x->answer.body, headers.v, headers.n);
         }
 }
@@ -90,8 +94,10 @@ static void invoke_grpc_app(struct call *c, struct invoke_dest *dest, struct str
         enum policy_result r;
         struct str body;
 
-        if (call_body(c, &body)) {
+        int failed = http_req_body(c->http, &body);
+        if (failed) {
                 policy_release(policy);
+                invoke_reply_failure(c, dest->name, RPC_UNKNOWN, body_error(failed));
                 return;
         }
         extension.verb = (Dapr__Proto__Common__V1__HTTPExtension__Verb)convert_verb(c->http->method);

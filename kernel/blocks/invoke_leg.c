@@ -36,21 +36,6 @@ static int64_t number_of(struct str s)
         return s.n ? n : -1;
 }
 
-/* Without what belongs to the hop, and without binary metadata. */
-static int copy_headers(struct arena *a, const struct http_headers *from, struct http_headers *to)
-{
-        struct str connection = http_headers_get(from, "Connection");
-
-        for (size_t i = 0; i < from->n; i++) {
-                struct str name = from->v[i].name;
-                if (convert_is_hop_by_hop(name, connection) || str_has_suffix(name, STR("-bin")))
-                        continue;
-                if (http_headers_add(to, a, name, from->v[i].value))
-                        return -ENOMEM;
-        }
-        return 0;
-}
-
 /* ---- HTTP: the own app, and servers outside ---- */
 
 static int http_write(struct leg *g, char *room, size_t n)
@@ -73,7 +58,7 @@ static int take_answer(struct leg *g)
         g->status = g->x->status;
         g->content_length = g->x->content_length;
         g->content_type = http_headers_get(&g->x->headers, "Content-Type");
-        return copy_headers(g->c->arena, &g->x->headers, &g->answer) ? out_of_memory(g) : 0;
+        return convert_http_to_http(g->c->arena, &g->x->headers, &g->answer) ? out_of_memory(g) : 0;
 }
 
 static int http_read(struct leg *g, struct str *ret)
@@ -110,6 +95,8 @@ static int app_answer(struct leg *g)
 {
         int r = http_exchange_response(g->x);
 
+        if (!r && g->x->status == 101)
+                r = -EBADMSG; /* nobody asked it to switch protocols */
         return r ? app_failed(g, r) : take_answer(g);
 }
 
@@ -126,7 +113,7 @@ static int app_init(struct leg *g)
 {
         struct http_req *q = g->c->http;
 
-        if (copy_headers(g->c->arena, &q->headers, &g->headers))
+        if (convert_http_to_http(g->c->arena, &q->headers, &g->headers))
                 return out_of_memory(g);
         g->ops = &app_ops;
         g->app = (struct app_request){.method = q->method,
@@ -166,6 +153,8 @@ static int outside_answer(struct leg *g)
 {
         int r = http_exchange_response(g->x);
 
+        if (!r && g->x->status == 101)
+                r = -EBADMSG;
         if (!r)
                 r = endpoint_redirect(g->endpoint, g->c->arena, &g->outside, &g->x);
         if (r)
@@ -195,7 +184,7 @@ static int outside_init(struct leg *g)
                 g->why = err ? err : "the HTTP endpoint is gone";
                 return -ENOENT;
         }
-        if (copy_headers(g->c->arena, &q->headers, &g->headers))
+        if (convert_http_to_http(g->c->arena, &q->headers, &g->headers))
                 return out_of_memory(g);
         g->ops = &outside_ops;
         g->outside = (struct endpoint_request){.headers = g->headers.v, .n_headers = g->headers.n};

@@ -13,6 +13,7 @@
 #include "kernel/front/http.h"
 #include "kernel/observe/observe.h"
 #include "sdk/base/log.h"
+#include "sdk/net/sniff.h"
 
 #define SCOPE "dapr.runtime.http"
 
@@ -131,6 +132,21 @@ static void make_sse(struct leg *g)
         g->content_length = -1;
 }
 
+/* An answer that names no type gets one: failures that of daprd's own, others by their first bytes. Clients of the reference expect it. */
+static int add_type(struct relay *x, struct http_headers *h, int status, struct str body)
+{
+        bool failed = x->leg.length >= 0 && (status < 200 || status > 399);
+
+        if (http_headers_get(h, "Content-Type").n)
+                return 0;
+        http_headers_remove(h, "Content-Type");
+        if (failed)
+                return http_headers_add(h, x->c->arena, STR("Content-Type"), STR("application/json"));
+        if (!body.n || http_headers_get(h, "Content-Encoding").n)
+                return 0;
+        return http_headers_add(h, x->c->arena, STR("Content-Type"), sniff_type(body));
+}
+
 /* A short body in one write, without holding back what comes slowly: the head is kept until its body is there. A body that ends too
  * early counts as far as it came. */
 static int relay_short(struct relay *x, int status)
@@ -155,6 +171,8 @@ static int relay_short(struct relay *x, int status)
         if (r < 0 && g->dest->kind == INVOKE_REMOTE)
                 return r;
         body = p || !want ? str_n(p ? p : "", n) : piece;
+        if (add_type(x, &g->answer, status, body))
+                return -ENOMEM;
         x->begun = true;
         return http_resp_send(x->c->http, status, g->answer.v, g->answer.n, body);
 }
@@ -164,13 +182,20 @@ static int relay_long(struct relay *x, int status, bool bodyless)
         struct http_req *q = x->c->http;
         struct leg *g = &x->leg;
         struct http_headers trailers = {0};
-        struct str piece;
+        struct str piece = STR("");
+        bool more = !bodyless;
         int64_t length = !bodyless ? g->content_length : str_eqz(q->method, "HEAD") && g->content_length > 0 ? g->content_length : 0;
-        int r;
+        int r = 0;
 
+        if (more && !http_headers_get(&g->answer, "Content-Type").n) /* the first piece tells */
+                more = (r = g->ops->read(g, &piece)) > 0;
+        if (r < 0 || (r = add_type(x, &g->answer, status, piece)))
+                return r;
         x->begun = true;
         r = http_resp_begin(q, status, g->answer.v, g->answer.n, length);
-        while (!r && !bodyless && (r = g->ops->read(g, &piece)) > 0)
+        if (!r && piece.n)
+                r = http_resp_write(q, piece);
+        while (!r && more && (r = g->ops->read(g, &piece)) > 0)
                 r = http_resp_write(q, piece);
         if (!r)
                 r = g->ops->trailers(g, &trailers);
@@ -273,8 +298,7 @@ static int read_body(struct relay *x)
         r = http_req_body(x->c->http, &g->body);
         if (!r)
                 return 0;
-        call_fail(x->c, ERR_BODY_READ, r == -EMSGSIZE ? "http: request body too large" : body_error(r));
-        reply_error(x->c);
+        invoke_reply_failure(x->c, g->dest->name, RPC_UNKNOWN, body_error(r));
         return r;
 }
 
@@ -289,10 +313,11 @@ static void reply_outcome(struct relay *x, enum policy_result r)
         } else if (x->status) {
                 observe_error_code(x->c->k->observe, error_rows[ERR_DIRECT_INVOKE].tag, error_rows[ERR_DIRECT_INVOKE].category);
                 call_headers_into(x->c, &x->headers);
+                if (add_type(x, &x->headers, x->status, x->answer))
+                        return;
                 http_resp_send(x->c->http, x->status, x->headers.v, x->headers.n, x->answer);
         } else if (x->body_error == -EMSGSIZE) {
-                call_fail(x->c, ERR_BODY_READ, "http: request body too large");
-                reply_error(x->c);
+                invoke_reply_failure(x->c, g->dest->name, RPC_UNKNOWN, body_error(x->body_error));
         } else {
                 invoke_reply_failure(x->c, g->dest->name, g->code, g->why ? g->why : "the answer cannot be read");
         }

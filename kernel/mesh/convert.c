@@ -74,6 +74,33 @@ static bool is_binary(struct str name)
         return str_has_suffix(name, STR("-bin"));
 }
 
+/* What becomes of a name on the way to an HTTP peer: binary metadata stay behind, names of the gRPC wire are marked. 1 = kept. */
+static int name_for_http(struct arena *a, struct str *name)
+{
+        struct str n = *name;
+
+        if (n.n >= 4 && str_ieq(str_n(n.p + n.n - 4, 4), STR("-bin")))
+                return 0;
+        if (n.n && n.p[0] == ':')
+                *name = str_of(arena_printf(a, "dapr-%.*s", STR_FMT(str_skip(n, 1))));
+        else if (n.n >= 5 && str_ieq(str_n(n.p, 5), STR("grpc-")))
+                *name = str_of(arena_printf(a, "dapr-%.*s", STR_FMT(n)));
+        return name->p ? 1 : -ENOMEM;
+}
+
+int convert_http_to_http(struct arena *a, const struct http_headers *from, struct http_headers *to)
+{
+        struct str connection = http_headers_get(from, "Connection");
+
+        for (size_t i = 0; i < from->n; i++) {
+                struct str name = from->v[i].name;
+                int kept = convert_is_hop_by_hop(name, connection) ? 0 : name_for_http(a, &name);
+                if (kept < 0 || (kept && http_headers_add(to, a, name, from->v[i].value)))
+                        return -ENOMEM;
+        }
+        return 0;
+}
+
 /* ---- HTTP and gRPC ---- */
 
 int convert_http_to_md(struct arena *a, const struct http_headers *from, bool is_response, struct rpc_mdlist *to)
@@ -103,14 +130,10 @@ int convert_md_to_http(struct arena *a, const struct rpc_mdlist *from, struct ht
 
         for (size_t i = 0; i < from->n; i++) {
                 struct str key = from->v[i].key;
-                if (is_traced(key) || convert_is_hop_by_hop(key, connection) || str_has_suffix(key, STR("-bin")) ||
-                    str_eqz(key, "content-type"))
+                if (is_traced(key) || convert_is_hop_by_hop(key, connection) || str_eqz(key, "content-type"))
                         continue;
-                if (key.p[0] == ':')
-                        key = str_of(arena_printf(a, "dapr-%.*s", STR_FMT(str_skip(key, 1))));
-                else if (str_has_prefix(key, STR("grpc-")))
-                        key = str_of(arena_printf(a, "dapr-%.*s", STR_FMT(key)));
-                if (!key.p || http_headers_add(to, a, key, from->v[i].value))
+                int kept = name_for_http(a, &key);
+                if (kept < 0 || (kept && http_headers_add(to, a, key, from->v[i].value)))
                         return -ENOMEM;
         }
         return 0;
@@ -146,7 +169,7 @@ int convert_http_to_internal(struct arena *a, const struct http_headers *from, s
 
         for (size_t i = 0; i < from->n; i++) {
                 struct str name = from->v[i].name;
-                if (is_of_hop(name) || is_binary(name) || is_named_by(connection, name))
+                if (is_of_hop(name) || is_named_by(connection, name))
                         continue;
                 name = canonical(a, name);
                 if (!name.p || http_headers_add(to, a, name, from->v[i].value))
@@ -184,13 +207,10 @@ int convert_internal_to_http(struct arena *a, const struct http_headers *from, s
                 struct str name = from->v[i].name, value = from->v[i].value;
                 if (str_ieq(name, STR("destination-app-id")))
                         continue;
-                if (convert_is_hop_by_hop(name, connection) || is_binary(name) || str_ieq(name, STR("content-type")) || !is_sendable(value))
+                if (convert_is_hop_by_hop(name, connection) || str_ieq(name, STR("content-type")) || !is_sendable(value))
                         continue;
-                if (name.n && name.p[0] == ':')
-                        name = str_of(arena_printf(a, "dapr-%.*s", STR_FMT(str_skip(name, 1))));
-                else if (str_has_prefix(name, STR("grpc-")))
-                        name = str_of(arena_printf(a, "dapr-%.*s", STR_FMT(name)));
-                if (!name.p || http_headers_add(to, a, name, value))
+                int kept = name_for_http(a, &name);
+                if (kept < 0 || (kept && http_headers_add(to, a, name, value)))
                         return -ENOMEM;
         }
         return 0;

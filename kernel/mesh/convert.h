@@ -3,7 +3,7 @@
  * ("internal", see message.h); and of its method. Strings borrow from the source or live in a.
  * - Headers that stay on their hop (RFC 9110, 7.6.1), and what Connection names, never pass.
  * - HTTP to gRPC: headers that HTTP itself defines get the prefix "dapr-"; names become lower case.
- * - gRPC to HTTP: pseudo headers and "grpc-…" get the prefix "dapr-"; binary metadata stays behind.
+ * - To HTTP, from either: pseudo headers and "grpc-…" get the prefix "dapr-"; binary metadata stays behind.
  * - Trace headers of requests are not copied from or to gRPC: the app channel writes those of the running call.
  */
 #ifndef KERNEL_MESH_CONVERT_H
@@ -29,6 +29,7 @@ struct str convert_path(struct arena *a, const char *base, struct str method, st
 bool convert_is_hop_by_hop(struct str name, struct str connection);
 
 /* Each: 0 or -ENOMEM. */
+int convert_http_to_http(struct arena *a, const struct http_headers *from, struct http_headers *to);
 int convert_http_to_md(struct arena *a, const struct http_headers *from, bool is_response, struct rpc_mdlist *to);
 int convert_md_to_http(struct arena *a, const struct rpc_mdlist *from, struct http_headers *to);
 /* Keeps Content-Length, which tells the callee of the body's length. */

@@ -474,6 +474,8 @@ const char *endpoint_error(const struct endpoint *p, struct arena *a, const stru
         case ENOENT: why = "lookup: no such host"; break;
         case EKEYREJECTED: why = "tls: failed to verify certificate"; break;
         case EPROTO: why = "remote error: tls: handshake failure"; break;
+        case EOVERFLOW: why = "net/http: HTTP/1.x transport connection broken: net/http: server response headers exceeded 65536 bytes; aborted"; break;
+        case EBADMSG: why = "net/http: HTTP/1.x transport connection broken: malformed HTTP response"; break;
         case ELOOP: why = "stopped after 10 redirects"; break;
         default: break;
         }

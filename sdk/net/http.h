@@ -158,7 +158,7 @@ int http_client_start(struct http_client *c, struct arena *a, struct str method,
 int http_exchange_write(struct http_exchange *x, struct str data);
 int http_exchange_end(struct http_exchange *x);
 /* Parks until status and headers are there (1xx are skipped, but 101: it is an answer without a body). 0; -ECONNRESET (the peer closed without a word), -EBADMSG (not
- * HTTP), -EMSGSIZE (headers too large), … Strings of the exchange live until it is closed. */
+ * HTTP), -EOVERFLOW (headers too large), … Strings of the exchange live until it is closed. */
 int http_exchange_response(struct http_exchange *x);
 /* >0, 0 at the end (trailers are there then), -ECONNRESET cut off, -EBADMSG. Parks. */
 ssize_t http_exchange_read(struct http_exchange *x, void *p, size_t n);

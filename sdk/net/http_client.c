@@ -481,7 +481,7 @@ static int read_head(struct exchange *e)
         struct http1_head h = {.response = true};
         ssize_t n = http1_head_scan(buf_str(in), &e->scanned, e->client->conf.max_header_bytes);
         if (n <= 0)
-                return (int)n;
+                return n == -EMSGSIZE ? -EOVERFLOW : (int)n;
         struct str text = arena_str(e->arena, str_n(in->p + in->off, (size_t)n));
         int r = text.p ? http1_head_parse(&h, e->arena, text) : -ENOMEM;
         if (r)

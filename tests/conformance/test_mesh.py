@@ -257,6 +257,49 @@ def test_trailers_of_http(pair, raw_app):
     assert text.endswith(b"1\r\na\r\n0\r\nx-sum: 7\r\n\r\n"), text
 
 
+def reply_of(status, *lines, body=b""):
+    return "\r\n".join([f"HTTP/1.1 {status}", *lines, f"Content-Length: {len(body)}"]).encode() + b"\r\n\r\n" + body
+
+
+@pytest.mark.parametrize("answer,status,type_", [
+    (reply_of("200 OK", body=b"text"), 200, "text/plain; charset=utf-8"), (reply_of("200 OK", body=b" <html>"), 200, "text/html; charset=utf-8"),
+    (reply_of("200 OK"), 200, None), (reply_of("200 OK", "Content-Encoding: x", body=b"text"), 200, None),
+    (reply_of("404 Not Found", body=b"text"), 404, "application/json"), (reply_of("500 Oops"), 500, "application/json"),
+    (reply_of("302 Found", body=b"\0"), 302, "application/octet-stream"), (reply_of("500 Oops", "Content-Type: a/b", body=b"x"), 500, "a/b"),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n%PDF-\r\n0\r\n\r\n", 200, "application/pdf"),
+    (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", 500, "application/json")])
+def test_the_type_of_an_answer(pair, raw_app, answer, status, type_):
+    def app(reader, sock, head):
+        sock.sendall(answer)
+        return True
+    callee, caller = pair(raw_app(app))
+    for d in caller, callee:
+        r = d.request("GET", url(callee, "/x")) if status != 302 else plain(d, "GET", url(callee, "/x"), None, {})
+        assert (r.status, r.headers["content-type"]) == (status, type_)
+
+
+def test_names_of_the_grpc_wire_are_marked(pair, raw_app):
+    heads = []
+
+    def app(reader, sock, head):
+        heads.append(head.lower())
+        sock.sendall(reply_of("200 OK", "grpc-status: 3", "y-bin: AA==", body=b"x"))
+        return True
+    callee, caller = pair(raw_app(app))
+    for d in caller, callee:
+        r = d.request("GET", url(callee, "/x"), headers={"grpc-timeout": "1S", "X-Bin": "AA=="})
+        assert r.headers["dapr-grpc-status"] == "3" and not {"grpc-status", "y-bin"} & set(r.headers)
+        assert b"dapr-grpc-timeout: 1s" in heads[-1] and b"\r\ngrpc-timeout" not in heads[-1] and b"x-bin" not in heads[-1]
+
+
+def test_a_request_over_the_limit(pair, http_app):
+    callee, caller = pair(http_app, caller_args=["--max-body-size=1Mi"])
+    r = caller.request("POST", url(callee, "/m"), b"x" * 1_100_000)
+    text = f"failed to invoke, id: {callee.app_id}, err: stream too large"
+    assert (r.status, r.json()) == (500, {"errorCode": "ERR_DIRECT_INVOKE", "message": text})
+    assert not http_app.got
+
+
 def test_a_loop_of_invocations_ends(pair, http_app):
     callee, caller = pair(http_app)
     c = http.client.HTTPConnection("127.0.0.1", caller.http, timeout=20)
