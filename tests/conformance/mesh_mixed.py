@@ -15,6 +15,7 @@ SENTRY = os.environ.get("OTHER_SENTRY", "")
 pytestmark = pytest.mark.skipif(not os.access(OTHER, os.X_OK), reason="OTHER_DAPRD does not name a daprd to call and be called by")
 PAIRS = [("ours", "other"), ("other", "ours"), ("ours", "ours")]
 SIZES = [0, 1000, 50_000_000]
+NO_LIMIT = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def sidecar(folder):
             d.env |= {"HOME": str(sub), "PATH": os.environ.get("PATH", "")}
         running.append(d)
         d.start()
-        d.channel = grpc.insecure_channel(f"127.0.0.1:{d.grpc}", [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)])
+        d.channel = grpc.insecure_channel(f"127.0.0.1:{d.grpc}", NO_LIMIT)
         if app:
             wait_until("the app is known", lambda: "application discovered" in d.log())
         return d
@@ -71,7 +72,7 @@ def tls(request):
 
 @pytest.fixture
 def apps():
-    made = [HttpApp(), GrpcApp()]
+    made = [HttpApp(), GrpcApp(*NO_LIMIT)]
     yield made
     for a in made:
         a.close()
@@ -105,13 +106,13 @@ def test_http_to_grpc_and_back(sidecar, apps, tls, caller_kind, callee_kind):
     to_grpc, to_http, caller = sidecar(callee_kind, grpc_app, tls=tls), sidecar(callee_kind, http_app, tls=tls), sidecar(caller_kind, tls=tls)
     grpc_app.on_invoke = lambda q, c: grpc_app.common.InvokeResponse(content_type=q.content_type, data={"value": q.data.value})
     http_app.handlers["/m"] = lambda r: (200, {"x-out": "o"}, r["body"])
-    for n in (0, 1000, 3_000_000):
+    for n in SIZES:
         body = os.urandom(n)
         r = caller.request("POST", url(to_grpc, "/m"), body, {"content-type": "a/b"}, timeout=60)
         assert (r.status, r.headers["content-type"], r.body == body) == (200, "a/b", True), n
-        out, head, _ = invoke(caller, to_http.app_id, "m", body, "PUT")
+        out, head, _ = invoke(caller, to_http.app_id, "m", body, "PUT", timeout=60)
         assert (out.data.value == body, head["x-out"]) == (True, "o"), n
-        assert invoke(caller, to_grpc.app_id, "m", body, "")[0].data.value == body, n
+        assert invoke(caller, to_grpc.app_id, "m", body, "", timeout=60)[0].data.value == body, n
 
 
 @pytest.mark.parametrize("caller_kind,callee_kind", PAIRS)
@@ -119,7 +120,7 @@ def test_proxying(sidecar, apps, tls, caller_kind, callee_kind):
     callee, caller = sidecar(callee_kind, apps[1], tls=tls), sidecar(caller_kind, tls=tls)
     md = (("dapr-app-id", callee.app_id), ("x-bin", b"\0\xff"))
     ch = caller.channel
-    for n in (0, 1000, 3_000_000):
+    for n in SIZES:
         body = os.urandom(n)
         out, call = ch.unary_unary("/test.Echo/Unary").with_call(body, metadata=md, timeout=60)
         head, tail = dict(call.initial_metadata()), dict(call.trailing_metadata())
@@ -128,6 +129,10 @@ def test_proxying(sidecar, apps, tls, caller_kind, callee_kind):
     assert list(ch.unary_stream("/test.Echo/ServerStream")(b"200", metadata=md, timeout=60)) == [b"%d" % i for i in range(200)]
     assert ch.stream_unary("/test.Echo/ClientStream")((b"x" * 100_000 for _ in range(500)), metadata=md, timeout=60) == b"50000000"
     assert list(ch.stream_stream("/test.Echo/Both")((b"%d" % i for i in range(50)), metadata=md, timeout=60)) == [b"%d" % i for i in range(50)]
+    assert [int(p) for p in ch.unary_stream("/test.Echo/ServerStream")(b"50 1000000", metadata=md, timeout=60) if len(p) == 1_000_000] == list(range(50))
+    for n, size in (50, 1_000_000), (1, 50_000_000):
+        pieces = [os.urandom(1000) * (size // 1000) for _ in range(n)]
+        assert list(ch.stream_stream("/test.Echo/Both")(iter(pieces), metadata=md, timeout=60)) == pieces
     with pytest.raises(grpc.RpcError) as e:
         ch.unary_unary("/test.Echo/Unary")(b"fail", metadata=md, timeout=60)
     assert (e.value.code(), e.value.details()) == (grpc.StatusCode.DATA_LOSS, "lost é")

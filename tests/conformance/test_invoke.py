@@ -28,11 +28,12 @@ class HttpApp:
             def any(self):
                 path = self.path.partition("?")[0]
                 if self.headers.get("transfer-encoding") == "chunked":
-                    body = b""
+                    pieces = []
                     while n := int(self.rfile.readline(), 16):
-                        body += self.rfile.read(n)
+                        pieces.append(self.rfile.read(n))
                         self.rfile.readline()
                     self.rfile.readline()
+                    body = b"".join(pieces)
                 else:
                     body = self.rfile.read(int(self.headers.get("content-length") or 0))
                 request = {"method": self.command, "path": self.path, "headers": {k.lower(): v for k, v in self.headers.items()}, "body": body}
@@ -71,11 +72,11 @@ class HttpApp:
 class GrpcApp(grpc.GenericRpcHandler):
     """AppCallback.OnInvoke by self.on_invoke(request, context); /test.Echo/* of every kind, on bytes."""
 
-    def __init__(self):
+    def __init__(self, *options):
         from dapr.proto import common_v1
         self.common, self.seen, self.cancelled, self.metadata = common_v1, [], threading.Event(), {}
         self.on_invoke = lambda request, context: common_v1.InvokeResponse()
-        self.server = grpc.server(futures.ThreadPoolExecutor(16))
+        self.server = grpc.server(futures.ThreadPoolExecutor(16), options=options)
         self.server.add_generic_rpc_handlers([self])
         self.port = self.server.add_insecure_port("127.0.0.1:0")
         self.server.start()
@@ -104,8 +105,9 @@ class GrpcApp(grpc.GenericRpcHandler):
 
         def server_stream(request, context):
             begin(context)
-            for i in range(int(request)):
-                yield b"%d" % i
+            n, _, size = request.partition(b" ")
+            for i in range(int(n)):
+                yield (b"%d" % i).ljust(int(size or 0))
 
         def client_stream(requests, context):
             begin(context)
@@ -164,14 +166,14 @@ def start(daprd):
         c.close()
 
 
-def invoke(d, id="app", method="m", data=b"", verb="POST", query="", content_type="", metadata=(), type_url=""):
+def invoke(d, id="app", method="m", data=b"", verb="POST", query="", content_type="", metadata=(), type_url="", timeout=15):
     """InvokeService: (response, headers, trailers)."""
     from dapr.proto import api_service_v1, api_v1, common_v1
     message = common_v1.InvokeRequest(method=method, content_type=content_type, data=any_pb2.Any(value=data, type_url=type_url))
     if verb:
         message.http_extension.CopyFrom(common_v1.HTTPExtension(verb=verb, querystring=query))
     out, call = api_service_v1.DaprStub(d.channel).InvokeService.with_call(api_v1.InvokeServiceRequest(id=id, message=message),
-                                                                         metadata=metadata, timeout=15)
+                                                                         metadata=metadata, timeout=timeout)
     return out, dict(call.initial_metadata()), dict(call.trailing_metadata())
 
 

@@ -152,8 +152,10 @@ START_TEST(headers_between_sidecars)
         struct rpc_mdlist md = {0};
 
         ck_assert_int_eq(convert_http_to_internal(&A, &from, &to), 0);
-        ck_assert_uint_eq(to.n, 3);
-        ck_assert(str_eqz(to.v[0].name, "X-A") && str_eqz(to.v[1].name, "Content-Length") && str_eqz(to.v[2].name, "Accept"));
+        ck_assert_uint_eq(to.n, 4);
+        ck_assert(str_eqz(to.v[0].name, "X-A") && str_eqz(to.v[1].name, "Content-Length") && str_eqz(to.v[2].name, "X-Bin") && str_eqz(to.v[3].name, "Accept"));
+        ck_assert_int_eq(convert_internal_to_http(&A, &to, &out), 0);
+        ck_assert_ptr_null(value(&out, "X-Bin"));
         ck_assert_int_eq(convert_internal_to_http(&A, &bad, &out), 0);
         ck_assert_ptr_null(value(&out, "X-A"));
         ck_assert_str_eq(value(&out, "X-Ok"), "3");
