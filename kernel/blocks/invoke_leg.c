@@ -309,6 +309,7 @@ int leg_init(struct leg *g, struct call *c, struct invoke_dest *dest, struct str
 
 void leg_fini(struct leg *g)
 {
+        endpoint_request_fini(&g->outside);
         endpoint_put(g->endpoint);
         g->endpoint = NULL;
 }

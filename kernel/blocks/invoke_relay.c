@@ -221,7 +221,7 @@ static int relay_answer(struct relay *x)
                 return 0;
         }
         call_headers_into(x->c, &g->answer);
-        if (is_sse(q) && g->dest->kind != INVOKE_OWN && status < 400)
+        if (is_sse(q) && status < 400 && (g->dest->kind == INVOKE_REMOTE || status >= 300))
                 make_sse(g);
         if (!bodyless && g->content_length >= 0 && g->content_length <= MESH_CHUNK_BYTES)
                 return relay_short(x, status);

@@ -191,6 +191,7 @@ static int whole_outside(struct call *c, const struct invoke_request *in, struct
         *ret_err = NULL;
         q = (struct endpoint_request){.method = req.method, .path = req.path, .headers = headers.v, .n_headers = headers.n, .body = req.body};
         r = exchange_outside(c, e, &q, out, ret_err);
+        endpoint_request_fini(&q);
         endpoint_put(e);
         return r;
 }

@@ -4,13 +4,12 @@
  */
 #include "kernel/mesh/endpoints.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "kernel/kernel.h"
-#include "kernel/pipeline/exchange.h"
+#include "kernel/mesh/endpoints_internal.h"
 #include "kernel/resources/http_endpoint.h"
 #include "sdk/base/log.h"
 #include "sdk/base/loop.h"
@@ -19,28 +18,6 @@
 #define SCOPE "dapr.runtime"
 #define CONNECT_TIMEOUT_S 15.0
 
-/* "https://host:port/base" in parts; of the URL's text. */
-struct url {
-        bool is_https;
-        struct str host, authority, target, path; /* host: without brackets; target: "host:port"; path: "" or "/base", no slash behind */
-};
-
-struct endpoint {
-        struct endpoints *owner;
-        struct http_client *client;
-        char *text;               /* the base URL */
-        struct url base;
-        struct http_header *headers;
-        size_t n_headers, calls;
-        double used_at;
-        bool is_url;
-};
-struct endpoints {
-        struct kernel *k;
-        struct arena arena;       /* specs and resolved secrets */
-        struct map by_name, by_url; /* struct endpoint */
-};
-
 bool endpoint_is_url(struct str id)
 {
         return str_has_prefix(id, STR("http://")) || str_has_prefix(id, STR("https://"));
@@ -48,8 +25,7 @@ bool endpoint_is_url(struct str id)
 
 /* ---- URLs ---- */
 
-/* 0, -EINVAL, -ENOMEM. */
-static int url_read(struct arena *a, struct str text, struct url *ret)
+int endpoint_url_read(struct arena *a, struct str text, struct endpoint_url *ret)
 {
         struct str rest = text, host;
         ptrdiff_t i;
@@ -57,7 +33,7 @@ static int url_read(struct arena *a, struct str text, struct url *ret)
 
         if (!endpoint_is_url(text))
                 return -EINVAL;
-        ret->is_https = text.p[4] == 's';
+        *ret = (struct endpoint_url){.is_https = text.p[4] == 's'};
         rest = str_skip(rest, ret->is_https ? 8 : 7);
         for (i = 0; i < (ptrdiff_t)rest.n && !strchr("/?#", rest.p[i]); i++)
                 if ((unsigned char)rest.p[i] <= ' ')
@@ -70,8 +46,10 @@ static int url_read(struct arena *a, struct str text, struct url *ret)
                 ret->path.n = (size_t)i;
         while (ret->path.n && ret->path.p[ret->path.n - 1] == '/')
                 ret->path.n--;
-        if ((i = str_chr(ret->authority, '@')) >= 0)
+        if ((i = str_chr(ret->authority, '@')) >= 0) {
+                ret->user = str_n(ret->authority.p, (size_t)i);
                 ret->authority = str_skip(ret->authority, (size_t)i + 1);
+        }
         host = ret->authority;
         if (host.n && host.p[0] == '[') {
                 if ((i = str_chr(host, ']')) < 0)
@@ -96,11 +74,12 @@ static void endpoint_free(struct endpoint *p)
         if (!p)
                 return;
         http_client_free(p->client);
+        tls_context_unref(p->tls);
         free(p->text);
         free(p);
 }
 
-static int client_new(struct http_client **ret, const struct url *u, struct tls_context *tls)
+static int client_new(struct http_client **ret, const struct endpoint_url *u, struct tls_context *tls)
 {
         return http_client_new(ret, &(struct http_client_conf){.target = u->target,
                                                                .authority = u->authority,
@@ -116,7 +95,7 @@ static int endpoint_new(struct endpoints *e, struct arena *a, struct str text, s
         int r = p && (p->text = strndup(text.p, text.n)) ? 0 : -ENOMEM;
 
         if (!r)
-                r = url_read(a, str_of(p->text), &p->base);
+                r = endpoint_url_read(a, str_of(p->text), &p->base);
         if (!r)
                 r = client_new(&p->client, &p->base, p->base.is_https ? tls : NULL);
         if (r) {
@@ -124,6 +103,7 @@ static int endpoint_new(struct endpoints *e, struct arena *a, struct str text, s
                 return r;
         }
         p->owner = e;
+        p->tls = p->base.is_https && tls ? tls_context_ref(tls) : NULL;
         *ret = p;
         return 0;
 }
@@ -273,11 +253,11 @@ static bool make_room(struct endpoints *e)
         return true;
 }
 
-static struct endpoint *by_url(struct endpoints *e, struct arena *a, struct str id, const char **ret_err)
+/* The server of a URL, kept under key. tls: to be used for https, or NULL. */
+static struct endpoint *by_url(struct endpoints *e, struct arena *a, struct str key, struct str url, struct tls_context *tls, const char **ret_err)
 {
-        struct endpoint *p = map_get(&e->by_url, id);
-        struct tls_context *tls = NULL;
-        int r;
+        struct endpoint *p = map_get(&e->by_url, key);
+        int r = 0;
 
         if (p)
                 return p;
@@ -285,22 +265,37 @@ static struct endpoint *by_url(struct endpoints *e, struct arena *a, struct str 
                 *ret_err = "too many URLs are called at once";
                 return NULL;
         }
-        r = id.p[4] == 's' ? tls_new(a, NULL, &tls, ret_err) : 0;
+        if (tls)
+                tls_context_ref(tls);
+        else if (url.p[4] == 's')
+                r = tls_new(a, NULL, &tls, ret_err);
         if (!r)
-                r = endpoint_new(e, a, id, tls, &p);
+                r = endpoint_new(e, a, url, tls, &p);
         tls_context_unref(tls);
         if (!r) {
                 p->is_url = true;
                 /* parsed parts that are not of the text live in the call's arena: the client has copied them */
                 p->base.target = STR_NULL;
-                r = map_set(&e->by_url, id, p);
+                r = map_set(&e->by_url, key, p);
         }
         if (r) {
-                *ret_err = r == -EINVAL ? arena_printf(a, "invalid URL %.*s", STR_FMT(id)) : "out of memory";
+                *ret_err = r == -EINVAL ? arena_printf(a, "invalid URL %.*s", STR_FMT(url)) : "out of memory";
                 endpoint_free(p);
                 return NULL;
         }
         return p;
+}
+
+struct endpoint *endpoint_sibling(struct endpoint *p, struct arena *a, struct str url, const char **ret_err)
+{
+        struct str key = str_of(arena_printf(a, "%s\n%.*s", p->text, STR_FMT(url)));
+        struct endpoint *other;
+
+        *ret_err = "out of memory";
+        other = key.p ? by_url(p->owner, a, key, url, p->tls, ret_err) : NULL;
+        if (other)
+                other->calls++;
+        return other;
 }
 
 bool endpoint_exists(const struct endpoints *e, struct str id)
@@ -315,7 +310,7 @@ struct endpoint *endpoint_get(struct endpoints *e, struct arena *a, struct str i
         *ret_err = NULL;
         if (!e)
                 return NULL;
-        p = endpoint_is_url(id) ? by_url(e, a, id, ret_err) : map_get(&e->by_name, id);
+        p = endpoint_is_url(id) ? by_url(e, a, id, id, NULL, ret_err) : map_get(&e->by_name, id);
         if (p)
                 p->calls++;
         return p;
@@ -332,153 +327,4 @@ void endpoint_put(struct endpoint *p)
 struct str endpoint_base_url(const struct endpoint *p)
 {
         return str_of(p->text);
-}
-
-/* ---- calling ---- */
-
-static bool is_own(const struct endpoint *p, struct str name)
-{
-        for (size_t i = 0; i < p->n_headers; i++)
-                if (str_ieq(p->headers[i].name, name))
-                        return true;
-        return false;
-}
-
-/* The endpoint's own headers take the place of the caller's. */
-static struct http_header *all_headers(const struct endpoint *p, struct arena *a, const struct endpoint_request *q, size_t *ret_n)
-{
-        struct http_header *h = arena_alloc(a, (q->n_headers + p->n_headers + 1) * sizeof *h);
-        size_t n = 0;
-
-        for (size_t i = 0; h && i < q->n_headers; i++)
-                if (!is_own(p, q->headers[i].name))
-                        h[n++] = q->headers[i];
-        for (size_t i = 0; h && i < p->n_headers; i++)
-                h[n++] = p->headers[i];
-        *ret_n = n;
-        return h;
-}
-
-/* Redirects behind appHttpPipeline. */
-struct follow {
-        struct endpoint *p;
-        struct arena *a;
-        struct endpoint_request *q;
-};
-static int follow_filtered(void *arg, const struct pipeline_head *head, bool whole, struct http_exchange **inner);
-
-static int start_at(struct endpoint *p, struct pipeline *filters, struct arena *a, struct endpoint_request *q, struct str target,
-                    struct http_exchange **ret)
-{
-        size_t n;
-        struct http_header *h = all_headers(p, a, q, &n);
-        struct follow *f = arena_new(a, struct follow);
-
-        if (!h || !f || !target.p)
-                return -ENOMEM;
-        *f = (struct follow){p, a, q};
-        return pipeline_exchange_start(filters, a, &(struct pipeline_call){.client = p->client,
-                                                                          .scheme = p->base.is_https ? "https" : "http",
-                                                                          .authority = p->base.authority,
-                                                                          .method = q->method,
-                                                                          .target = target,
-                                                                          .headers = h,
-                                                                          .n_headers = n,
-                                                                          .length = q->body.p ? (int64_t)q->body.n : q->length,
-                                                                          .body_now = q->body,
-                                                                          .follow = follow_filtered,
-                                                                          .follow_arg = f}, ret);
-}
-
-int endpoint_open(struct endpoint *p, struct arena *a, struct endpoint_request *q, struct http_exchange **ret)
-{
-        return start_at(p, p->owner->k->app_pipeline, a, q, str_of(arena_printf(a, "%.*s%.*s", STR_FMT(p->base.path), STR_FMT(q->path))), ret);
-}
-
-static bool is_redirect(int status)
-{
-        return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
-}
-
-/* Where a Location leads on the same server; p == NULL: elsewhere, or nowhere. */
-static struct str same_server(const struct endpoint *p, struct arena *a, struct str location)
-{
-        struct url u;
-
-        if (location.n && location.p[0] == '/' && !str_has_prefix(location, STR("//")))
-                return location;
-        if (url_read(a, location, &u) || u.is_https != p->base.is_https || !str_ieq(u.authority, p->base.authority))
-                return STR_NULL;
-        location = str_skip(location, u.is_https ? 8 : 7);
-        location = str_skip(location, u.authority.n);
-        return location.n ? location : STR("/");
-}
-
-static int follow(struct endpoint *p, struct arena *a, struct endpoint_request *q, struct http_exchange **x)
-{
-        for (int n = 0; n < ENDPOINT_REDIRECTS_MAX; n++) {
-                int status = (*x)->status, r;
-                bool is_get = str_eqz(q->method, "GET") || str_eqz(q->method, "HEAD");
-                struct str to = same_server(p, a, http_headers_get(&(*x)->headers, "Location"));
-                struct http_exchange *next;
-                if (p->is_url || !is_redirect(status) || !to.p || (status >= 307 && !q->body.p))
-                        return 0;
-                if (status < 307 && !is_get)
-                        q->method = STR("GET");
-                if (status < 307)
-                        q->body = STR("");
-                to = arena_str(a, to);
-                http_exchange_close(*x);
-                *x = NULL;
-                r = start_at(p, NULL, a, q, to, &next); /* the filters have seen the request */
-                if (r)
-                        return r;
-                *x = next;
-                if ((r = http_exchange_response(next)))
-                        return r;
-        }
-        return -ELOOP;
-}
-
-static int follow_filtered(void *arg, const struct pipeline_head *head, bool whole, struct http_exchange **inner)
-{
-        struct follow *f = arg;
-        struct endpoint_request q = *f->q;
-
-        q.method = head->method;
-        q.headers = head->headers.v;
-        q.n_headers = head->headers.n;
-        if (!whole)
-                q.body = STR_NULL;
-        return follow(f->p, f->a, &q, inner);
-}
-
-int endpoint_redirect(struct endpoint *p, struct arena *a, struct endpoint_request *q, struct http_exchange **x)
-{
-        return (*x)->ops ? 0 : follow(p, a, q, x); /* with filters around it, it has been followed */
-}
-
-const char *endpoint_error(const struct endpoint *p, struct arena *a, const struct endpoint_request *q, int r)
-{
-        const char *why = strerrordesc_np(-r), *text;
-        char method[16];
-
-        snprintf(method, sizeof method, "%.*s", STR_FMT(q->method));
-        for (char *c = *method ? method + 1 : method; *c; c++)
-                *c = (char)tolower((unsigned char)*c);
-        switch (-r) {
-        case ECONNREFUSED: why = "connect: connection refused"; break;
-        case ETIMEDOUT: why = "context deadline exceeded"; break;
-        case ECANCELED: why = "context canceled"; break;
-        case ECONNRESET: why = "EOF"; break;
-        case ENOENT: why = "lookup: no such host"; break;
-        case EKEYREJECTED: why = "tls: failed to verify certificate"; break;
-        case EPROTO: why = "remote error: tls: handshake failure"; break;
-        case EOVERFLOW: why = "net/http: HTTP/1.x transport connection broken: net/http: server response headers exceeded 65536 bytes; aborted"; break;
-        case EBADMSG: why = "net/http: HTTP/1.x transport connection broken: malformed HTTP response"; break;
-        case ELOOP: why = "stopped after 10 redirects"; break;
-        default: break;
-        }
-        text = arena_printf(a, "%s \"%s%.*s\": %s", method, p->text, STR_FMT(q->path), why ? why : "unknown error");
-        return text ? text : "out of memory";
 }

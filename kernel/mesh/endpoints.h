@@ -32,12 +32,19 @@ struct endpoint_request {
         size_t n_headers;
         int64_t length;                /* -1 unknown; does not count with a body */
         struct str body;               /* p != NULL: all of it; else it follows by http_exchange_write */
+        /* own */
+        struct endpoint *at;           /* another server, to which a redirect has led */
+        struct str url;                /* of a request that a redirect has asked for */
+        const char *why;               /* of a redirect that cannot be followed */
+        bool is_elsewhere;             /* of another name than the first: not to be told who asks */
 };
 /* As http_client_start. The endpoint's own headers take the place of the caller's of the same names. q must live as long as the exchange. */
 int endpoint_open(struct endpoint *p, struct arena *a, struct endpoint_request *q, struct http_exchange **ret);
-/* The answer is a redirect that an HTTPEndpoint follows: another exchange takes the place of *x, as net/http's client does it. 0 = it is
- * the answer, or < 0. Parks. */
+/* The answer is a redirect (301, 302, 303) of an HTTPEndpoint: it is followed by GET or HEAD, to other servers too, as net/http's client
+ * does it; another exchange takes the place of *x. Of another host than the endpoint's no Authorization and no Cookie are sent.
+ * 0 = it is the answer, or < 0. Parks. */
 int endpoint_redirect(struct endpoint *p, struct arena *a, struct endpoint_request *q, struct http_exchange **x);
+void endpoint_request_fini(struct endpoint_request *q); /* once its exchange is closed; the zero value is fine */
 /* Why a call failed with r < 0, as net/http words it. */
 const char *endpoint_error(const struct endpoint *p, struct arena *a, const struct endpoint_request *q, int r);
 

@@ -502,6 +502,31 @@ def endpoint(base, **spec):
     return json.dumps({"apiVersion": "dapr.io/v1alpha1", "kind": "HTTPEndpoint", "metadata": {"name": "site"}, "spec": {"baseUrl": base, **spec}})
 
 
+def test_redirects_of_an_endpoint(daprd, http_app):
+    """By GET, to other servers too; of another host's name neither Authorization nor Cookie are sent, the endpoint's or the caller's."""
+    other = HttpApp()
+    try:
+        other.handlers["/there"] = lambda r: (302, {"location": f"http://127.0.0.1:{http_app.port}/end?q=1#part"}, b"")
+        http_app.handlers["/m"] = lambda r: (303, {"location": f"//localhost:{other.port}/there"}, b"")
+        http_app.handlers["/loop"] = lambda r: (301, {"location": "loop"}, b"")
+        http_app.handlers["/kept"] = lambda r: (307, {"location": "/end"}, b"kept")
+        http_app.handlers["/end"] = lambda r: (200, {}, b"end")
+        d = daprd(resources=[endpoint(f"http://127.0.0.1:{http_app.port}", headers=[{"name": "Authorization", "value": "Bearer v"}, {"name": "x-key", "value": "v"}])])
+        r = d.request("POST", "/v1.0/invoke/site/method/m", b"in", {"cookie": "a=1", "content-type": "a/b", "x-in": "i"})
+        assert (r.status, r.body) == (200, b"end")
+        first, there, end = http_app.got[0], other.got[0], http_app.got[1]
+        assert (first["method"], first["headers"]["authorization"], first["headers"]["cookie"]) == ("POST", "Bearer v", "a=1")
+        for got, path in (there, "/there"), (end, "/end?q=1"):
+            assert (got["method"], got["path"], got["headers"]["x-key"], got["headers"]["x-in"]) == ("GET", path, "v", "i")
+            assert not {"authorization", "cookie", "content-type"} & set(got["headers"])
+        assert there["headers"]["referer"] == f"http://127.0.0.1:{http_app.port}/m"
+        assert "stopped after 10 redirects" in d.request("GET", "/v1.0/invoke/site/method/loop").json()["message"]
+        r = plain(d, "POST", "/v1.0/invoke/site/method/kept", b"in", {})
+        assert (r.status, r.body, r.headers["location"]) == (307, b"kept", "/end")
+    finally:
+        other.close()
+
+
 def test_endpoints_and_urls(daprd, http_app):
     http_app.handlers["/base/m"] = lambda r: (201, {"x-out": "o"}, r["body"])
     http_app.handlers["/moved"] = lambda r: (302, {"location": "/base/m"}, b"")
