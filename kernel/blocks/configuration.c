@@ -391,6 +391,8 @@ static void hang_up(struct kernel *k)
 {
         struct config_watch *s;
 
+        if (!k->watches)
+                return; /* the start failed before the block's */
         k->watches->closed = true;
         while ((s = next_open(k->watches)))
                 config_watch_ask_end(s);

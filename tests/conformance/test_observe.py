@@ -1,12 +1,12 @@
 """Traces to real receivers (OTLP over gRPC and HTTP, Zipkin, the log), what goes to apps and components, metrics that are this
 runtime's own, and the commands that show them."""
-import http.server, json, os, re, socket, subprocess, sys, threading
+import http.server, json, os, re, socket, subprocess, threading
 from concurrent import futures
 
 import grpc
 import pytest
 
-from conftest import BUILD, ROOT, Daprd, component, wait_until
+from conftest import BUILD, Daprd, component, wait_until
 
 MEM = component("mem", "state.in-memory")
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -22,15 +22,10 @@ def config(tracing=None, **spec):
 
 
 @pytest.fixture(scope="session")
-def otlp(tmp_path_factory):
-    """The messages of OTLP, compiled by protoc from this project's .proto files."""
-    out = tmp_path_factory.mktemp("otlp")
-    files = [str(p.relative_to(ROOT / "proto")) for p in (ROOT / "proto/opentelemetry").rglob("*.proto")]
-    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT / 'proto'}", f"--python_out={out}", *files], check=True)
-    import opentelemetry
-    opentelemetry.__path__.append(str(out / "opentelemetry"))
-    import importlib
-    return importlib.import_module("opentelemetry.proto.collector.trace.v1.trace_service_pb2")
+def otlp():
+    """The official messages of OTLP (PyPI opentelemetry-proto)."""
+    from opentelemetry.proto.collector.trace.v1 import trace_service_pb2
+    return trace_service_pb2
 
 
 class Span:
