@@ -59,7 +59,7 @@ class Reply:
 class Daprd:
     """One sidecar. Leaves no process behind: close() fails the test if it does not exit by itself with 0."""
 
-    def __init__(self, folder, resources=(), app_id="app", config=None, args=(), env=None, plugins_path=None):
+    def __init__(self, folder, resources=(), app_id="app", config=None, args=(), env=None, plugins_path=None, user=None):
         self.folder = pathlib.Path(folder)
         self.resources = self.folder / "resources"
         self.resources.mkdir(exist_ok=True)
@@ -81,12 +81,12 @@ class Daprd:
                 self.env[k] = os.environ[k]
         if plugins_path:
             self.env["DAPR_PLUGINS_PATH"] = str(plugins_path)
-        self.proc = None
+        self.proc, self.user = None, {"user": user, "group": user, "extra_groups": []} if user else {}
 
     def start(self, healthy=True):
         self.out = open(self.log_path, "ab")
         self.proc = subprocess.Popen(self.argv, stdout=self.out, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=self.env,
-                                     cwd=self.folder)
+                                     cwd=self.folder, **self.user)
         if healthy:
             self.wait_healthy()
         return self

@@ -26,7 +26,7 @@ enum { X32_BIT = 0x7fffffff };
 static const int allowed[] = {
         /* memory */
         SYS_brk, SYS_mmap, SYS_munmap, SYS_mremap, SYS_mprotect, SYS_madvise, SYS_mincore, SYS_msync, SYS_mlock, SYS_mlock2, SYS_munlock, SYS_membarrier,
-        SYS_memfd_create, SYS_pkey_alloc, SYS_pkey_free, SYS_pkey_mprotect,
+        SYS_pkey_alloc, SYS_pkey_free, SYS_pkey_mprotect,
         /* descriptors */
         SYS_read, SYS_write, SYS_readv, SYS_writev, SYS_pread64, SYS_pwrite64, SYS_preadv, SYS_pwritev, SYS_preadv2, SYS_pwritev2, SYS_close, SYS_close_range,
         SYS_dup, SYS_dup3, SYS_fcntl, SYS_ioctl, SYS_lseek, SYS_fsync, SYS_fdatasync, SYS_sync_file_range, SYS_ftruncate, SYS_fallocate, SYS_flock, SYS_fadvise64,
@@ -136,6 +136,7 @@ size_t filter_build(struct sock_filter *to, const struct filter_wish *w)
         on(&b, SYS_openat, ask_file);
         on(&b, SYS_connect, ask_port);
         on(&b, SYS_kill, w->signals || w->programs ? SECCOMP_RET_ALLOW : REFUSE(EPERM));
+        on(&b, SYS_memfd_create, w->programs ? SECCOMP_RET_ALLOW : REFUSE(ENOSYS)); /* Landlock lets what is in it run */
         on(&b, SYS_tkill, w->signals ? SECCOMP_RET_ALLOW : REFUSE(EPERM));
 #ifdef __x86_64__
         on(&b, SYS_open, ask_file);

@@ -1,5 +1,5 @@
 """A plugin does what its manifest asks for and nothing else: a hostile one is stopped, and the reason is told."""
-import os, pathlib, shutil, socket
+import os, pathlib, shutil, socket, subprocess
 
 import pytest
 
@@ -24,10 +24,20 @@ def hostile(daprd, folder):
     for d in (folder, folder / "plugins", home):
         os.chmod(d, 0o755)
 
-    def make(sandbox, victim="", more=(), args=()):
+    def make(sandbox, victim="", more=(), args=(), **kw):
         (home / "plugin.yaml").write_text(MANIFEST + (f"sandbox: {sandbox}\n" if sandbox is not None else ""))
-        return daprd([component("store", "state.hostile", [("victim", str(victim)), *more])], plugins_path=home.parent, args=args)
+        return daprd([component("store", "state.hostile", [("victim", str(victim)), *more])], plugins_path=home.parent, args=args, **kw)
     return make
+
+
+NOBODY = 65534
+
+
+def users():
+    """Who starts daprd: who runs the tests; and, for root, an ordinary user, where the build can be reached by one."""
+    if os.geteuid() != 0 or subprocess.run([BUILD / "bin/daprd", "--version"], user=NOBODY, group=NOBODY, extra_groups=[], capture_output=True).returncode:
+        return [{}]
+    return [{}, {"user": NOBODY}]
 
 
 def deed(d, what):
@@ -65,6 +75,58 @@ def test_the_operator_can_take_the_walls_away(hostile, folder):
 def test_what_no_plugin_needs_ends_it_and_is_named(hostile, what, why):
     with socket.create_server(("127.0.0.1", 0)) as s:
         dies(hostile("{}", s.getsockname()[1]), what, why)
+
+
+CALLS = {"bpf": "bpf", "perf": "perf_event_open", "keyctl": "keyctl", "module": "init_module", "kexec": "kexec_load", "chroot": "chroot", "pivot": "pivot_root",
+         "setns": "setns", "handle": "open_by_handle_at", "pidfd_getfd": "pidfd_getfd", "write-memory": "process_vm_writev", "kcmp": "kcmp", "swapon": "swapon",
+         "clock": "clock_settime", "hostname": "sethostname", "mknod": "mknodat", "fanotify": "fanotify_init", "madvise": "process_madvise",
+         "execveat": "execveat", "parent-memory": "process_vm_readv", "ptrace": "ptrace", "mount": "mount", "unshare": "unshare"}
+SOCKETS = ["udp", "raw", "packet", "vsock", "alg"]
+DENIED = ["userfaultfd", "io_uring", "netlink", "signal", "kill", "memfd", "shell", "terminal", "descriptors"]
+
+
+def test_a_try_of_each_kind(hostile):
+    """Each by a process of its own: ended with its reason, or told no. The sidecar and its other components never notice."""
+    named = {w: f"wanted the system call {c}" for w, c in CALLS.items()} | {w: "wanted a socket" for w in SOCKETS} | {
+        "read": "wanted to read /dev/mem", "fork": "wanted to start a process", "parent-file": "wanted to read /proc/"}
+    for as_user in users():
+        d = hostile("{}", start=False)
+        for what in [*named, *DENIED]:
+            (d.resources / f"{what}.yaml").write_text(component(what, "state.hostile", [("victim", "/dev/mem")]))
+        d.user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if as_user else {}
+        d.start()
+        got = {w: d.request("GET", f"/v1.0/state/{w}/{w}").body for w in [*named, *DENIED]}
+        assert {w: got[w] for w in DENIED} == {w: b"denied" for w in DENIED}
+        found = {c["name"]: (c["microdapr"].get("lastDeath"), c["microdapr"].get("lastError", "")) for c in d.metadata()["components"]}
+        if got["read"] == b"denied":  # an ordinary user's process may not open it anyway
+            del named["read"]
+        assert not {w: found[w] for w, text in named.items() if found[w][0] != "sandbox" or text not in found[w][1]}
+        assert deed(d, "nothing") == "ok"
+        d.close()
+
+
+def test_abstract_sockets_of_others(hostile):
+    s = socket.socket(socket.AF_UNIX)
+    s.bind(f"\0kit-{os.getpid()}")
+    s.listen()
+    with s:
+        d = hostile("{network: [{connect: unix, reason: a server of this machine}]}", f"kit-{os.getpid()}")
+        assert deed(d, "abstract") == "denied"
+
+
+def test_a_flood_of_lines_is_cut_and_the_runtime_folder_is_closed(hostile):
+    for as_user in users():
+        d = hostile("{}", **as_user)
+        assert deed(d, "flood") == "done"
+        deed(d, "exit")  # what was left out is told with the next line, or at the end
+        wait_until("what was left out is counted", lambda: "lines of output were left out" in d.log())
+        assert len(d.log()) < 4_000_000 and d.request("GET", "/v1.0/healthz").status == 204
+        folders = list(pathlib.Path("/tmp").glob(f"dapr-*/k{d.proc.pid}.*"))
+        assert folders
+        d.close()
+        d = hostile("{}", folders[0].parent / "filler", **as_user)
+        assert deed(d, "write") != "done" and not (folders[0].parent / "filler").exists()
+        d.close()
 
 
 def test_files(hostile, folder):

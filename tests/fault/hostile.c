@@ -8,13 +8,17 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <linux/vm_sockets.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -72,6 +76,72 @@ static bool connects_unix(const char *path)
         return fd >= 0 && connect(fd, (struct sockaddr *)&sa, sizeof sa) == 0;
 }
 
+/* A name that is in no folder. */
+static bool connects_abstract(const char *name)
+{
+        struct sockaddr_un sa = {.sun_family = AF_UNIX};
+        size_t n = strlen(name) < sizeof sa.sun_path - 1 ? strlen(name) : sizeof sa.sun_path - 1;
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        memcpy(sa.sun_path + 1, name, n);
+        return fd >= 0 && connect(fd, (struct sockaddr *)&sa, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + n)) == 0;
+}
+
+static bool opens_socket(int family, int type, int protocol)
+{
+        return socket(family, type | SOCK_CLOEXEC, protocol) >= 0;
+}
+
+static bool signals_parent_otherwise(void)
+{
+        siginfo_t si = {.si_code = SI_QUEUE};
+        int fd = (int)syscall(SYS_pidfd_open, getppid(), 0);
+        return syscall(SYS_rt_sigqueueinfo, getppid(), SIGCONT, &si) == 0 || syscall(SYS_tgkill, getppid(), getppid(), SIGCONT) == 0 ||
+               (fd >= 0 && syscall(SYS_pidfd_send_signal, fd, SIGCONT, NULL, 0) == 0);
+}
+
+/* A program that was never in a file. */
+static bool runs_from_memory(void)
+{
+        char path[32], *argv[] = {"x", NULL};
+        int fd = memfd_create("x", MFD_CLOEXEC), from = open("/lib64/ld-linux-x86-64.so.2", O_RDONLY | O_CLOEXEC);
+        if (from < 0)
+                from = open("/lib/ld-linux-aarch64.so.1", O_RDONLY | O_CLOEXEC);
+        char b[1024];
+        for (ssize_t n; from >= 0 && (n = read(from, b, sizeof b)) > 0;)
+                if (write(fd, b, (size_t)n) != n)
+                        return false;
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        execve(path, argv, NULL);
+        return false;
+}
+
+/* As if somebody had typed it. */
+static bool types_at_a_terminal(void)
+{
+        bool any = false;
+        for (int fd = 0; fd < 16; fd++)
+                any |= ioctl(fd, TIOCSTI, "x") == 0;
+        return any;
+}
+
+static bool takes_all_descriptors(void)
+{
+        enum { MANY = 2000000 };
+        int n = 0;
+        while (n < MANY && dup(0) >= 0)
+                n++;
+        for (int fd = 16; fd < n + 16; fd++)
+                close(fd);
+        return n == MANY;
+}
+
+static bool floods_the_log(void)
+{
+        for (int i = 0; i < 200000; i++)
+                fprintf(stderr, "line %d of a flood that nobody wants to read, and that would fill any disk\n", i);
+        return true;
+}
+
 static bool forks(void)
 {
         pid_t p = fork();
@@ -104,6 +174,27 @@ static bool talks_nonsense(void)
         for (int fd = 3; fd < 256; fd++)
                 any |= send(fd, b, sizeof b, MSG_DONTWAIT | MSG_NOSIGNAL) > 0;
         return any;
+}
+
+/* Single system calls and sockets: what the machine's guardians need, and no plugin. */
+static bool calls(const char *deed)
+{
+        static const struct { const char *deed; long nr; } rows[] = {
+                {"bpf", SYS_bpf}, {"perf", SYS_perf_event_open}, {"keyctl", SYS_keyctl}, {"userfaultfd", SYS_userfaultfd}, {"io_uring", SYS_io_uring_setup},
+                {"module", SYS_init_module}, {"kexec", SYS_kexec_load}, {"chroot", SYS_chroot}, {"pivot", SYS_pivot_root}, {"setns", SYS_setns},
+                {"handle", SYS_open_by_handle_at}, {"pidfd_getfd", SYS_pidfd_getfd}, {"write-memory", SYS_process_vm_writev}, {"kcmp", SYS_kcmp},
+                {"swapon", SYS_swapon}, {"clock", SYS_clock_settime}, {"hostname", SYS_sethostname}, {"mknod", SYS_mknodat}, {"fanotify", SYS_fanotify_init},
+                {"madvise", SYS_process_madvise}, {"execveat", SYS_execveat}};
+        static const struct { const char *deed; int family, type, protocol; } sockets[] = {
+                {"udp", AF_INET, SOCK_DGRAM, 0}, {"raw", AF_INET, SOCK_RAW, 1}, {"packet", AF_PACKET, SOCK_RAW, 0}, {"netlink", AF_NETLINK, SOCK_RAW, 0},
+                {"vsock", AF_VSOCK, SOCK_STREAM, 0}, {"alg", AF_ALG, SOCK_SEQPACKET, 0}};
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+                if (!strcmp(deed, rows[i].deed))
+                        return syscall(rows[i].nr, 0, 0, 0, 0, 0, 0) >= 0;
+        for (size_t i = 0; i < sizeof sockets / sizeof *sockets; i++)
+                if (!strcmp(deed, sockets[i].deed))
+                        return opens_socket(sockets[i].family, sockets[i].type, sockets[i].protocol);
+        return false;
 }
 
 static bool does(const char *deed)
@@ -141,7 +232,19 @@ static bool does(const char *deed)
                 return syscall(SYS_unshare, 0x10000000) == 0;
         if (!strcmp(deed, "memory"))
                 return eats_memory();
-        return false;
+        if (!strcmp(deed, "abstract"))
+                return connects_abstract(victim);
+        if (!strcmp(deed, "signal"))
+                return signals_parent_otherwise();
+        if (!strcmp(deed, "memfd"))
+                return runs_from_memory();
+        if (!strcmp(deed, "terminal"))
+                return types_at_a_terminal();
+        if (!strcmp(deed, "descriptors"))
+                return takes_all_descriptors();
+        if (!strcmp(deed, "flood"))
+                return floods_the_log();
+        return calls(deed);
 }
 
 static int answer(struct dapr_call *c, struct dapr_item *out, const char *text)
