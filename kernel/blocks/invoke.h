@@ -56,6 +56,7 @@ struct invoke_answer {
         struct str message, details;      /* gRPC: what comes with a code that is not OK */
         struct rpc_mdlist md, trailers;   /* of an HTTP app: its headers as metadata */
         struct str content_type, type_url, body;
+        size_t too_large;                 /* > 0: length of a body over --max-body-size, which is not there */
 };
 /* 0 and *out, whatever the app said; or the gRPC code > 0 and a sentence in *ret_err. Parks. */
 int invoke_whole(struct call *c, const struct invoke_request *in, struct invoke_answer *out, const char **ret_err);

@@ -6,6 +6,7 @@
 #include <errno.h>
 
 #include "dapr/proto/runtime/v1/dapr.pb-c.h"
+#include "google/rpc/status.pb-c.h"
 #include "kernel/blocks/invoke.h"
 #include "kernel/front/errors.h"
 #include "kernel/front/trace_attrs.h"
@@ -67,6 +68,14 @@ static int answer_metadata(struct call *c, const struct invoke_answer *a)
         return rpc_md_add(&rpc->md_out, c->arena, STR("dapr-http-status"), str_of(arena_printf(c->arena, "%d", a->code)));
 }
 
+/* A status without details is told by code and message alone. */
+static bool has_details(struct call *c, struct str status)
+{
+        const Google__Rpc__Status *st = status.n ? pb_unpack(c->arena, &google__rpc__status__descriptor, status) : NULL;
+
+        return st && st->n_details;
+}
+
 /* What the app said, when it is not an answer. */
 static int answer_status(struct call *c, const struct invoke_answer *a)
 {
@@ -76,7 +85,7 @@ static int answer_status(struct call *c, const struct invoke_answer *a)
         if (r)
                 return r;
         if (!a->is_http)
-                return rpc_fail_details(c->rpc, a->code, a->message, a->details);
+                return rpc_fail_details(c->rpc, a->code, a->message, has_details(c, a->details) ? a->details : STR(""));
         text = arena_strdup(c->arena, str_n(a->body.p, a->body.n < DETAIL_MAX ? a->body.n : DETAIL_MAX));
         return rpc_fail_http(c->rpc, code_of_http(a->code), a->code, text ? text : "");
 }
@@ -89,8 +98,14 @@ static int answer_message(struct call *c, const struct invoke_answer *a)
         out.content_type = arena_strdup(c->arena, a->content_type);
         any.type_url = arena_strdup(c->arena, a->type_url);
         any.value = pb_bytes(a->body);
-        if (a->body.n || a->type_url.n)
+        if (a->body.n || a->type_url.n || a->too_large)
                 out.data = &any;
+        if (a->too_large && out.content_type && any.type_url) {
+                any.value.len = a->too_large;
+                int r = rpc_send_headers(c->rpc);
+                return r ? r : rpc_fail(c->rpc, RPC_RESOURCE_EXHAUSTED, "grpc: trying to send message larger than max (%zu vs. %lld)", pb_size(&out.base),
+                                        (long long)c->k->opts.max_body_size);
+        }
         return out.content_type && any.type_url ? rpc_send_pb(c->rpc, &out.base) : -ENOMEM;
 }
 

@@ -238,7 +238,7 @@ static int remote_answer(struct leg *g)
         g->message = r->message;
         g->details = r->status;
         g->content_type = r->type_url.n ? STR("application/x-protobuf") : r->content_type;
-        g->content_length = number_of(http_headers_get(&r->headers, "Content-Length"));
+        g->content_length = number_of(rpc_md_get(&g->call->rpc->md_in, MESH_LENGTH_KEY));
         if (convert_internal_to_http(g->c->arena, &r->headers, &g->answer))
                 return out_of_memory(g);
         return g->content_type.n && http_headers_add(&g->answer, g->c->arena, STR("Content-Type"), g->content_type) ? out_of_memory(g) : 0;

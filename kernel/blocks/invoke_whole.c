@@ -215,8 +215,8 @@ static int remote_request(struct call *c, const struct invoke_request *in, struc
         return mesh_hop(c->k->mesh, c->arena, in->dest->id, &ret->md);
 }
 
-/* The answer's body, as far as --max-body-size goes. 0, -EMSGSIZE, -ENOMEM, or the call's failure. */
-static int read_all(struct call *c, struct mesh_call *m, struct str *ret)
+/* The answer's body; over --max-body-size its length only. 0, -ENOMEM, or the call's failure. */
+static int read_all(struct call *c, struct mesh_call *m, struct str *ret, size_t *ret_too_large)
 {
         int64_t limit = c->k->opts.max_body_size;
         size_t max = limit > 0 ? (size_t)limit : SIZE_MAX, n = 0, cap = 0;
@@ -225,8 +225,10 @@ static int read_all(struct call *c, struct mesh_call *m, struct str *ret)
         int r;
 
         while ((r = mesh_call_read(m, &piece)) > 0) {
-                if (piece.n > max - n)
-                        return -EMSGSIZE;
+                if (n > max || piece.n > max - n) {
+                        n += piece.n;
+                        continue; /* counted: the failure tells how long it is */
+                }
                 if (n + piece.n > cap) {
                         size_t want = cap * 2 > n + piece.n ? cap * 2 : n + piece.n;
                         if (!(p = arena_grow(c->arena, p, n, want)))
@@ -236,7 +238,8 @@ static int read_all(struct call *c, struct mesh_call *m, struct str *ret)
                 memcpy(p + n, piece.p, piece.n);
                 n += piece.n;
         }
-        *ret = n ? str_n(p, n) : STR("");
+        *ret = n && n <= max ? str_n(p, n) : STR("");
+        *ret_too_large = n > max ? n : 0;
         return r;
 }
 
@@ -253,9 +256,9 @@ static int remote_answer(struct call *c, struct mesh_call *m, struct invoke_answ
         out->type_url = r->type_url;
         if (convert_internal_to_md(c->arena, &r->headers, &out->md) || convert_internal_to_md(c->arena, &r->trailers, &out->trailers))
                 return out_of_memory(ret_err);
-        e = read_all(c, m, &out->body);
+        e = read_all(c, m, &out->body, &out->too_large);
         if (e)
-                *ret_err = e == -EMSGSIZE ? "stream too large" : e == -ENOMEM ? "out of memory" : invoke_status_text(c->arena, &m->status);
+                *ret_err = e == -ENOMEM ? "out of memory" : invoke_status_text(c->arena, &m->status);
         return e ? RPC_UNKNOWN : 0;
 }
 

@@ -201,7 +201,7 @@ static int set_length(struct inbound *in, struct mesh_response *r, int64_t n)
         char *text = n >= 0 ? arena_printf(in->rpc->arena, "%lld", (long long)n) : NULL;
 
         http_headers_remove(&r->headers, "Content-Length");
-        return n < 0 ? 0 : text ? http_headers_add(&r->headers, in->rpc->arena, STR("Content-Length"), str_of(text)) : -ENOMEM;
+        return n < 0 ? 0 : text ? rpc_md_add(&in->rpc->md_out, in->rpc->arena, STR(MESH_LENGTH_KEY), str_of(text)) : -ENOMEM;
 }
 
 static bool is_sse(const struct inbound *in)
@@ -223,7 +223,7 @@ static int answer_http(struct inbound *in)
         if (convert_http_to_internal(in->rpc->arena, &x->headers, &resp.headers))
                 return -ENOMEM;
         if (bodyless)
-                return send_head(in, &resp, STR_NULL);
+                return set_length(in, &resp, in->q.verb == 2 ? x->content_length : -1) ? -ENOMEM : send_head(in, &resp, STR_NULL);
         r = read_short(in, &body);
         if (r < -1)
                 return r;
@@ -306,7 +306,7 @@ static int serve_http(struct inbound *in)
 
 /* ---- gRPC apps ---- */
 
-/* The whole body, in the arena. 0, -EMSGSIZE, … */
+/* The whole body, in the arena. 0, -EMSGSIZE with only the length of *ret, … */
 static int collect(struct inbound *in, struct str *ret)
 {
         int64_t max = in->k->opts.max_body_size;
@@ -323,8 +323,10 @@ static int collect(struct inbound *in, struct str *ret)
         }
         in->rpc->flags |= RPC_REUSE;
         while ((r = next_piece(in, &piece)) > 0) {
-                if (max > 0 && n + piece.n > (size_t)max)
-                        return -EMSGSIZE;
+                if (max > 0 && n + piece.n > (size_t)max) {
+                        n += piece.n;
+                        continue; /* counted: the failure tells how long it is */
+                }
                 if (n + piece.n > cap) {
                         size_t want = cap * 2 > n + piece.n ? cap * 2 : n + piece.n;
                         if (!(p = arena_grow(in->rpc->arena, p, n, want)))
@@ -336,31 +338,58 @@ static int collect(struct inbound *in, struct str *ret)
         }
         if (n)
                 *ret = str_n(p, n);
-        return r;
+        return !r && max > 0 && n > (size_t)max ? -EMSGSIZE : r;
+}
+
+/* The message to the app, of parts that keep it. */
+struct on_invoke {
+        Dapr__Proto__Common__V1__InvokeRequest req;
+        Dapr__Proto__Common__V1__HTTPExtension extension;
+        Google__Protobuf__Any data;
+};
+static int fill(struct inbound *in, struct on_invoke *m, struct str body)
+{
+        struct arena *a = in->rpc->arena;
+
+        dapr__proto__common__v1__invoke_request__init(&m->req);
+        dapr__proto__common__v1__httpextension__init(&m->extension);
+        google__protobuf__any__init(&m->data);
+        m->req.method = arena_strdup(a, in->q.method);
+        m->req.content_type = arena_strdup(a, in->q.content_type);
+        m->data.type_url = arena_strdup(a, in->q.type_url);
+        m->data.value = pb_bytes(body);
+        m->req.data = &m->data;
+        m->extension.verb = (Dapr__Proto__Common__V1__HTTPExtension__Verb)in->q.verb;
+        m->extension.querystring = arena_strdup(a, in->q.query);
+        m->req.http_extension = in->q.has_http ? &m->extension : NULL;
+        return a->exhausted ? -ENOMEM : 0;
+}
+
+/* The answer to a body over the limit, as grpc-go words it. */
+static int too_large(struct inbound *in, struct str body, struct mesh_response *out)
+{
+        struct on_invoke m;
+
+        if (fill(in, &m, body))
+                return -ENOMEM;
+        in->status = out->code = RPC_RESOURCE_EXHAUSTED;
+        out->message = str_of(arena_printf(in->rpc->arena, "trying to send message larger than max (%zu vs. %lld)", pb_size(&m.req.base),
+                                           (long long)in->k->opts.max_body_size));
+        return out->message.p ? 0 : -ENOMEM;
 }
 
 static int ask_grpc(struct inbound *in, struct str body, struct mesh_response *out, struct str *ret_body)
 {
-        Dapr__Proto__Common__V1__InvokeRequest req = DAPR__PROTO__COMMON__V1__INVOKE_REQUEST__INIT;
-        Dapr__Proto__Common__V1__HTTPExtension extension = DAPR__PROTO__COMMON__V1__HTTPEXTENSION__INIT;
-        Google__Protobuf__Any data = GOOGLE__PROTOBUF__ANY__INIT;
         struct arena *a = in->rpc->arena;
+        struct on_invoke m;
         struct app_grpc_md answer = {0};
         struct rpc_mdlist md = {0};
         struct rpc_status st = {0};
         invoke_response *resp;
 
-        req.method = arena_strdup(a, in->q.method);
-        req.content_type = arena_strdup(a, in->q.content_type);
-        data.type_url = arena_strdup(a, in->q.type_url);
-        data.value = pb_bytes(body);
-        req.data = &data;
-        extension.verb = (Dapr__Proto__Common__V1__HTTPExtension__Verb)in->q.verb;
-        extension.querystring = arena_strdup(a, in->q.query);
-        req.http_extension = in->q.has_http ? &extension : NULL;
-        if (a->exhausted || convert_internal_to_md(a, &in->q.md, &md))
+        if (fill(in, &m, body) || convert_internal_to_md(a, &in->q.md, &md))
                 return -ENOMEM;
-        out->code = app_grpc_md(in->k->app, a, ON_INVOKE, &req.base, &dapr__proto__common__v1__invoke_response__descriptor, &resp, md.v, md.n,
+        out->code = app_grpc_md(in->k->app, a, ON_INVOKE, &m.req.base, &dapr__proto__common__v1__invoke_response__descriptor, &resp, md.v, md.n,
                                 &answer, &st);
         in->status = out->code;
         out->message = st.message;
@@ -403,7 +432,7 @@ static int serve_grpc(struct inbound *in)
         int r = collect(in, &body);
 
         if (r == -EMSGSIZE)
-                return channel_failed(in, "stream too large");
+                return too_large(in, body, &resp) ? -ENOMEM : send_whole(in, &resp, STR(""));
         if (r == -EBADMSG && in->broken)
                 return channel_failed(in, in->broken);
         if (!r)

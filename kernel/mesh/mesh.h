@@ -78,5 +78,7 @@ void mesh_call_close(struct mesh_call *c, bool retire);
 
 /* Trailers of HTTP travel as trailing metadata of this prefix; other sidecars pass them over. */
 #define MESH_TRAILER_PREFIX "dapr-http-trailer-"
+/* The length of an HTTP answer's body travels as response metadata of this name; other sidecars pass it over. */
+#define MESH_LENGTH_KEY "dapr-http-content-length"
 
 #endif

@@ -401,6 +401,11 @@ struct str pb_pack(struct arena *a, const ProtobufCMessage *m)
         return str_n(p, protobuf_c_message_pack(m, p));
 }
 
+size_t pb_size(const ProtobufCMessage *m)
+{
+        return protobuf_c_message_get_packed_size(m);
+}
+
 int pb_pack_buf(struct buf *b, const ProtobufCMessage *m)
 {
         size_t n = protobuf_c_message_get_packed_size(m);

@@ -42,6 +42,7 @@ void *pb_append(struct arena *a, ProtobufCMessage *m, const ProtobufCFieldDescri
 struct str pb_pack(struct arena *a, const ProtobufCMessage *m);
 /* Appends to a buf; 0 or -ENOMEM. */
 int pb_pack_buf(struct buf *b, const ProtobufCMessage *m);
+size_t pb_size(const ProtobufCMessage *m); /* of its bytes, which are not looked at */
 
 static inline ProtobufCBinaryData pb_bytes(struct str s)
 {
