@@ -1,6 +1,6 @@
 """Our sidecar and the reference's call each other's apps, found by multicast DNS: HTTP and gRPC, unary and streams, 1 KB and 50 MB, plain
-and by mutual TLS. OTHER_DAPRD = path of the reference's daprd; skipped without it. OTHER_SENTRY = path of its sentry, for the TLS half."""
-import http.client, os, subprocess, sys, threading
+and by mutual TLS; streams whose memory stays flat (MESH_STREAM_BYTES each way, else 300 MB). OTHER_DAPRD = path of the reference's daprd; skipped without it. OTHER_SENTRY = path of its sentry, for the TLS half."""
+import http.client, os, subprocess, sys, threading, time
 
 import grpc
 import pytest
@@ -8,7 +8,7 @@ import pytest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 from conftest import Daprd, free_port, wait_until
 from test_invoke import GrpcApp, HttpApp, invoke
-from test_mesh import access, name, url
+from test_mesh import RawApp, access, name, rss_kb, url
 
 OTHER = os.environ.get("OTHER_DAPRD", "")
 SENTRY = os.environ.get("OTHER_SENTRY", "")
@@ -26,7 +26,7 @@ def sidecar(folder):
     def start(kind, app=None, tls=None, **kw):
         sub = folder / f"{kind}{len(running)}"
         sub.mkdir()
-        args = ["--max-body-size=100Mi"]
+        args = ["--max-body-size=8Gi" if isinstance(app, RawApp) or app is None else "--max-body-size=100Mi"]
         if app:
             args += [f"--app-port={app.port}", "--app-protocol=" + ("grpc" if isinstance(app, GrpcApp) else "http")]
         if tls:
@@ -136,6 +136,120 @@ def test_proxying(sidecar, apps, tls, caller_kind, callee_kind):
     with pytest.raises(grpc.RpcError) as e:
         ch.unary_unary("/test.Echo/Unary")(b"fail", metadata=md, timeout=60)
     assert (e.value.code(), e.value.details()) == (grpc.StatusCode.DATA_LOSS, "lost é")
+
+
+# ---- streams ----
+
+PIECE = b"x" * 65536
+
+
+class StreamApp(RawApp):
+    """POST: counts what comes. GET /n: n bytes, counted as they leave. GET /events: one event for each time that go is released."""
+
+    def __init__(self):
+        self.count, self.go = 0, threading.Semaphore(0)
+        super().__init__(self.serve)
+
+    def serve(self, reader, sock, head):
+        self.count = 0
+        if head.startswith(b"POST"):
+            while n := int(reader.readline(), 16):
+                while n:
+                    n -= len(got := reader.read(min(n, 1 << 20)))
+                    self.count += len(got)
+                reader.readline()
+            reader.readline()
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nContent-Length: 2\r\n\r\nok")
+        elif head.startswith(b"GET /events"):
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+            for i in range(5):
+                assert self.go.acquire(timeout=20)
+                sock.sendall(b"9\r\ndata: %d\n\n\r\n" % i)
+            sock.sendall(b"0\r\n\r\n")
+        else:
+            n = int(head.split()[1][1:])
+            sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: a/b\r\nContent-Length: %d\r\n\r\n" % n)
+            while self.count < n:
+                sock.sendall(PIECE[:n - self.count])
+                self.count += len(PIECE[:n - self.count])
+        return True
+
+
+@pytest.fixture
+def streams(sidecar):
+    """(caller, callee, app, rss of those that are ours)."""
+    def make(caller_kind, callee_kind, tls=None):
+        made.append(app := StreamApp())
+        callee, caller = sidecar(callee_kind, app, tls=tls), sidecar(caller_kind, tls=tls)
+        ours = [d.proc.pid for d, kind in ((caller, caller_kind), (callee, callee_kind)) if kind == "ours"]
+        return caller, callee, app, lambda: [rss_kb(pid) for pid in ours]
+    made = []
+    yield make
+    for a in made:
+        a.close()
+
+
+def connection(d):
+    return http.client.HTTPConnection("127.0.0.1", d.http, timeout=60)
+
+
+@pytest.mark.parametrize("caller_kind,callee_kind", PAIRS)
+def test_streams_stay_flat(streams, caller_kind, callee_kind):
+    n = int(os.environ.get("MESH_STREAM_BYTES", 300_000_000)) // len(PIECE) * len(PIECE)
+    caller, callee, app, rss = streams(caller_kind, callee_kind)
+    c, size, at, marks = connection(caller), 0, time.monotonic(), []
+    c.request("GET", url(callee, f"/{n}"))
+    r = c.getresponse()
+    while got := r.read(1 << 20):
+        if not size:
+            marks.append(rss())
+        size += len(got)
+    assert size == n
+    down, at = time.monotonic() - at, time.monotonic()
+    c.request("POST", url(callee, "/up"), (PIECE for _ in range(n // len(PIECE))), encode_chunked=True, headers={"Transfer-Encoding": "chunked"})
+    r = c.getresponse()
+    assert (r.status, r.read(), app.count) == (200, b"ok", n)
+    marks.append(rss())
+    print(f"{caller_kind} -> {callee_kind}: {n} bytes down {down:.1f} s, up {time.monotonic() - at:.1f} s, RSS in KB of ours {marks[0]} -> {marks[1]}")
+    assert all(b - a < 16_000 for a, b in zip(*marks)), marks
+    c.close()
+
+
+@pytest.mark.parametrize("caller_kind,callee_kind", PAIRS)
+def test_events_arrive_one_by_one(streams, tls, caller_kind, callee_kind):
+    caller, callee, app, _ = streams(caller_kind, callee_kind, tls)
+    c = connection(caller)
+    app.go.release()
+    c.request("GET", url(callee, "/events"), headers={"Accept": "text/event-stream"})
+    r = c.getresponse()
+    assert (r.status, r.headers["content-type"]) == (200, "text/event-stream")
+    for i in range(5):
+        assert r.readline() + r.readline() == b"data: %d\n\n" % i
+        app.go.release()
+    assert r.read() == b""
+    c.close()
+
+
+@pytest.mark.parametrize("caller_kind,callee_kind", PAIRS)
+def test_a_slow_reader_stops_the_app(streams, caller_kind, callee_kind):
+    """Who does not read holds up the app, not the memory between them; and gets all of it in the end."""
+    n = 200_000_000
+    caller, callee, app, rss = streams(caller_kind, callee_kind)
+    before = rss()
+    c = connection(caller)
+    c.request("GET", url(callee, f"/{n}"))
+    r = c.getresponse()
+    assert len(r.read(1000)) == 1000
+    seen = []
+
+    def stands():
+        seen.append(app.count)
+        return len(seen) > 50 and len(set(seen[-50:])) == 1
+    wait_until("the app stands still", stands)
+    print(f"{caller_kind} -> {callee_kind}: {app.count} bytes are on their way, RSS in KB of ours {before} -> {rss()}")
+    assert app.count < 60_000_000 and all(b - a < 16_000 for a, b in zip(before, rss()))
+    assert len(r.read()) == n - 1000
+    c.close()
 
 
 @pytest.mark.parametrize("caller_kind,callee_kind", PAIRS)
