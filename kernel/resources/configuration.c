@@ -240,11 +240,16 @@ static int timeout_from_env(struct configuration *c, const char **ret_err)
 
 static int read_environment(struct configuration *c, const char **ret_err)
 {
-        if (*c->tracing_otel_endpoint)
-                return 0;
-        endpoint_from_env(c);
-        int r = headers_from_env(c, ret_err);
-        return r ? r : timeout_from_env(c, ret_err);
+        bool is_configured = *c->tracing_otel_endpoint;
+        int r = 0;
+
+        if (!is_configured)
+                endpoint_from_env(c);
+        if (!is_configured || !c->n_tracing_otel_headers)
+                r = headers_from_env(c, ret_err);
+        if (!r && (!is_configured || !c->tracing_otel_timeout_ns))
+                r = timeout_from_env(c, ret_err);
+        return r;
 }
 
 /* ---- all together ---- */

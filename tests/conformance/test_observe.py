@@ -256,6 +256,17 @@ def test_the_environment_of_opentelemetry_suffices(daprd, collector):
     assert collector.headers[-1]["x-team"] == "a b"
 
 
+def test_the_environment_fills_what_an_endpoint_leaves_open(daprd, collector):
+    """Headers and time limit of OTEL_EXPORTER_OTLP_* go with a Configuration's endpoint, unless it has its own."""
+    env = FAST | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9", "OTEL_EXPORTER_OTLP_HEADERS": "x-team=a%20b", "OTEL_EXPORTER_OTLP_TIMEOUT": "5000"}
+    for own, team in ([], "a b"), ([{"name": "x-own", "value": "1"}], None):
+        d = daprd([MEM], config=config(to(collector, headers=own)), env=env)
+        d.request("GET", "/v1.0/state/mem/k")
+        wait_until("spans of this one", lambda: collector.spans)
+        assert (collector.headers[-1].get("x-team"), collector.headers[-1].get("x-own")) == (team, "1" if own else None)
+        collector.spans.clear()
+
+
 def test_zipkin_and_the_log(daprd, collector):
     d = daprd([MEM], config=config({"samplingRate": "1", "stdout": True,
                                     "zipkin": {"endpointAddress": f"http://127.0.0.1:{collector.http_port}/api/v2/spans"}}), env=FAST)
