@@ -240,10 +240,10 @@ static void http_subtle(struct call *c)
 {
         size_t i = (size_t)(c->route - crypto_subtle_http);
         ProtobufCMessage *in = NULL, *out = NULL;
+        if (!(in = call_body_message(c, operations[i].in)))
+                return; /* answered */
         if (!c->k->opts.enable_subtle_crypto)
                 call_fail(c, ERR_API_UNIMPLEMENTED);
-        else if (!(in = call_body_message(c, operations[i].in)))
-                return; /* answered */
         else if (!(out = pb_new(c->arena, operations[i].out)))
                 call_fail(c, ERR_UNTYPED, "out of memory");
         else {

@@ -47,7 +47,7 @@ void invoke_reply_status(struct call *c, int code, struct str message, struct st
                 call_fail(c, ERR_MALFORMED_RESPONSE, "the details of the app's status have no JSON form");
                 reply_error(c);
         } else
-                reply_bytes(c, http_status_of(code), "application/json", buf_str(&b), h->v, h->n);
+                reply_bytes(c, http_status_of(code), sniff_type(buf_str(&b)).p, buf_str(&b), h->v, h->n); /* nobody says that it is JSON */
         buf_fini(&b);
 }
 

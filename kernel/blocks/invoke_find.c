@@ -30,11 +30,11 @@ bool invoke_find(struct kernel *k, struct arena *a, struct str name, struct invo
                 *ret_err = arena_printf(a, "invalid app id %.*s", STR_FMT(name));
         else if (!str_eqz(id, k->opts.app_id) || !str_eqz(ret->ns, k->opts.own_namespace))
                 return true;
-        else if (!k->app)
-                *ret_err = "cannot invoke local endpoint: app channel not initialized";
         else {
                 ret->kind = INVOKE_OWN;
-                return true;
+                if (!k->app)
+                        *ret_err = "cannot invoke local endpoint: app channel not initialized";
+                return k->app != NULL;
         }
         return false;
 }

@@ -6,7 +6,7 @@
  * the caller's messages. The app's end is the call's end; the second fiber is stopped then. When the caller breaks off, both are
  * cancelled and the app's call with them.
  *
- * Policies apply to calls to other sidecars. With retries the first message is kept for the next try; a second one makes the call a
+ * Policies and counters go by the caller's "dapr-app-id", which the callee's sidecar does not see. With retries the first message is kept for the next try; a second one makes the call a
  * stream, which cannot be tried again, unless metadata "dapr-stream" say so from the start: then policies cover its opening only.
  */
 #include <errno.h>
@@ -134,29 +134,7 @@ static int answer(struct proxy *p)
         return rpc_fail_details(p->caller, p->app->status.code, p->app->status.message, p->app->status.details);
 }
 
-/* ---- to the own app ---- */
-
-static int proxy_own(struct proxy *p)
-{
-        struct rpc_call *rpc = p->caller;
-        const char *why;
-        struct str method = convert_method(rpc->arena, rpc->method, &why);
-        int code, r;
-
-        if (!method.p)
-                return rpc_fail(rpc, RPC_INVALID_ARGUMENT, "invalid method: %s", why);
-        code = mesh_allows(p->k->mesh, rpc, method, 0, &why);
-        if (code)
-                return rpc_fail(rpc, code, "%s", why ? why : "out of memory");
-        if (!app_is_grpc(p->k->app))
-                return rpc_fail(rpc, RPC_UNAVAILABLE, "the app does not speak gRPC");
-        if (app_grpc_open(p->k->app, rpc->arena, arena_strdup(rpc->arena, rpc->method), p->md.v, p->md.n, &p->app, &p->status))
-                return rpc_fail_details(rpc, p->status.code, p->status.message, p->status.details);
-        r = run(p);
-        return r ? r : answer(p);
-}
-
-/* ---- to another sidecar ---- */
+/* ---- one try ---- */
 
 static void count_answered(struct proxy *p, int code)
 {
@@ -164,18 +142,45 @@ static void count_answered(struct proxy *p, int code)
                 mesh_count_answered(mesh_metrics(p->k->mesh), p->counted, code, p->is_stream, (loop_now_exact() - p->began) * 1e3);
 }
 
+static int refused(struct proxy *p, int code, const char *why)
+{
+        p->status = (struct rpc_status){.code = code, .message = str_of(why ? why : "out of memory")};
+        return code;
+}
+
+/* May the own app be called so? */
+static int check_own(struct proxy *p)
+{
+        struct rpc_call *rpc = p->caller;
+        const char *why;
+        struct str method = convert_method(rpc->arena, rpc->method, &why);
+        int code;
+
+        if (!method.p)
+                return refused(p, RPC_INVALID_ARGUMENT, arena_printf(rpc->arena, "invalid method: %s", why));
+        code = mesh_allows(p->k->mesh, rpc, method, 0, &why);
+        return code ? refused(p, code, why) : 0;
+}
+
+static int open_own(struct proxy *p)
+{
+        struct rpc_call *rpc = p->caller;
+
+        if (!p->k->app || !app_is_grpc(p->k->app))
+                return refused(p, RPC_UNAVAILABLE, p->k->app ? "the app does not speak gRPC" : "there is no app: app channel not initialized");
+        return app_grpc_open(p->k->app, rpc->arena, arena_strdup(rpc->arena, rpc->method), p->md.v, p->md.n, &p->app, &p->status);
+}
+
 /* The gRPC code, with p->status. */
-static int open_once(struct proxy *p, bool again)
+static int open_remote(struct proxy *p, bool again)
 {
         struct rpc_call *rpc = p->caller;
         const struct rpc_opts o = {.md = p->md.v, .n_md = p->md.n};
         const char *why;
         int code = invoke_locate(p->k, rpc->arena, &p->dest, again, &why);
 
-        if (code) {
-                p->status = (struct rpc_status){.code = code, .message = str_of(why)};
-                return code;
-        }
+        if (code)
+                return refused(p, code, why);
         code = peers_get(mesh_peers(p->k->mesh), str_of(p->dest.address), p->dest.ns, p->dest.id, &p->link, &p->status);
         if (code)
                 return code;
@@ -190,45 +195,51 @@ static int open_once(struct proxy *p, bool again)
         return code;
 }
 
-/* As the reference: a connection that cannot be made is tried once more at once, if need be elsewhere. */
-static int open_remote(struct proxy *p)
+/* As the reference: a connection to a sidecar that cannot be made is tried once more at once, if need be elsewhere. */
+static int open_call(struct proxy *p)
 {
+        bool is_own = p->dest.kind == INVOKE_OWN;
         int code;
 
         p->app = NULL;
         p->began = loop_now_exact();
+        if (is_own && (code = check_own(p)))
+                return code;
         if (p->counted.n)
                 mesh_count_sent(mesh_metrics(p->k->mesh), p->counted, p->is_stream);
-        code = open_once(p, false);
-        if (invoke_is_transient(code))
-                code = open_once(p, true);
+        code = is_own ? open_own(p) : open_remote(p, false);
+        if (!is_own && invoke_is_transient(code))
+                code = open_remote(p, true);
         if (code)
                 count_answered(p, code);
         return code;
 }
 
-static int run_remote(struct proxy *p)
+static int run_call(struct proxy *p)
 {
         int r = run(p);
 
-        peers_put(p->link);
+        if (p->link)
+                peers_put(p->link);
         p->link = NULL;
         count_answered(p, p->violated ? RPC_FAILED_PRECONDITION : r ? RPC_CANCELLED : p->app->status.code);
         return r;
 }
 
-static int try_remote(void *arg, struct policy_try *t)
+static int try_call(void *arg, struct policy_try *t)
 {
         struct proxy *p = arg;
-        int code = open_remote(p), r;
+        int code = open_call(p), r;
 
         if (code || p->is_stream)
                 return code;
-        r = run_remote(p);
+        r = run_call(p);
         t->permanent = p->violated || p->headers_sent;
         t->code = r ? 0 : p->app->status.code;
         return r ? r : p->violated ? -EINVAL : p->app->status.code;
 }
+
+/* ---- the call ---- */
 
 static int policy_failed(struct proxy *p, enum policy_result r)
 {
@@ -237,7 +248,7 @@ static int policy_failed(struct proxy *p, enum policy_result r)
         return rpc_fail(p->caller, code, "%s", policy_result_text(r));
 }
 
-static int proxy_remote(struct proxy *p)
+static int proxy_with_policy(struct proxy *p)
 {
         struct call c = {.k = p->k, .arena = p->caller->arena, .door = DOOR_GRPC, .rpc = p->caller};
         struct str stream = rpc_md_get(&p->caller->md_in, STREAM_KEY);
@@ -250,11 +261,11 @@ static int proxy_remote(struct proxy *p)
         if (p->counted.n)
                 invoke_policy(&c, &p->dest, p->caller->method, &policy);
         p->keeps_first = !p->is_stream && policy_has_retries(&policy);
-        r = policy_run(&policy, try_remote, p);
+        r = policy_run(&policy, try_call, p);
         if (r != POLICY_OK && r != POLICY_FAILED)
                 return policy_failed(p, r);
         if (p->is_stream && p->app)
-                e = run_remote(p);
+                e = run_call(p);
         return e || fiber_is_cancelled() ? -ECANCELED : answer(p);
 }
 
@@ -299,7 +310,7 @@ static int proxy_to(struct kernel *k, struct rpc_call *rpc, struct str id)
         const char *why = NULL;
         int r;
 
-        if (!invoke_find(k, rpc->arena, id, &p.dest, &why))
+        if (!invoke_find(k, rpc->arena, id, &p.dest, &why) && p.dest.kind != INVOKE_OWN)
                 return rpc_fail(rpc, RPC_UNKNOWN, "%s", why ? why : "out of memory");
         if (p.dest.kind == INVOKE_ENDPOINT)
                 return rpc_fail(rpc, RPC_UNKNOWN, "%.*s is an HTTP endpoint: gRPC methods cannot be proxied to it", STR_FMT(id));
@@ -308,7 +319,7 @@ static int proxy_to(struct kernel *k, struct rpc_call *rpc, struct str id)
                 return rpc_fail(rpc, RPC_ABORTED, "the call has passed %d sidecars: a loop of invocations", PROXY_HOPS_MAX);
         if (r)
                 return r;
-        return p.dest.kind == INVOKE_OWN ? proxy_own(&p) : proxy_remote(&p);
+        return proxy_with_policy(&p);
 }
 
 int invoke_proxy(struct kernel *k, struct rpc_call *rpc)

@@ -220,6 +220,10 @@ static int relay_answer(struct relay *x)
                 invoke_reply_status(x->c, g->status, g->message, g->details, &g->answer);
                 return 0;
         }
+        if (g->length >= 0 && (status < 200 || status > 399))
+                observe_error_code(x->c->k->observe, error_rows[ERR_DIRECT_INVOKE].tag, error_rows[ERR_DIRECT_INVOKE].category);
+        if (status == 304)
+                http_headers_remove(&g->answer, "Content-Type");
         call_headers_into(x->c, &g->answer);
         if (is_sse(q) && status < 400 && (g->dest->kind == INVOKE_REMOTE || status >= 300))
                 make_sse(g);

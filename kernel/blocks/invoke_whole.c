@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 
+#include "google/rpc/status.pb-c.h"
 #include "kernel/app/app.h"
 #include "kernel/blocks/invoke.h"
 #include "kernel/mesh/endpoints.h"
@@ -243,6 +244,14 @@ static int read_all(struct call *c, struct mesh_call *m, struct str *ret, size_t
         return r;
 }
 
+/* The app's status, when it says more than code and message. */
+static struct str details_of(struct call *c, struct str status)
+{
+        Google__Rpc__Status *st = status.n ? pb_unpack(c->arena, &google__rpc__status__descriptor, status) : NULL;
+
+        return st && st->n_details ? status : STR("");
+}
+
 static int remote_answer(struct call *c, struct mesh_call *m, struct invoke_answer *out, const char **ret_err)
 {
         const struct mesh_response *r = &m->answer;
@@ -251,7 +260,7 @@ static int remote_answer(struct call *c, struct mesh_call *m, struct invoke_answ
         out->is_http = r->code >= 100;
         out->code = r->code;
         out->message = r->message;
-        out->details = r->code > 0 && r->code < 100 ? r->status : STR("");
+        out->details = r->code > 0 && r->code < 100 ? details_of(c, r->status) : STR("");
         out->content_type = r->content_type;
         out->type_url = r->type_url;
         if (convert_internal_to_md(c->arena, &r->headers, &out->md) || convert_internal_to_md(c->arena, &r->trailers, &out->trailers))

@@ -1,7 +1,7 @@
 /* The gRPC door of the state API: messages of dapr.proto.runtime.v1 to items and back. */
 #include "dapr/proto/runtime/v1/state.pb-c.h"
 #include "google/protobuf/empty.pb-c.h"
-#include "kernel/blocks/json_fault.h"
+#include "kernel/front/json_fault.h"
 #include "kernel/blocks/state.h"
 #include "kernel/blocks/state_key.h"
 #include "sdk/base/json.h"

@@ -5,7 +5,7 @@
  */
 #include "kernel/blocks/state_json.h"
 
-#include "kernel/blocks/json_fault.h"
+#include "kernel/front/json_fault.h"
 
 /* ---- white space ---- */
 

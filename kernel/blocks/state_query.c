@@ -4,7 +4,7 @@
  */
 #include "dapr/proto/components/v1/state.pb-c.h"
 #include "dapr/proto/runtime/v1/state.pb-c.h"
-#include "kernel/blocks/json_fault.h"
+#include "kernel/front/json_fault.h"
 #include "kernel/blocks/state_json.h"
 #include "kernel/blocks/state_key.h"
 #include "kernel/policy/resiliency.h"

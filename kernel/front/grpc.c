@@ -321,7 +321,7 @@ int grpc_door_unknown(struct rpc_call *rpc, void *arg)
         const struct grpc_door *d = arg;
         bool traced = !tracer_is_off(d->k->tracer), has_target = target_of(rpc).p != NULL;
 
-        if (!has_target && str_has_prefix(rpc->method, STR("/dapr.proto.internals.v1.ServiceInvocation/")))
+        if (!has_target && d->is_internal && str_has_prefix(rpc->method, STR("/dapr.proto.internals.v1.ServiceInvocation/")))
                 return rpc_fail(rpc, RPC_UNIMPLEMENTED, "service invocation is not served by this version");
         if (!has_target && traced && !str_has_prefix(rpc->method, STR("/dapr.proto.")) && !str_has_prefix(rpc->method, STR(TASK_HUB)))
                 return rpc_fail(rpc, RPC_UNKNOWN, "cannot proxy request: missing dapr-callee-app-id or dapr-app-id metadata");

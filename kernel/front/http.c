@@ -175,6 +175,7 @@ void http_door_serve(struct http_req *r, void *arg)
         struct call c = {.k = d->k, .arena = r->arena, .door = DOOR_HTTP, .http = r, .operation = "", .trace = &trace};
         struct str path = url_unescape(r->arena, r->path, false);
         double began = loop_now_exact(), elapsed_ms;
+        int64_t length = r->content_length; /* a filter may change it */
 
         if (!path.p) {
                 const struct http_header close_it = {STR("Connection"), STR("close")};
@@ -199,7 +200,7 @@ void http_door_serve(struct http_req *r, void *arg)
                             &(struct observe_http){.method = r->method,
                                                    .path = path,
                                                    .status = r->status,
-                                                   .req_bytes = r->content_length,
+                                                   .req_bytes = length,
                                                    .resp_bytes = (int64_t)r->bytes_out,
                                                    .elapsed_ms = elapsed_ms});
 }

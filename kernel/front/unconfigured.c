@@ -10,15 +10,20 @@
 #include "dapr/proto/runtime/v1/dapr.pb-c.h"
 #include "kernel/front/errors.h"
 #include "kernel/front/http.h"
+#include "kernel/front/json_fault.h"
 #include "sdk/base/json.h"
 #include "sdk/base/list.h"
 
 /* name: component, store or job; arg: the one detail of the request that decides between two answers. Always fails. */
 typedef int (*answer_fn)(struct call *c, struct str name, struct str arg);
 
+/* What the body has to be before anything else is looked at. PROTO: nothing, or a JSON object. */
+enum body_kind { BODY_ANY, BODY_PROTO, BODY_LIST, BODY_OBJECT };
+
 struct http_row {
         struct http_route route;
         const char *name_param, *body_member; /* NULL = none; two members: "a,b", the first that is there */
+        enum body_kind body;
         answer_fn fn;
 };
 struct grpc_row {
@@ -44,12 +49,26 @@ static int no_scheduler(struct call *c, enum error_id id)
 
 static int no_job(struct call *c, struct str name, enum error_id id)
 {
-        return no_scheduler(c, name.n && str_chr(name, '|') < 0 ? id : ERR_JOB_NAME_EMPTY);
+        return no_scheduler(c, name.n ? id : ERR_JOB_NAME_EMPTY);
 }
 
 static int no_job_schedule(struct call *c, struct str name, struct str schedule)
 {
+        if (str_chr(name, '|') >= 0)
+                return no_scheduler(c, ERR_JOB_NAME_EMPTY);
         return no_job(c, name, schedule.n ? ERR_JOB_SCHEDULE : ERR_JOB_SCHEDULE_EMPTY);
+}
+
+/* Names of reminders and timers become a part of a path. */
+static int no_placement_named(struct call *c, struct str name, struct str arg)
+{
+        bool is_bad = str_eqz(name, ".") || str_eqz(name, "..");
+
+        for (size_t i = 0; i < name.n && !is_bad; i++)
+                is_bad = (unsigned char)name.p[i] < ' ' || name.p[i] == 0x7f || strchr("#?/\\", name.p[i]);
+        if (is_bad)
+                return call_fail(c, ERR_BAD_REQUEST, arena_printf(c->arena, "name contains forbidden character: \"%.*s\"", STR_FMT(name)));
+        return no_placement(c, name, arg);
 }
 
 static int no_job_get(struct call *c, struct str name, struct str arg)
@@ -83,11 +102,8 @@ static bool body_member(struct call *c, const char *names, struct str *ret)
         if (call_body(c, &body))
                 return false;
         json_read_init(&r, body);
-        if (!json_valid(body) || !json_enter_object(&r)) {
-                call_fail(c, ERR_MALFORMED_REQUEST, body.n ? "the body is not a JSON object" : "EOF");
-                reply_error(c);
-                return false;
-        }
+        if (!body.n || !json_enter_object(&r))
+                return true;
         while (json_next_member(&r, c->arena, &name) && json_read_raw(&r, &raw)) {
                 for (struct str rest = str_of(names), n; rest.p && (n = str_cut(&rest, ','), 1);) {
                         if (!str_eq(n, name))
@@ -101,45 +117,98 @@ static bool body_member(struct call *c, const char *names, struct str *ret)
         return true;
 }
 
+static const char *type_of(char first)
+{
+        switch (first) {
+        case '{': return "object";
+        case '[': return "array";
+        case '"': return "string";
+        case 't':
+        case 'f': return "bool";
+        default: return "number";
+        }
+}
+
+/* NULL, or what is wrong with it. */
+static const char *body_fault(struct call *c, enum body_kind kind, struct str body)
+{
+        const char *why;
+        char first;
+
+        if (kind == BODY_ANY || (kind == BODY_PROTO && !body.n))
+                return NULL;
+        why = json_fault(c->arena, body, kind == BODY_PROTO);
+        if (why)
+                return why;
+        first = str_trim(body).p[0];
+        if (first == (kind == BODY_LIST ? '[' : '{') || (first == 'n' && kind != BODY_PROTO))
+                return NULL;
+        if (kind == BODY_PROTO)
+                return "an object was expected (at byte 0)";
+        return arena_printf(c->arena, "json: cannot unmarshal %s into Go value of type %s", type_of(first),
+                            kind == BODY_LIST ? "[]api.TransactionalOperation" : "struct");
+}
+
+static bool body_is_good(struct call *c, enum body_kind kind)
+{
+        struct str body = STR("");
+        const char *why;
+
+        if (kind != BODY_ANY && call_body(c, &body))
+                return false;
+        why = body_fault(c, kind, body);
+        if (!why)
+                return true;
+        call_fail(c, ERR_MALFORMED_REQUEST, why);
+        reply_error(c);
+        return false;
+}
+
 static void answer_http(struct call *c)
 {
         const struct http_row *row = container_of(c->route, struct http_row, route);
         struct str name = row->name_param ? route_param(c, row->name_param) : STR(""), arg = STR("");
 
+        if (!body_is_good(c, row->body))
+                return;
         if (row->body_member && !body_member(c, row->body_member, &arg))
                 return;
         row->fn(c, name, arg);
         reply_error(c);
 }
 
-#define HTTP(methods, prefix, path, group, version, name, param, member, fn) \
-        {{methods, prefix path, group, version, name, answer_http}, param, member, fn}
+#define HTTP(methods, prefix, path, group, version, name, param, member, body, fn) \
+        {{methods, prefix path, group, version, name, answer_http}, param, member, body, fn}
 #define ACTOR "/v1.0/actors/{actorType}/{actorId}/"
-#define WORKFLOW(prefix, version)                                                                                                        \
-        HTTP("GET", prefix, "workflows/{component}/{id}", "workflows", version, "GetWorkflow", NULL, NULL, no_placement),                \
-        HTTP("POST", prefix, "workflows/{component}/{id}/raiseEvent/{event}", "workflows", version, "RaiseEventWorkflow", NULL, NULL,    \
-             no_placement),                                                                                                              \
-        HTTP("POST", prefix, "workflows/{component}/{id}/start", "workflows", version, "StartWorkflow", NULL, NULL, no_placement),       \
-        HTTP("POST", prefix, "workflows/{component}/{id}/pause", "workflows", version, "PauseWorkflow", NULL, NULL, no_placement),       \
-        HTTP("POST", prefix, "workflows/{component}/{id}/resume", "workflows", version, "ResumeWorkflow", NULL, NULL, no_placement),     \
-        HTTP("POST", prefix, "workflows/{component}/{id}/terminate", "workflows", version, "TerminateWorkflow", NULL, NULL,              \
-             no_placement),                                                                                                              \
-        HTTP("POST", prefix, "workflows/{component}/{id}/purge", "workflows", version, "PurgeWorkflow", NULL, NULL, no_placement)
+#define WORKFLOW(prefix, version)                                                                                                         \
+        HTTP("GET", prefix, "workflows/{component}/{id}", "workflows", version, "GetWorkflow", NULL, NULL, BODY_PROTO, no_placement),     \
+        HTTP("POST", prefix, "workflows/{component}/{id}/raiseEvent/{event}", "workflows", version, "RaiseEventWorkflow", NULL, NULL,     \
+             BODY_ANY, no_placement),                                                                                                     \
+        HTTP("POST", prefix, "workflows/{component}/{id}/start", "workflows", version, "StartWorkflow", NULL, NULL, BODY_ANY,             \
+             no_placement),                                                                                                               \
+        HTTP("POST", prefix, "workflows/{component}/{id}/pause", "workflows", version, "PauseWorkflow", NULL, NULL, BODY_PROTO,           \
+             no_placement),                                                                                                               \
+        HTTP("POST", prefix, "workflows/{component}/{id}/resume", "workflows", version, "ResumeWorkflow", NULL, NULL, BODY_PROTO,         \
+             no_placement),                                                                                                               \
+        HTTP("POST", prefix, "workflows/{component}/{id}/terminate", "workflows", version, "TerminateWorkflow", NULL, NULL, BODY_PROTO,   \
+             no_placement),                                                                                                               \
+        HTTP("POST", prefix, "workflows/{component}/{id}/purge", "workflows", version, "PurgeWorkflow", NULL, NULL, BODY_PROTO,           \
+             no_placement)
 static const struct http_row http_rows[] = {
-        HTTP("POST,PUT", ACTOR, "state", "actors", "v1", "ExecuteActorStateTransaction", NULL, NULL, no_placement),
-        HTTP("GET,POST,DELETE,PUT", ACTOR, "method/{method}", "actors", "v1", "InvokeActor", NULL, NULL, no_placement),
-        HTTP("GET", ACTOR, "state/{key}", "actors", "v1", "GetActorState", NULL, NULL, no_placement),
-        HTTP("POST,PUT", ACTOR, "reminders/{name}", "actors", "v1", "RegisterActorReminder", NULL, NULL, no_placement),
-        HTTP("POST,PUT", ACTOR, "timers/{name}", "actors", "v1", "RegisterActorTimer", NULL, NULL, no_placement),
-        HTTP("DELETE", ACTOR, "reminders/{name}", "actors", "v1", "UnregisterActorReminder", NULL, NULL, no_placement),
-        HTTP("DELETE", ACTOR, "timers/{name}", "actors", "v1", "UnregisterActorTimer", NULL, NULL, no_placement),
-        HTTP("GET", ACTOR, "reminders/{name}", "actors", "v1", "GetActorReminder", NULL, NULL, no_placement),
+        HTTP("POST,PUT", ACTOR, "state", "actors", "v1", "ExecuteActorStateTransaction", NULL, NULL, BODY_LIST, no_placement),
+        HTTP("GET,POST,DELETE,PUT", ACTOR, "method/{method}", "actors", "v1", "InvokeActor", NULL, NULL, BODY_ANY, no_placement),
+        HTTP("GET", ACTOR, "state/{key}", "actors", "v1", "GetActorState", NULL, NULL, BODY_ANY, no_placement),
+        HTTP("POST,PUT", ACTOR, "reminders/{name}", "actors", "v1", "RegisterActorReminder", "name", NULL, BODY_OBJECT, no_placement_named),
+        HTTP("POST,PUT", ACTOR, "timers/{name}", "actors", "v1", "RegisterActorTimer", "name", NULL, BODY_OBJECT, no_placement_named),
+        HTTP("DELETE", ACTOR, "reminders/{name}", "actors", "v1", "UnregisterActorReminder", NULL, NULL, BODY_PROTO, no_placement),
+        HTTP("DELETE", ACTOR, "timers/{name}", "actors", "v1", "UnregisterActorTimer", NULL, NULL, BODY_PROTO, no_placement),
+        HTTP("GET", ACTOR, "reminders/{name}", "actors", "v1", "GetActorReminder", NULL, NULL, BODY_ANY, no_placement),
         WORKFLOW("/v1.0/", "v1"),
         WORKFLOW("/v1.0-beta1/", "v1beta1"),
         WORKFLOW("/v1.0-alpha1/", "v1alpha1"),
-        HTTP("POST", "/v1.0-alpha1/", "jobs/{name}", "jobs", "v1alpha1", "ScheduleJob", "name", "schedule,dueTime", no_job_schedule),
-        HTTP("GET", "/v1.0-alpha1/", "jobs/{name}", "jobs", "v1alpha1", "GetJob", "name", NULL, no_job_get),
-        HTTP("DELETE", "/v1.0-alpha1/", "jobs/{name}", "jobs", "v1alpha1", "DeleteJob", "name", NULL, no_job_delete),
+        HTTP("POST", "/v1.0-alpha1/", "jobs/{name}", "jobs", "v1alpha1", "ScheduleJob", "name", "schedule,dueTime", BODY_PROTO, no_job_schedule),
+        HTTP("GET", "/v1.0-alpha1/", "jobs/{name}", "jobs", "v1alpha1", "GetJob", "name", NULL, BODY_ANY, no_job_get),
+        HTTP("DELETE", "/v1.0-alpha1/", "jobs/{name}", "jobs", "v1alpha1", "DeleteJob", "name", NULL, BODY_ANY, no_job_delete),
 };
 
 /* ---- gRPC ---- */
@@ -215,11 +284,30 @@ const struct grpc_route *unconfigured_grpc(size_t i)
         return i < sizeof grpc_rows / sizeof grpc_rows[0] ? &grpc_rows[i].route : NULL;
 }
 
+/* The workflow engine's service: what each call says in front of the reason, or that it needs nothing of what is missing. */
+static const struct hub_row {
+        const char *method, *prefix;
+        bool is_served;
+} hub_rows[] = {
+        {"/Hello", NULL, true},
+        {"/CompleteActivityTask", NULL, true},
+        {"/CompleteOrchestratorTask", NULL, true},
+        {"/StartInstance", "failed to create orchestration instance", false},
+        {"/TerminateInstance", "failed to submit termination request", false},
+        {"/PurgeInstances", "failed to purge orchestration state", false},
+        {"/GetWorkItems", "unable to establish work item stream at this time", false},
+};
+
 int unconfigured_task_hub(struct rpc_call *rpc, void *arg)
 {
         const struct error_row *row = &error_rows[ERR_ACTOR_NO_PLACEMENT];
 
-        if (str_has_suffix(rpc->method, STR("/Hello")))
-                return rpc_send(rpc, STR(""));
+        for (size_t i = 0; i < sizeof hub_rows / sizeof hub_rows[0]; i++) {
+                if (!str_has_suffix(rpc->method, str_of(hub_rows[i].method)))
+                        continue;
+                if (hub_rows[i].is_served)
+                        return rpc_send(rpc, STR(""));
+                return rpc_fail(rpc, row->grpc_code, "%s: api error: code = Unavailable desc = %s", hub_rows[i].prefix, row->text);
+        }
         return rpc_fail(rpc, row->grpc_code, "%s", row->text);
 }

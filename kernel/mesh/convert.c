@@ -94,7 +94,8 @@ int convert_http_to_http(struct arena *a, const struct http_headers *from, struc
 
         for (size_t i = 0; i < from->n; i++) {
                 struct str name = from->v[i].name;
-                int kept = convert_is_hop_by_hop(name, connection) ? 0 : name_for_http(a, &name);
+                bool stays = convert_is_hop_by_hop(name, connection) || str_ieq(name, STR("destination-app-id"));
+                int kept = stays ? 0 : name_for_http(a, &name);
                 if (kept < 0 || (kept && http_headers_add(to, a, name, from->v[i].value)))
                         return -ENOMEM;
         }
@@ -306,9 +307,22 @@ static ptrdiff_t bad_escape(struct str s)
         return -1;
 }
 
+/* Brackets stay when nothing else needs an escape, as net/url has it. */
+static bool is_as_sent(struct str path, const char *plain)
+{
+        for (size_t i = 0; i < path.n; i++) {
+                char b = path.p[i];
+                bool alnum = (b >= '0' && b <= '9') || (b >= 'A' && b <= 'Z') || (b >= 'a' && b <= 'z');
+                if (!alnum && b != '[' && b != ']' && !(b && strchr(plain, b)))
+                        return false;
+        }
+        return true;
+}
+
 struct str convert_path(struct arena *a, const char *base, struct str method, struct str query, const char **ret_err)
 {
-        static const char plain[] = "-._~!$&'()*+,;=:@/%";
+        static const char always[] = "-._~!$&'()*+,;=:@/%";
+        const char *plain = is_as_sent(method, always) ? "-._~!$&'()*+,;=:@/%[]" : always;
         static const char hex[] = "0123456789ABCDEF";
         ptrdiff_t bad = bad_escape(method);
         char *p = arena_alloc(a, 1 + method.n * 3 + 1 + query.n), *w = p;

@@ -46,8 +46,7 @@ bool mdns_name_eq(const struct mdns_name *a, const struct mdns_name *b)
 
 struct str mdns_name_key(const struct mdns_name *n, uint8_t to[MDNS_NAME_MAX])
 {
-        for (size_t i = 0; i < n->n; i++)
-                to[i] = lower(n->b[i]);
+        memcpy(to, n->b, n->n);
         return str_n(to, n->n);
 }
 

@@ -27,7 +27,7 @@ struct mdns_name {
 /* "a.b.local." -> labels, dots part them, a last one may be missing. 0, or -EINVAL: empty, a label or the name is too long. */
 int mdns_name_set(struct mdns_name *n, struct str text);
 bool mdns_name_eq(const struct mdns_name *a, const struct mdns_name *b); /* ASCII case does not count */
-/* The name's wire bytes in lower case: a key for maps. */
+/* The name's wire bytes: a key for maps. Case counts, as it does in app ids. */
 struct str mdns_name_key(const struct mdns_name *n, uint8_t to[MDNS_NAME_MAX]);
 /* Bytes of the first label with its length byte; 0 at the end. */
 size_t mdns_label_bytes(struct str key);

@@ -51,7 +51,7 @@ regex_fuzz_LIBS := base
 regex_fuzz_LD = $(BASE_LD)
 
 FUZZERS += cloudevent_fuzz
-cloudevent_fuzz_SRC := tests/fuzz/cloudevent_fuzz.c kernel/blocks/pubsub/event.c kernel/blocks/json_fault.c
+cloudevent_fuzz_SRC := tests/fuzz/cloudevent_fuzz.c kernel/blocks/pubsub/event.c kernel/front/json_fault.c
 cloudevent_fuzz_LIBS := net base proto llhttp
 cloudevent_fuzz_LD = $(NET_LD) $(BASE_LD)
 

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "dapr/proto/components/v1/state.pb-c.h"
-#include "kernel/blocks/json_fault.h"
+#include "kernel/front/json_fault.h"
 #include "kernel/blocks/state_json.h"
 #include "kernel/blocks/state_key.h"
 

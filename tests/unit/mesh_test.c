@@ -172,7 +172,8 @@ START_TEST(methods_and_paths)
         static const struct {
                 const char *method, *clean, *path;
         } rows[] = {{"a/../b", "b", "/b"}, {"../../etc", "etc", "/etc"}, {"..", "", "/"}, {"a b/ü", "a b/ü", "/a%20b/%C3%BC"}, {"a%41", "a%41", "/a%41"},
-                    {"a%4", "a%4", NULL}, {"a%zz", "a%zz", NULL}, {"a#b", NULL, NULL}, {"a?b", NULL, NULL}, {"a\nb", NULL, NULL}, {"", "", "/"}};
+                    {"a%4", "a%4", NULL}, {"a%zz", "a%zz", NULL}, {"a#b", NULL, NULL}, {"a?b", NULL, NULL}, {"a\nb", NULL, NULL}, {"", "", "/"},
+                    {"a[b]", "a[b]", "/a[b]"}, {"a[b]|", "a[b]|", "/a%5Bb%5D%7C"}};
         const char *err;
 
         for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "dapr/proto/components/v1/state.pb-c.h"
-#include "kernel/blocks/json_fault.h"
+#include "kernel/front/json_fault.h"
 #include "kernel/blocks/secrets.h"
 #include "kernel/blocks/state_json.h"
 

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <sys/random.h>
 
-#include "kernel/blocks/json_fault.h"
+#include "kernel/front/json_fault.h"
 #include "sdk/base/json.h"
 #include "sdk/base/loop.h"
 #include "sdk/base/rfc3339.h"

@@ -2,7 +2,7 @@
  * A scanner with the states of encoding/json's, one byte at a time, that only finds the first byte out of place and says so.
  * Run on texts that are known to be bad; speed does not matter.
  */
-#include "kernel/blocks/json_fault.h"
+#include "kernel/front/json_fault.h"
 
 #include "sdk/base/json.h"
 

@@ -1,6 +1,6 @@
 /* What is wrong with a JSON text, in the words of Go's encoding/json, which clients of the reference see and compare. */
-#ifndef KERNEL_JSON_FAULT_H
-#define KERNEL_JSON_FAULT_H
+#ifndef KERNEL_FRONT_JSON_FAULT_H
+#define KERNEL_FRONT_JSON_FAULT_H
 
 #include "sdk/base/arena.h"
 #include "sdk/base/str.h"
