@@ -85,7 +85,7 @@ static int add(struct metric_rules *r, struct pattern p, const struct yaml_node 
         if (e == -EINVAL) {
                 *ret_err = arena_printf(a, "failed to compile regex for rule %.*s%.*s/%.*s: error parsing regexp: %s", STR_FMT(p.metric),
                                         STR_FMT(p.label), STR_FMT(p.replacement), why ? why : "");
-                return e;
+                return -EBADMSG;
         }
         for (size_t i = 0; i + 1 < p.replacement.n; i++)
                 if (p.replacement.p[i] == '$' && (isalnum((unsigned char)p.replacement.p[i + 1]) || p.replacement.p[i + 1] == '{')) {

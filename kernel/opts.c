@@ -61,7 +61,7 @@ static const struct flag_row rows[] = {
         {"dapr-http-port", FLAG_STRING, F(text.http_port), "3500", "PORT", "HTTP port of the Dapr API"},
         {"dapr-grpc-port", FLAG_STRING, F(text.grpc_port), "50001", "PORT", "gRPC port of the Dapr API"},
         {"dapr-listen-addresses", FLAG_LIST, F(dapr_listen_addresses), NULL, "LIST",
-         "Addresses on which the Dapr API listens; none = all"},
+         "Addresses on which the Dapr API listens; none = all", FLAG_LAST},
         {"dapr-internal-grpc-port", FLAG_STRING, F(text.internal_grpc_port), "", "PORT",
          "gRPC port between sidecars; none = one that stays the same for an app id"},
         {"dapr-internal-grpc-listen-address", FLAG_STRING, F(dapr_internal_grpc_listen_address), "", "ADDRESS",
@@ -367,6 +367,11 @@ static int check_app_health(struct daprd_opts *o, char *err, size_t err_n)
         return 0;
 }
 
+static bool is_trust_domain(const char *name)
+{
+        return *name && strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789.-_") == strlen(name);
+}
+
 static int check_identity(const struct daprd_opts *o, char *err, size_t err_n)
 {
         if (strcmp(o->mode, "kubernetes") == 0)
@@ -375,6 +380,9 @@ static int check_identity(const struct daprd_opts *o, char *err, size_t err_n)
                 return fail(err, err_n, "invalid mode: %s; use standalone or kubernetes", o->mode);
         if (!*o->app_id)
                 return fail(err, err_n, "parameter app-id cannot be empty");
+        if (!is_trust_domain(o->control_plane_trust_domain))
+                return fail(err, err_n, "invalid control plane trust domain: trust domain characters are limited to lowercase letters, numbers, dots, "
+                                        "dashes, and underscores");
         if (strchr(o->app_id, '.'))
                 return fail(err, err_n, "parameter app-id cannot contain dots");
         return 0;

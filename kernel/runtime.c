@@ -131,6 +131,7 @@ static void log_absent(const struct daprd_opts *o)
 
         if (!is_blank_address(o->placement_host_address))
                 no_placement = "this version serves no actors; placement-host-address is ignored";
+        log_info("dapr.runtime.actor", "Actor runtime disabled: %s", no_placement);
         log_warn("dapr.runtime.actor", "Actor runtime disabled: %s. Actors and Workflow APIs will be unavailable", no_placement);
         for (size_t i = 0; i < o->scheduler_host_address.n; i++)
                 scheduler |= !is_blank_address(o->scheduler_host_address.v[i]);
@@ -153,6 +154,7 @@ static int init_kernel(struct runtime *rt)
                                      .n_otlp_headers = cfg->n_tracing_otel_headers,
                                      .otlp_timeout_ns = cfg->tracing_otel_timeout_ns};
         char err[ERROR_BYTES];
+        int r;
         struct observe_conf conf = {.app_id = k->opts.app_id,
                                     .namespace_ = k->opts.namespace_,
                                     .enabled = cfg->metrics_enabled,
@@ -165,14 +167,21 @@ static int init_kernel(struct runtime *rt)
                                     .latency_buckets = cfg->metrics_latency_buckets,
                                     .n_latency_buckets = cfg->n_metrics_latency_buckets};
 
+        if (cfg->metrics_enabled && cfg->metrics_increased_cardinality < 0)
+                log_warn("dapr.runtime.diagnostics",
+                         "The default value for 'spec.metric.http.increasedCardinality' will change to 'false' in Dapr 1.15 or later");
         if (metrics_new(&k->metrics) || observe_new(&k->observe, k->metrics, &conf) || slow_new(&k->slow) || plugin_metrics_new(&rt->plugin_metrics, k) ||
             front_new(&k->front, k, blocks, N_BLOCKS)) {
                 rt->fatal = "out of memory";
                 return -ENOMEM;
         }
-        if (metric_rules_new(&rt->metric_rules, k, &rt->arena, &rt->fatal)) {
+        r = metric_rules_new(&rt->metric_rules, k, &rt->arena, &rt->fatal);
+        if (r == -EBADMSG) { /* as in the reference: there are no rules then */
+                log_error("dapr.runtime", "[INIT_FAILURE]: initialization error occurred for metrics: %s", rt->fatal);
+                rt->fatal = NULL;
+        } else if (r) {
                 rt->fatal = rt->fatal ? rt->fatal : "out of memory";
-                return -EINVAL;
+                return r;
         }
         traces.metrics = k->metrics;
         if (tracer_new(&k->tracer, &traces, err, sizeof err)) {
@@ -238,8 +247,11 @@ static int start_components(struct runtime *rt)
                 return r;
         }
         log_info(SCOPE, "All outstanding components processed");
+        log_info(SCOPE, "Loading endpoints…");
+        log_info(SCOPE, "Waiting for all outstanding http endpoints to be processed…");
         if ((r = endpoints_new(&k->endpoints, k, &rt->arena, &rt->fatal)))
                 return r;
+        log_info(SCOPE, "All outstanding http endpoints processed");
         if (!k->app)
                 log_warn("dapr.runtime.channels", "App channel is not initialized. Did you configure an app-port?");
         for (size_t i = 0; i < N_BLOCKS; i++) {

@@ -204,6 +204,17 @@ static int list_it(struct kernel *k, struct component *c)
         return 0;
 }
 
+/* As the reference words it: its filters are built, and fail, one layer deeper. */
+static const char *filter_failure(struct start *s)
+{
+        const struct component_spec *spec = s->spec;
+        bool is_unknown = s->kind[0] == 'C';
+
+        s->kind = "CREATE_COMPONENT_FAILURE";
+        return arena_printf(&s->arena, "process component %s error: %s%s", spec->name,
+                            is_unknown ? "" : arena_printf(&s->arena, "error creating HTTP middleware %s/%s: ", spec->type, spec->version), s->err);
+}
+
 /* Logs the failure; its text for the caller when it is fatal, else NULL. */
 static const char *report_failure(struct start *s, struct arena *a)
 {
@@ -211,8 +222,10 @@ static const char *report_failure(struct start *s, struct arena *a)
         const char *name = component_log_name(spec), *text = s->err;
 
         if (s->kind) {
+                if (str_has_prefix(str_of(spec->type), STR("middleware.")))
+                        text = filter_failure(s);
                 bool creation = s->kind[0] == 'C';
-                text = arena_printf(&s->arena, "[%s]: initialization error occurred for %s: %s", s->kind, name, s->err);
+                text = arena_printf(&s->arena, "[%s]: initialization error occurred for %s: %s", s->kind, name, text);
                 log_error(SCOPE, "Failed to init component %s: %s", name, text);
                 text = arena_printf(&s->arena, "[INIT_COMPONENT_FAILURE]: initialization error occurred for %s: %s", name, text);
                 observe_component_init_failed(s->all->k->observe, spec->type, creation ? "creation" : "init", spec->name);
@@ -240,7 +253,8 @@ static const char *take_result(struct start *s, struct arena *a)
                 return report_failure(s, a);
         if (publish(k, s->component) || (!s->all->late && list_it(k, s->component)))
                 return "out of memory";
-        observe_component_init(k->observe, s->spec->type);
+        if (!str_has_prefix(str_of(s->spec->type), STR("middleware."))) /* those the reference does not count */
+                observe_component_init(k->observe, s->spec->type);
         observe_component_loaded(k->observe);
         log_info(SCOPE, "Component loaded: %s", component_log_name(s->spec));
         return NULL;

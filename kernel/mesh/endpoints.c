@@ -203,10 +203,13 @@ int endpoints_new(struct endpoints **ret, struct kernel *k, struct arena *a, con
                 if (strcmp(raw->kind, "HTTPEndpoint"))
                         continue;
                 r = http_endpoint_read(&e->arena, raw, &s, ret_err);
-                if (r == -EINVAL)
-                        *ret_err = arena_strdup(a, str_of(*ret_err));
                 if (!r)
                         r = add(e, s, a, ret_err);
+                if (r != -EINVAL)
+                        continue;
+                log_error(SCOPE, "http endpoint %s is left out: %s", raw->name, *ret_err);
+                *ret_err = NULL;
+                r = 0;
         }
         if (r) {
                 *ret_err = r == -ENOMEM ? "out of memory" : *ret_err;

@@ -95,7 +95,9 @@ static bool text(struct acl *l, struct json_reader *r, struct str *to)
 
         if (json_read_null(r))
                 return true;
-        if (!json_read_string(r, &l->arena, &s))
+        if (json_peek(r) == JSON_NUMBER || json_peek(r) == JSON_TRUE || json_peek(r) == JSON_FALSE)
+                json_read_raw(r, &s); /* a scalar of YAML, as it was written */
+        else if (!json_read_string(r, &l->arena, &s))
                 return false;
         *to = arena_str(&l->arena, s);
         return to->p;

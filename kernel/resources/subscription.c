@@ -10,8 +10,9 @@ enum { LIST_FIRST = 8, SUBSCRIPTIONS_MAX = 10000, METADATA_MAX = 1000 };
 struct reader {
         struct json_reader r;
         struct arena *a;
-        const char *error; /* of type, first one */
-        bool no_case;      /* names as encoding/json takes them */
+        const char *error;          /* of type, first one */
+        bool no_case;               /* of an app: names as encoding/json takes them, types as they are */
+        bool has_route, has_routes; /* which of the two this version of the document has */
 };
 
 static bool is(const struct reader *j, struct str name, const char *want)
@@ -24,10 +25,22 @@ static const char *have_name(enum json_type t)
         return t == JSON_ARRAY ? "array" : t == JSON_OBJECT ? "object" : t == JSON_STRING ? "string" : t == JSON_NUMBER ? "number" : "bool";
 }
 
+/* Resources have the structures of apps under other names, one level deeper. */
+static const char *place(const struct reader *j, const char *field)
+{
+        struct str rest = str_of(field), type = str_cut(&rest, '.');
+
+        if (j->no_case || !rest.p)
+                return field;
+        type.n -= 4; /* "JSON" */
+        return arena_printf(j->a, "%.*s%s.spec.%.*s", STR_FMT(type), str_eqz(type, "Subscription") ? "Spec" : "", STR_FMT(rest));
+}
+
 static void wrong(struct reader *j, const char *field, const char *want)
 {
         enum json_type t = json_peek(&j->r);
 
+        field = place(j, field);
         if (!j->error && t != JSON_ERROR)
                 j->error = *field ? arena_printf(j->a, "json: cannot unmarshal %s into Go struct field %s of type %s", have_name(t), field, want)
                                   : arena_printf(j->a, "json: cannot unmarshal %s into Go value of type %s", have_name(t), want);
@@ -41,7 +54,9 @@ static const char *text(struct reader *j, const char *field)
 
         if (json_read_null(&j->r))
                 return "";
-        if (json_peek(&j->r) == JSON_NUMBER || !json_read_string(&j->r, j->a, &s)) {
+        if (!j->no_case && (json_peek(&j->r) == JSON_NUMBER || json_peek(&j->r) == JSON_TRUE || json_peek(&j->r) == JSON_FALSE)) {
+                json_read_raw(&j->r, &s); /* a scalar of YAML, as it was written */
+        } else if (json_peek(&j->r) == JSON_NUMBER || !json_read_string(&j->r, j->a, &s)) {
                 wrong(j, field, "string");
                 return "";
         }
@@ -131,13 +146,7 @@ static void read_metadata(struct reader *j, struct subscription_spec *s)
         if (!enter_object(j, "SubscriptionJSON.metadata", "map[string]string"))
                 return;
         while (json_next_member(&j->r, j->a, &name)) {
-                const char *key = arena_strdup(j->a, name), *value;
-                struct str raw;
-                /* YAML numbers and booleans are taken as they are written */
-                if (!j->no_case && json_peek(&j->r) != JSON_STRING && json_peek(&j->r) != JSON_NULL && json_read_raw(&j->r, &raw))
-                        value = arena_strdup(j->a, raw);
-                else
-                        value = text(j, "SubscriptionJSON.metadata");
+                const char *key = arena_strdup(j->a, name), *value = text(j, "SubscriptionJSON.metadata");
                 if (!key || !value || s->n_metadata == METADATA_MAX)
                         continue;
                 if (s->n_metadata % LIST_FIRST == 0)
@@ -183,9 +192,9 @@ static void read_members(struct reader *j, struct subscription_spec *s)
                         s->topic = text(j, "SubscriptionJSON.topic");
                 else if (is(j, name, "deadLetterTopic"))
                         s->dead_letter = text(j, "SubscriptionJSON.deadLetterTopic");
-                else if (is(j, name, "route"))
+                else if (is(j, name, "route") && j->has_route)
                         route = text(j, "SubscriptionJSON.route");
-                else if (is(j, name, "routes"))
+                else if (is(j, name, "routes") && j->has_routes)
                         fallback = read_routes(j, s);
                 else if (is(j, name, "metadata"))
                         read_metadata(j, s);
@@ -208,10 +217,11 @@ const char *subscription_metadata(const struct subscription_spec *s, const char 
         return NULL;
 }
 
-int subscription_read(struct arena *a, const struct raw_resource *r, struct subscription_spec **ret)
+int subscription_read(struct arena *a, const struct raw_resource *r, struct subscription_spec **ret, const char **ret_err)
 {
         struct subscription_spec *s = arena_new(a, struct subscription_spec);
-        struct reader j = {.a = a};
+        bool is_first = str_has_suffix(str_of(r->api_version), STR("/v1alpha1"));
+        struct reader j = {.a = a, .has_route = is_first, .has_routes = !is_first};
         struct str name;
 
         if (!s)
@@ -227,13 +237,19 @@ int subscription_read(struct arena *a, const struct raw_resource *r, struct subs
                 }
         s->origin = SUBSCRIPTION_DECLARATIVE;
         s->name = arena_strdup(a, str_of(r->name));
+        if (a->exhausted || !s->name)
+                return -ENOMEM;
+        if (j.error) {
+                *ret_err = arena_printf(a, "error unmarshaling JSON: while decoding JSON: %s", j.error);
+                return -EINVAL;
+        }
         *ret = s;
-        return a->exhausted || !s->name ? -ENOMEM : 0;
+        return 0;
 }
 
 int subscription_read_list(struct arena *a, struct str json, struct subscription_spec ***ret, size_t *ret_n, const char **ret_err)
 {
-        struct reader j = {.a = a, .no_case = true};
+        struct reader j = {.a = a, .no_case = true, .has_route = true, .has_routes = true};
         struct subscription_spec **v = NULL;
         size_t n = 0;
 

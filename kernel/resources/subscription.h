@@ -33,8 +33,9 @@ struct subscription_spec {
 /* NULL if absent. */
 const char *subscription_metadata(const struct subscription_spec *s, const char *key);
 
-/* A Subscription resource. Scopes are the loader's matter. Everything in a. 0 or -ENOMEM. */
-int subscription_read(struct arena *a, const struct raw_resource *r, struct subscription_spec **ret);
+/* A Subscription resource: v1alpha1 has `route`, v2alpha1 `routes`. Scopes are the loader's matter. Everything in a. 0; -EINVAL with Go's
+ * text of an ill-typed field in *ret_err; -ENOMEM. */
+int subscription_read(struct arena *a, const struct raw_resource *r, struct subscription_spec **ret, const char **ret_err);
 /* The app's list (API.md 3.2): route or routes, entries without a route included (n_rules 0). 0; -EINVAL with Go's text of what is
  * wrong in *ret_err; -ENOMEM. An empty text is an empty list. */
 int subscription_read_list(struct arena *a, struct str json, struct subscription_spec ***ret, size_t *ret_n, const char **ret_err);

@@ -175,7 +175,10 @@ static const char *not_found(const struct search *s, const struct super_conf *co
         struct buf b = {0};
         size_t n;
         const char **folders = catalog_folders(conf, a, &n);
-        buf_printf(&b, "couldn't find %s %s/%s", noun, s->type, s->version);
+        if (str_has_prefix(str_of(s->type), STR("middleware.")))
+                buf_printf(&b, "%s %s/%s has not been registered", noun, s->type, s->version);
+        else
+                buf_printf(&b, "couldn't find %s %s/%s", noun, s->type, s->version);
         if (s->excluded.len && s->pinned) {
                 buf_printf(&b, ": installed are %.*s, but %s; to install that: dapr plugin install '%s'", STR_FMT(buf_str(&s->excluded)), s->pinned, s->wanted);
         } else if (s->excluded.len) {

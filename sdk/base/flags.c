@@ -301,8 +301,8 @@ static const struct flag_row *find_short(const struct flag_program *p, char c)
 static int set(struct parser *ps, const struct flag_row *row, const char *value)
 {
         size_t i = (size_t)(row - ps->p->rows);
-        if (!ps->given[i] && (row->kind == FLAG_LIST || row->kind == FLAG_ARRAY))
-                list_free(field(row, ps->opts)); /* the default */
+        if ((!ps->given[i] || row->attr & FLAG_LAST) && (row->kind == FLAG_LIST || row->kind == FLAG_ARRAY))
+                list_free(field(row, ps->opts)); /* the default, or what was said before */
         if (!ps->given[i] && row->attr & FLAG_DEPRECATED)
                 fprintf(stderr, "Flag --%s has been deprecated, %s\n", row->name, row->note ? row->note : "do not use it");
         ps->given[i] = true;

@@ -24,7 +24,7 @@ enum flag_kind {
         FLAG_QUANTITY, /* int64_t *         bytes, Kubernetes syntax 4Mi 4Ki 100M 1e3 */
         FLAG_GROUP,    /* a heading in --help; no value */
 };
-enum flag_attr { FLAG_HIDDEN = 1, FLAG_DEPRECATED = 2 };
+enum flag_attr { FLAG_HIDDEN = 1, FLAG_DEPRECATED = 2, FLAG_LAST = 4 /* of a list given twice the last one counts */ };
 
 struct flag_list {
         const char **v;

@@ -20,18 +20,21 @@ typedef Dapr__Proto__Runtime__V1__TopicSubscription topic_subscription;
 
 /* ---- declarative ---- */
 
-/* NULL, logged, when it is wrong. */
-static struct subscription_spec *read_one(struct raw_resource *r)
+/* NULL, logged, when it is wrong; *ret_skip: as a document, which is left out. */
+static struct subscription_spec *read_one(struct raw_resource *r, bool *ret_skip)
 {
         struct subscription_spec *spec = NULL;
         struct rule_set *rules = NULL;
         struct arena a = {0};
         const char *err = NULL;
-        int e = subscription_read(&r->arena, r, &spec);
+        int e = subscription_read(&r->arena, r, &spec, &err);
 
+        *ret_skip = e == -EINVAL;
         if (e == 0)
                 e = rules_new(&rules, spec, &a, &err);
-        if (e)
+        if (*ret_skip)
+                log_warn("dapr.runtime.loader.disk", "daprd load Subscription error when parsing manifests yaml resource in %s: %s", r->file, err);
+        else if (e)
                 log_error(SCOPE, "error in Subscription %s (%s:%d): %s", r->name, r->file, r->line, err ? err : "out of memory");
         rules_free(rules);
         arena_fini(&a);
@@ -43,7 +46,9 @@ static struct subscription_spec *read_one(struct raw_resource *r)
 
 bool subscriber_accepts(struct raw_resource *r)
 {
-        return read_one(r) != NULL;
+        bool skip;
+
+        return read_one(r, &skip) != NULL;
 }
 
 int subscriber_init(struct pubsub_block *b)
@@ -55,12 +60,15 @@ int subscriber_init(struct pubsub_block *b)
         if (!b->declared)
                 return -ENOMEM;
         for (size_t i = 0; i < set->n_others; i++) {
+                bool skip;
                 if (strcmp(set->others[i]->kind, "Subscription") != 0)
                         continue;
                 log_info("dapr.runtime", "Found Subscription: %s", set->others[i]->name);
-                if (!(b->declared[b->n_declared] = read_one(set->others[i])))
+                b->declared[b->n_declared] = read_one(set->others[i], &skip);
+                if (b->declared[b->n_declared])
+                        b->n_declared++;
+                else if (!skip)
                         return -EINVAL;
-                b->n_declared++;
         }
         return 0;
 }
@@ -540,10 +548,10 @@ static size_t take_new(const struct resource_set *set, struct subscription_spec 
         size_t n = kept;
 
         for (size_t i = 0; i < set->n_others; i++) {
-                bool known = strcmp(set->others[i]->kind, "Subscription") != 0;
+                bool known = strcmp(set->others[i]->kind, "Subscription") != 0, skip;
                 for (size_t k = 0; k < kept; k++)
                         known |= v[k]->resource == set->others[i];
-                if (!known && (v[n] = read_one(set->others[i])))
+                if (!known && (v[n] = read_one(set->others[i], &skip)))
                         n++;
         }
         return n;
