@@ -364,6 +364,7 @@ static const struct dapr_state_ops ops = {
         .transact = mem_transact,
         .keys_like = mem_keys_like,
         .delete_with_prefix = mem_delete_with_prefix,
+        .ttl_parser = "strconv.Atoi",
 };
 static const struct dapr_component_type types[] = {{.type = "state.in-memory", .versions = "v1", .state = &ops}};
 static const struct dapr_plugin plugin = {.name = "state.in-memory", .version = "1.0.0", .types = types, .n_types = 1};

@@ -325,6 +325,8 @@ static const struct dapr_state_ops ops = {
         .transact = store_transact,
         .query = store_query,
         .keys_like = store_keys_like,
+        .ttl_error = "failed to parse ttl from metadata: ",
+        .ttl_parser = "strconv.ParseInt",
 };
 static const struct dapr_component_type types[] = {{.type = "state.redis", .versions = "v1", .state = &ops}};
 static const struct dapr_plugin plugin = {.name = "state.redis", .version = "0.1.0", .types = types, .n_types = 1};

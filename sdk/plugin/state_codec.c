@@ -211,20 +211,27 @@ int state_read_op(struct dapr_call *dc, struct str msg, struct dapr_op *ret)
         return r ? r : state_read_ttl(dc, &ret->set);
 }
 
+#define TTL_MAX_S (200LL * 366 * 86400) /* two centuries: also as nanoseconds of the clock a number of 64 bits */
+
 int state_read_ttl(struct dapr_call *dc, struct dapr_set *set)
 {
         const char *v = NULL;
         for (size_t i = 0; i < set->metadata.n; i++)
                 if (strcmp(set->metadata.v[i].key, "ttlInSeconds") == 0)
                         v = set->metadata.v[i].value;
-        const char *prefix = dc->inst->type->state->ttl_error ? dc->inst->type->state->ttl_error : "";
+        const struct dapr_state_ops *ops = dc->inst->type->state;
+        const char *prefix = ops->ttl_error ? ops->ttl_error : "";
         set->ttl_s = 0;
         if (!v || !*v)
                 return 0;
         if (parse_int64(str_of(v), &set->ttl_s)) {
-                dapr_fail(dc, DAPR_INVALID_ARGUMENT,
-                          "%sincorrect value for metadata 'ttlInSeconds': strconv.ParseInt: parsing \"%s\": invalid syntax", prefix, v);
+                dapr_fail(dc, DAPR_INVALID_ARGUMENT, "%s%s: parsing \"%s\": invalid syntax", prefix,
+                          ops->ttl_parser ? ops->ttl_parser : "incorrect value for metadata 'ttlInSeconds': strconv.ParseInt", v);
                 return -EINVAL;
+        }
+        if (ops->ttl_parser) {
+                set->ttl_s = set->ttl_s < 0 ? -1 : set->ttl_s > TTL_MAX_S ? TTL_MAX_S : set->ttl_s;
+                return 0;
         }
         if (set->ttl_s < -1 || set->ttl_s > INT32_MAX) {
                 dapr_fail(dc, DAPR_INVALID_ARGUMENT, "%sincorrect value for metadata 'ttlInSeconds': must be -1 or greater", prefix);

@@ -202,6 +202,7 @@ struct dapr_state_ops {
         int (*delete_with_prefix)(struct dapr_call *c, void *instance, const char *prefix, int64_t *deleted);
         int64_t max_transaction_ops; /* 0 = no limit */
         const char *ttl_error; /* put before the text about a ttlInSeconds that is no number of seconds; NULL = nothing */
+        const char *ttl_parser; /* the function that the text names, "strconv.Atoi": any number is taken then, a negative one as -1 */
 };
 
 /* ---- secret stores ---- */
