@@ -216,6 +216,25 @@ static const char *walls_of(struct arena *a, const struct live *l)
         return all;
 }
 
+/* What the sidecar says of control groups. */
+static void print_cgroups(struct arena *a, const struct sidecar *s)
+{
+        struct json_reader r;
+        struct str body, name, own = STR(""), missing = STR("");
+        if (live_try(a, s, "GET", "/v1/plugins", 5, &body))
+                return;
+        json_read_init(&r, body);
+        if (!json_enter_object(&r))
+                return;
+        while (json_next_member(&r, a, &name))
+                if (!(str_eqz(name, "cgroups") && json_read_string(&r, a, &own)) && !(str_eqz(name, "cgroupsMissing") && json_read_string(&r, a, &missing)))
+                        json_skip(&r);
+        if (!missing.n)
+                printf("\nLimits of memory, processes and CPU hold by cgroups below %.*s\n", STR_FMT(own));
+        else
+                printf("\nLimits hold by rlimits: %.*s\n", STR_FMT(missing));
+}
+
 static int print_running(struct arena *a, const struct plugin_security_opts *o)
 {
         static const char *const header[] = {"COMPONENT", "TYPE", "PID", "WALLS"};
@@ -232,6 +251,7 @@ static int print_running(struct arena *a, const struct plugin_security_opts *o)
         }
         table_print(&t, stdout);
         table_fini(&t);
+        print_cgroups(a, s);
         return 0;
 }
 

@@ -111,6 +111,7 @@ struct ledger_plugin *adopt_describe(struct ledger *l, const struct plugin *p)
         e->uid = life->uid;
         e->executable_id = life->executable_id;
         e->generation = life->generation;
+        e->cgroup = text_of(l, life->cgroup);
         return note_maps(l, p, e) || note_instances(l, p, e) ? NULL : e;
 }
 
@@ -131,6 +132,7 @@ static int give_plugin(struct ledger *l, struct plugin *p)
                 close(p->listen_fd);
         p->listen_fd = -1;
         p->state = PLUGIN_STOPPED;
+        life->cgroup[0] = '\0';
         life_end(life);
         return 0;
 }

@@ -68,6 +68,23 @@ int confine_prepare(const struct plugin *p, struct arena *a, struct confinement 
         return r ? r : sandbox_prepare(&c->sandbox, &m->rights, &c->grant, m->executable, seed_of(p, first), p->super->linger_s > 0);
 }
 
+/* Limits, or programs of its own that must end with it, are worth a group. >= 0: its folder, the caller's; -1 = none. */
+int confine_group(struct life *l, const struct confinement *c)
+{
+        struct super *s = l->plugin->super;
+        const struct rights *r = &l->plugin->manifest->rights;
+        struct cgroup_limits limits = {r->memory_bytes, r->processes, r->cpu_percent};
+        bool programs = c->grant.forks;
+        for (size_t i = 0; i < c->grant.n_files; i++)
+                programs |= c->grant.files[i].kind == RIGHT_PROGRAM;
+        if (!c->sandbox.on || !s->cgroups.own[0] || !(cgroups_can_limit(&s->cgroups) || programs))
+                return -1;
+        int fd = cgroup_make(&s->cgroups, &limits, l->cgroup);
+        if (fd < 0)
+                log_warn(SUPER_SCOPE, "%s: no cgroup for it below %s: %s", l->plugin->name, s->cgroups.own, strerrordesc_np(-fd));
+        return fd < 0 ? -1 : fd;
+}
+
 static void on_denied(void *arg, const char *what)
 {
         struct life *l = arg;

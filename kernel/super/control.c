@@ -187,6 +187,8 @@ static void list(struct control *k, struct http_req *r)
         control_kv(&w, "version", DAPR_VERSION);
         control_number(&w, "upgrades", s->upgrades);
         flag(&w, "started", s->started);
+        control_kv(&w, "cgroups", s->cgroups.own[0] ? s->cgroups.own : "");
+        control_kv(&w, "cgroupsMissing", s->conf.opts && s->conf.opts->plugin_sandbox_off ? "the sandbox is off" : s->cgroups.why);
         json_key(&w, STR("plugins"));
         json_array_begin(&w);
         list_for_each(pos, &s->components) {

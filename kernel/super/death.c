@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "kernel/super/plugin.h"
 
@@ -58,6 +59,77 @@ static bool was_oom_kill(struct super *s)
         if (s->oom_now < s->oom_before)
                 s->oom_now = s->oom_before;
         return true;
+}
+
+/* ---- whose want of memory ---- */
+
+static uint64_t resident_bytes(pid_t pid)
+{
+        char path[40];
+        unsigned long long pages = 0;
+        snprintf(path, sizeof path, "/proc/%d/statm", (int)pid);
+        FILE *f = fopen(path, "re");
+        if (f && fscanf(f, "%*s %llu", &pages) != 1)
+                pages = 0;
+        if (f)
+                fclose(f);
+        return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+void death_oom_watch(struct life *l)
+{
+        uint64_t rss = resident_bytes(l->pid);
+        l->rss_bytes = rss ? rss : l->rss_bytes;
+        cgroups_tidy(&l->plugin->super->cgroups);
+        if (!cgroup_oom_file(&l->plugin->super->cgroups, l->pid, l->oom_file, &l->oom_of_living) || !cgroup_oom_count(l->oom_file, &l->oom_kills))
+                l->oom_file[0] = '\0';
+}
+
+/* Such a death is told once: nobody else in the group has died of it. */
+static void tell_once(struct super *s, const struct life *l)
+{
+        list_for_each(pos, &s->plugins) {
+                struct life *other = list_entry(pos, struct plugin, in_super)->life;
+                if (other && other != l && strcmp(other->oom_file, l->oom_file) == 0)
+                        other->oom_kills++;
+        }
+}
+
+void death_oom_look(struct life *l)
+{
+        struct super *s = l->plugin->super;
+        char file[CGROUP_FILE_BYTES];
+        uint64_t before = l->oom_kills, kills = 0;
+        bool of_living;
+        if (l->cgroup[0] && s->cgroups.memory) {
+                l->oom = cgroup_had_oom(&s->cgroups, l->cgroup) ? OOM_YES : OOM_NO;
+                return;
+        }
+        if (!l->oom_file[0])
+                return;
+        if (!l->oom_of_living && cgroup_oom_file(&s->cgroups, l->pid, file, &of_living) && strcmp(file, l->oom_file) != 0) {
+                memcpy(l->oom_file, file, sizeof file); /* somebody has moved it */
+                before = 0;
+        }
+        if (!cgroup_oom_count(l->oom_file, &kills))
+                return;
+        l->oom = kills > before ? OOM_YES : OOM_NO;
+        if (l->oom == OOM_YES)
+                tell_once(s, l);
+}
+
+/* Nobody counts for it alone, and what the machine counts may be another process: it must have been one that mattered. */
+static bool was_large(const struct life *l)
+{
+        enum { LARGE_PART = 4 };
+        uint64_t limit = l->plugin->manifest ? l->plugin->manifest->rights.memory_bytes : 0;
+        uint64_t machine = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+        return l->rss_bytes >= (limit && limit < machine ? limit : machine) / LARGE_PART;
+}
+
+static bool died_of_want(const struct life *l)
+{
+        return l->oom == OOM_YES || (l->oom == OOM_UNKNOWN && was_large(l) && was_oom_kill(l->plugin->super));
 }
 
 /* The last thing it said at level warning or worse, if it was this life that said it. */
@@ -126,7 +198,7 @@ enum death_class death_classify(const struct life *l, int code, int status, char
         } else if (!code) {
                 d = DEATH_UNKNOWN;
                 snprintf(what, sizeof what, "ended%s; how is told to nobody, the daprd that started it is gone", when(l));
-        } else if (status == SIGKILL && was_oom_kill(l->plugin->super)) {
+        } else if (status == SIGKILL && died_of_want(l)) {
                 d = DEATH_OOM;
                 snprintf(what, sizeof what, "was killed%s because memory ran out", when(l));
         } else if (status == SIGSYS && l->walls) {

@@ -216,8 +216,10 @@ static void hello_own(struct life *l, struct arena *a)
                 return;
         }
         note_hello(p, h);
-        keep_note(p->super);
-        keep_flush(p->super); /* before it may linger: who comes after us must know of it */
+        if (p->super->linger_s > 0) { /* before it may linger: who comes after us must know of it */
+                keep_note(p->super);
+                keep_flush(p->super);
+        }
         if (l->ended)
                 return;
         if (say_verdict(l, a, &o, NULL, NULL, &st)) {

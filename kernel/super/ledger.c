@@ -128,7 +128,7 @@ static void put_plugin(msgpack_packer *p, const struct ledger_plugin *e)
 {
         const char *texts[] = {e->name, e->manifest, e->version, e->path, e->reported_name, e->reported_version};
         const int64_t numbers[] = {e->pid, e->restarts, e->listen_fd, e->pidfd, e->control_fd, e->out_fd, e->err_fd, e->backend_known, e->backend_up};
-        msgpack_pack_array(p, 26);
+        msgpack_pack_array(p, 27);
         for (size_t i = 0; i < 6; i++)
                 put_text(p, texts[i]);
         for (size_t i = 0; i < 9; i++)
@@ -153,6 +153,7 @@ static void put_plugin(msgpack_packer *p, const struct ledger_plugin *e)
         msgpack_pack_uint64(p, e->uid);
         msgpack_pack_uint64(p, e->executable_id);
         msgpack_pack_uint64(p, e->generation);
+        put_text(p, e->cgroup);
 }
 
 static void put_all(msgpack_packer *p, const struct ledger *l)
@@ -330,6 +331,7 @@ static void read_plugin(struct reading *r, const msgpack_object *o, struct ledge
         e->uid = (uint64_t)number(r, at(r, o, 23));
         e->executable_id = (uint64_t)number(r, at(r, o, 24));
         e->generation = (uint64_t)number(r, at(r, o, 25));
+        e->cgroup = o && o->type == MSGPACK_OBJECT_ARRAY && o->via.array.size > 26 ? text(r, at(r, o, 26)) : ""; /* came later */
 }
 
 static void read_rest(struct reading *r, const msgpack_object *o)

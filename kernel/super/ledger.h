@@ -32,6 +32,7 @@ struct ledger_plugin {
         const char *name, *manifest, *version, *path; /* manifest: plugin.yaml; version: in it; path: of its socket; in a file without folder */
         const char *reported_name, *reported_version;
         const char *executable, *token; /* token: of Attach; "" = it does not linger */
+        const char *cgroup;             /* of its own; "" = none */
         int64_t pid, restarts;
         uint64_t start_ticks, uid;      /* of the process: with the pid they tell it from every other one */
         uint64_t executable_id;         /* of the file that it runs (proof.h) */

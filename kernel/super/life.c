@@ -55,8 +55,12 @@ static bool has_ended(const struct life *l)
 /* How it ended; si_code 0 = it has, and nobody tells us how. False: it has not. */
 static bool reap(struct life *l, siginfo_t *si)
 {
-        if (waitid(P_PIDFD, (id_t)l->pidfd, si, WEXITED | WNOHANG) == 0)
-                return si->si_pid != 0;
+        if (waitid(P_PIDFD, (id_t)l->pidfd, si, WEXITED | WNOHANG | WNOWAIT) == 0) {
+                if (si->si_pid == 0)
+                        return false;
+                death_oom_look(l);
+                return waitid(P_PIDFD, (id_t)l->pidfd, si, WEXITED | WNOHANG) == 0;
+        }
         return errno == ECHILD && has_ended(l);
 }
 
@@ -127,6 +131,7 @@ static void on_watchdog(struct timer *t)
         bool we_slept = now - l->watchdog_due > u->health_interval_s / 2;
         l->watchdog_due = now + u->health_interval_s;
         death_oom_sample(l->plugin->super);
+        death_oom_watch(l);
         if (we_slept) {
                 if (l->report_at < now - limit + u->health_interval_s)
                         l->report_at = now - limit + u->health_interval_s;
@@ -278,13 +283,19 @@ static int spawn(struct life *l, const struct life_program *program)
         struct confinement *c = arena_alloc(&a, sizeof *c);
         int r = env && c ? confine_prepare(p, &a, c) : -ENOMEM;
         if (r == 0) {
-                struct spawn_how how = {.exec_fd = program->exec_fd, .listen_fd = p->listen_fd, .sandbox = &c->sandbox};
+                struct spawn_how how = {.cgroup_fd = confine_group(l, c), .exec_fd = program->exec_fd, .listen_fd = p->listen_fd, .sandbox = &c->sandbox};
                 l->executable_id = p->super->linger_s > 0 ? executable_id(p->manifest, program) : 0;
                 r = prepare_linger(l, &a, &how);
                 if (r == 0)
                         r = spawn_plugin(p->manifest->executable, env, &how, &sp, err, sizeof err);
                 l->uid = c->sandbox.on && c->sandbox.uid ? c->sandbox.uid : geteuid();
                 sandbox_fini(&c->sandbox);
+                if (how.cgroup_fd >= 0)
+                        close(how.cgroup_fd);
+        }
+        if (r || !sp.in_cgroup) {
+                cgroup_remove(&p->super->cgroups, l->cgroup);
+                l->cgroup[0] = '\0';
         }
         if (r) {
                 arena_fini(&a);
@@ -296,6 +307,8 @@ static int spawn(struct life *l, const struct life_program *program)
         l->control_fd = sp.control_fd;
         l->start_ticks = l->token[0] ? proof_start_ticks(l->pid) : 0;
         confine_watch(l, c);
+        l->walls |= l->cgroup[0] ? WALL_CGROUP : 0;
+        death_oom_watch(l);
         arena_fini(&a);
         output_start(&l->out, sp.out_fd, LOG_INFO, p->name, only_component(p), &p->ring);
         output_start(&l->err, sp.err_fd, LOG_WARN, p->name, only_component(p), &p->ring);
@@ -371,6 +384,7 @@ static void take_over(struct life *l, const struct ledger_plugin *e)
         l->executable_id = e->executable_id;
         l->generation = (unsigned)e->generation + l->attached;
         snprintf(l->token, sizeof l->token, "%s", e->token);
+        snprintf(l->cgroup, sizeof l->cgroup, "%s", e->cgroup);
 }
 
 int life_adopt(struct plugin *p, const struct ledger_plugin *e)
@@ -467,6 +481,7 @@ void life_end(struct life *l)
         output_stop(&l->err);
         sandbox_watch_stop(l->watch);
         l->watch = NULL;
+        cgroup_remove(&p->super->cgroups, l->cgroup);
         close_fd(&l->pidfd);
         close_fd(&l->control_fd);
         rpc_channel_on_lost(l->ch, NULL, NULL);

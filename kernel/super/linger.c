@@ -165,7 +165,7 @@ static const char *examine(struct remains *r, struct ledger_plugin *e, int *ret_
         if (s->linger_s <= 0)
                 return "this daprd is started without --plugin-linger";
         if (e->n_instances == 0)
-                return "it served nothing yet";
+                return "no component was served by it";
         if (proof_file_id(e->executable) != e->executable_id)
                 return "its program is another one now";
         snprintf(path, sizeof path, "%s/%.40s", s->dir.own, base ? base + 1 : e->path);

@@ -12,6 +12,7 @@
 #define KERNEL_SUPER_PLUGIN_H
 
 #include "kernel/super/hop.h"
+#include "kernel/super/cgroup.h"
 #include "kernel/super/manifest.h"
 #include "kernel/super/output.h"
 #include "kernel/super/runtime_dir.h"
@@ -77,6 +78,11 @@ struct life {
         unsigned generation;       /* how often it was taken over after a crash */
         bool attached;             /* it is no child of ours: how it ends is not told, and it hangs on lifeline */
         struct rpc_call *lifeline; /* its Attach; NULL = none */
+        char cgroup[CGROUP_NAME_BYTES]; /* of its own; "" = none */
+        char oom_file[CGROUP_FILE_BYTES]; /* of the memory group it was last seen in, whoever's; what was killed there so far */
+        bool oom_of_living;
+        uint64_t oom_kills, rss_bytes; /* when it was last looked at */
+        enum { OOM_UNKNOWN, OOM_NO, OOM_YES } oom; /* did it die of that? */
 };
 
 struct instance {
@@ -183,6 +189,7 @@ struct super {
         double linger_s;           /* plugins go on for so long after a crash of the kernel; 0 = they end with it */
         struct remains *remains;   /* of a daprd that crashed; NULL = none, or not needed any more */
         struct keeper *keeper;     /* of the ledger on disk */
+        struct cgroups cgroups;
         uint64_t oom_before, oom_now; /* processes killed for want of memory on this machine, as last read and before that */
         double oom_at;             /* when it was read */
         unsigned sockets;          /* number for the next socket's name */
@@ -201,6 +208,8 @@ struct confinement {
 };
 /* From the manifest's rights and the metadata of the plugin's components. 0 or -errno; strings in a. Blocks for a moment. */
 int confine_prepare(const struct plugin *p, struct arena *a, struct confinement *ret);
+/* A cgroup for its process: its folder, the caller's, and l->cgroup; -1 = none. */
+int confine_group(struct life *l, const struct confinement *c);
 void confine_watch(struct life *l, const struct confinement *c); /* once the process runs */
 /* Of a process that was taken over: takes fd; its plugin has an instance. */
 void confine_adopted(struct life *l, int fd, unsigned walls, struct arena *a);
@@ -243,6 +252,9 @@ int life_check_start(struct life *l); /* then the process starts, or the plugin 
 enum death_class death_classify(const struct life *l, int code, int status, char *text, size_t n);
 /* Reads the machine's count of processes killed for want of memory, at most once a second: a rise is told from older ones by time. */
 void death_oom_sample(struct super *s);
+/* The same of the memory group that a process is in, and its memory; and once more when it has ended, before it is reaped. */
+void death_oom_watch(struct life *l);
+void death_oom_look(struct life *l);
 /* Notes a death. Returns the delay before the next start in seconds, or -1: that was one too many. */
 double death_tally(struct plugin *p, const struct life *l, enum death_class why);
 

@@ -153,7 +153,7 @@ static void read_list(struct reader *rd, const struct yaml_node *map, const char
 
 static void read_limits(struct reader *rd, const struct yaml_node *map)
 {
-        static const char *const keys[] = {"memory", "processes"};
+        static const char *const keys[] = {"memory", "processes", "cpu"};
         struct yaml_node *n = yaml_get(map, "limits");
         int64_t bytes;
         if (!n || yaml_is_null(n))
@@ -162,7 +162,7 @@ static void read_limits(struct reader *rd, const struct yaml_node *map)
                 fault(rd, n, "'limits' must be a map");
                 return;
         }
-        check_keys(rd, n, keys, 2, "'limits'");
+        check_keys(rd, n, keys, 3, "'limits'");
         const char *memory = text(rd, n, "memory");
         if (memory && (parse_quantity(str_of(memory), &bytes) || bytes < 1 << 20))
                 fault(rd, yaml_get(n, "memory"), "'memory' must be a quantity of at least 1Mi, such as 512Mi");
@@ -171,6 +171,13 @@ static void read_limits(struct reader *rd, const struct yaml_node *map)
         int64_t processes = number(rd, n, "processes", 1 << 20);
         if (processes)
                 rd->out->processes = (unsigned)processes;
+        const char *cpu = text(rd, n, "cpu");
+        char *end = NULL;
+        double cpus = cpu ? strtod(cpu, &end) : 0;
+        if (cpu && (!*cpu || *end || !(cpus >= 0.01 && cpus <= 1024)))
+                fault(rd, yaml_get(n, "cpu"), "'cpu' must be a number of CPUs from 0.01 to 1024, such as 0.5");
+        else if (cpu)
+                rd->out->cpu_percent = (unsigned)(cpus * 100 + 0.5);
 }
 
 int rights_read(struct arena *a, const struct yaml_node *node, struct rights *ret, struct arena *errors, const char **ret_err)

@@ -19,7 +19,8 @@
  *       - path: /usr/bin/git          starts this program; a folder: those below it; "self": processes of its own
  *     limits:
  *       memory: 512Mi                 of data; default 2Gi
- *       processes: 64                 threads and processes, when the process runs as a user of its own; default 512
+ *       cpu: 0.5                      CPUs; default: as many as there are; only where the machine lets daprd have cgroups
+ *       processes: 64                 threads and processes, when the process runs as a user or in a cgroup of its own; default 512
  *
  * A manifest without the key asks for everything: its process is not confined. `sandbox: {}` asks for nothing.
  */
@@ -47,6 +48,7 @@ struct rights {
         size_t n;
         uint64_t memory_bytes;
         unsigned processes;
+        unsigned cpu_percent; /* of one CPU; 0 = no limit */
 };
 
 /* From the manifest's node (NULL = the key is absent). 0; -EINVAL with "file:line:column: sentence" in *ret_err; -ENOMEM. Strings

@@ -417,7 +417,7 @@ bool sandbox_may_open(const struct grant *g, const char *executable, const char 
 
 const char *sandbox_wall_name(unsigned wall)
 {
-        static const char *const names[] = {"no new privileges", "files", "ports", "signals", "system calls", "own user", "watched"};
+        static const char *const names[] = {"no new privileges", "files", "ports", "signals", "system calls", "own user", "watched", "own cgroup"};
         for (unsigned i = 0; i < sizeof names / sizeof *names; i++)
                 if (wall == 1u << i)
                         return names[i];

@@ -17,7 +17,7 @@
 
 #include "kernel/super/rights.h"
 
-enum sandbox_wall { WALL_NO_NEW_PRIVS = 1, WALL_FILES = 2, WALL_PORTS = 4, WALL_SIGNALS = 8, WALL_SYSCALLS = 16, WALL_OWN_USER = 32, WALL_WATCH = 64 };
+enum sandbox_wall { WALL_NO_NEW_PRIVS = 1, WALL_FILES = 2, WALL_PORTS = 4, WALL_SIGNALS = 8, WALL_SYSCALLS = 16, WALL_OWN_USER = 32, WALL_WATCH = 64, WALL_CGROUP = 128 };
 /* A sanitizer's run-time looks at the whole process and needs more than any program: then nothing is confined. */
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
 enum { SANDBOX_POSSIBLE = 0 };

@@ -7,6 +7,7 @@
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -42,6 +43,7 @@ struct child {
         bool lingers;
         int ruleset_fd;         /* its copy, >= SAFE_FD; -1 = none */
         int exec_fd;            /* its copy, >= SAFE_FD; -1 = exec by path */
+        int cgroup_fd;          /* -1 = as we are */
         pid_t parent;
         volatile int *error; /* in memory that both share, whatever the clone */
 };
@@ -91,7 +93,19 @@ failed:
         _exit(127);
 }
 
-static int clone_child(struct child *c, pid_t *ret_pid, int *ret_pidfd)
+/* Born in another group: moving a process there stops the whole machine for milliseconds. Only clone3 can, and without a stack of its
+ * own the child needs a copy of the page tables. */
+static pid_t clone_into_cgroup(struct child *c, int *ret_pidfd)
+{
+        struct clone_args args = {.flags = CLONE_VFORK | CLONE_PIDFD | CLONE_INTO_CGROUP, .pidfd = (uintptr_t)ret_pidfd, .exit_signal = SIGCHLD,
+                                  .cgroup = (uint64_t)c->cgroup_fd};
+        pid_t pid = c->cgroup_fd < 0 ? -1 : (pid_t)syscall(SYS_clone3, &args, sizeof args);
+        if (pid == 0)
+                _exit(child_main(c));
+        return pid;
+}
+
+static int clone_child(struct child *c, pid_t *ret_pid, int *ret_pidfd, bool *ret_in_cgroup)
 {
         sigset_t all, old;
         char *stack = mmap(NULL, CHILD_STACK_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_STACK, -1, 0);
@@ -102,7 +116,10 @@ static int clone_child(struct child *c, pid_t *ret_pid, int *ret_pidfd)
         pthread_sigmask(SIG_SETMASK, &all, &old);
         int pidfd = -1;
         uintptr_t top = ((uintptr_t)stack + CHILD_STACK_BYTES) & ~(uintptr_t)63;
-        pid_t pid = clone(child_main, (void *)top, CLONE_HOW, c, &pidfd);
+        pid_t pid = clone_into_cgroup(c, &pidfd);
+        *ret_in_cgroup = pid > 0;
+        if (pid < 0)
+                pid = clone(child_main, (void *)top, CLONE_HOW, c, &pidfd);
         int r = pid < 0 ? -errno : 0, error = *c->error;
         pthread_sigmask(SIG_SETMASK, &old, NULL);
         munmap(stack, CHILD_STACK_BYTES);
@@ -231,7 +248,7 @@ int spawn_plugin(const char *path, char *const *envp, const struct spawn_how *ho
 {
         int ours[3] = {-1, -1, -1};
         char *argv[] = {(char *)path, NULL};
-        struct child c = {.path = path, .argv = argv, .envp = envp, .parent = getpid(), .lingers = how->lingers,
+        struct child c = {.path = path, .argv = argv, .envp = envp, .parent = getpid(), .lingers = how->lingers, .cgroup_fd = how->cgroup_fd,
                           .sandbox = how->sandbox && how->sandbox->on ? how->sandbox : NULL};
         int r = make_fds(c.fds, ours, how);
         c.ruleset_fd = c.sandbox && c.sandbox->ruleset_fd >= 0 ? fcntl(c.sandbox->ruleset_fd, F_DUPFD_CLOEXEC, SAFE_FD) : -1;
@@ -241,7 +258,7 @@ int spawn_plugin(const char *path, char *const *envp, const struct spawn_how *ho
         if (r)
                 snprintf(err, err_n, "no descriptors for a new process: %s", strerrordesc_np(-r));
         if (r == 0) {
-                r = clone_child(&c, &ret->pid, &ret->pidfd);
+                r = clone_child(&c, &ret->pid, &ret->pidfd, &ret->in_cgroup);
                 if (r)
                         explain(path, r, err, err_n);
         }

@@ -10,6 +10,7 @@
 struct sandbox;
 struct spawn_how {
         int listen_fd, exec_fd;               /* exec_fd: the program, open; -1 = by its path */
+        int cgroup_fd;                        /* group to start it in; -1 = ours */
         const struct sandbox *sandbox;        /* the walls around it, from sandbox_prepare(); NULL = none */
         bool lingers;                         /* it may outlive us */
         const char *out_path, *err_path;      /* named pipes to be made for its output; NULL = pipes without a name */
@@ -17,6 +18,7 @@ struct spawn_how {
 struct spawned {
         pid_t pid;
         int pidfd;
+        bool in_cgroup;       /* it is in that group: the machine's kernel can do so */
         int control_fd;       /* our end; closing it tells the process to end */
         int out_fd, err_fd;   /* our ends of its stdout and stderr, non-blocking */
 };

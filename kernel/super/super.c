@@ -65,6 +65,8 @@ int super_new(struct super **ret, const struct super_conf *conf)
                 return -ENOMEM;
         }
         s->linger_s = conf->opts && conf->opts->plugin_linger_ns > 0 ? (double)conf->opts->plugin_linger_ns / 1e9 : 0;
+        if (conf->opts && !conf->opts->plugin_sandbox_off)
+                cgroups_find(&s->cgroups, NULL);
         if (conf->ledger)
                 adopt_plugins(s, conf->ledger);
         else if (conf->opts && *conf->opts->app_id)
@@ -109,6 +111,7 @@ void super_free(struct super *s)
                 free(c);
         }
         forget_failed(s, NULL);
+        cgroups_leave(&s->cgroups);
         linger_end(s);
         keep_free(s);
         history_free(s->history);

@@ -26,7 +26,8 @@ def hostile(daprd, folder):
 
     def make(sandbox, victim="", more=(), args=(), **kw):
         (home / "plugin.yaml").write_text(MANIFEST + (f"sandbox: {sandbox}\n" if sandbox is not None else ""))
-        return daprd([component("store", "state.hostile", [("victim", str(victim)), *more])], plugins_path=home.parent, args=args, **kw)
+        return daprd([component("store", "state.hostile", [("victim", str(victim)), *more])], plugins_path=home.parent, args=args,
+                     **{"app_id": f"sandbox-{os.getpid()}"} | kw)
     return make
 
 
@@ -191,3 +192,27 @@ def test_a_program_that_only_its_owner_reaches_stays_with_its_owner(hostile, fol
     d.env["DAPR_PLUGINS_PATH"] = str(closed / "plugins")
     d.start()
     assert deed(d, "nothing") == "ok" and deed(d, "shell") == "denied"
+
+
+def unified():
+    """The folder of this process's cgroup v2; None where there is none, or where it is not its own to divide."""
+    mounts = [l.split() for l in open("/proc/self/mountinfo") if " - cgroup2 " in l]
+    group = next((l.strip()[3:] for l in open("/proc/self/cgroup") if l.startswith("0::")), None)
+    return pathlib.Path(mounts[0][4]) if mounts and group == "/" and os.geteuid() == 0 and os.access(mounts[0][4] + "/cgroup.procs", os.W_OK) else None
+
+
+@pytest.mark.skipif(not unified(), reason="needs a delegated cgroup v2")
+def test_a_plugin_with_programs_has_a_cgroup_of_its_own(hostile):
+    d = hostile('{programs: [{path: "self"}], limits: {cpu: 0.5}}')
+    group = lambda pid: next(l.strip()[3:] for l in open(f"/proc/{pid}/cgroup") if l.startswith("0::"))
+    ours = lambda: list(unified().glob(f"microdapr-{d.proc.pid}-*"))
+    pid = next(iter(d.children()))
+    assert group(pid).startswith(f"/microdapr-{d.proc.pid}-") and group(pid) != group(d.proc.pid)
+    r = subprocess.run([str(BUILD / "bin/daprctl"), "plugin", "security", "--app-id", d.app_id], env={"NO_COLOR": "1"}, capture_output=True, text=True)
+    assert "own cgroup" in r.stdout and ("Limits hold by rlimits: in the cgroup of daprd" in r.stdout or "hold by cgroups below" in r.stdout)
+    assert deed(d, "fork") == "done"
+    os.kill(pid, 9)
+    wait_until("the next one serves", lambda: deed(d, "nothing") == "ok")
+    wait_until("one group is left", lambda: len([g for g in ours() if not g.name.endswith("-self")]) == 1)
+    d.close()
+    assert not ours()

@@ -141,6 +141,27 @@ START_TEST(the_filter_fits)
 }
 END_TEST
 
+START_TEST(limits_are_read_and_checked)
+{
+        static const struct { const char *text; unsigned percent; const char *err; } rows[] = {
+                {"limits: {cpu: 0.5}", 50, NULL}, {"limits: {cpu: 2}", 200, NULL}, {"limits: {}", 0, NULL}, {"limits: {memory: 1Mi}", 0, NULL},
+                {"limits: {cpu: 0}", 0, "'cpu' must be a number of CPUs"}, {"limits: {cpu: half}", 0, "'cpu' must be"}, {"limits: {cpu: -1}", 0, "'cpu' must be"},
+                {"limits: {cpu: 1e9}", 0, "'cpu' must be"}, {"limits: {cpu: nan}", 0, "'cpu' must be"}, {"limits: {disk: 1}", 0, "disk"}};
+        for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+                struct yaml_node *root = NULL;
+                struct rights r;
+                const char *err = "";
+                ck_assert_int_eq(yaml_read(&A, str_of(rows[i].text), "f.yaml", 1, 0, &root, &err), 0);
+                int e = rights_read(&A, root, &r, &A, &err);
+                ck_assert_msg((e == 0) == !rows[i].err, "%s: %s", rows[i].text, err);
+                if (e)
+                        ck_assert_msg(strstr(err, rows[i].err) && strstr(err, "f.yaml:1:"), "%s: %s", rows[i].text, err);
+                else
+                        ck_assert_uint_eq(r.cpu_percent, rows[i].percent);
+        }
+}
+END_TEST
+
 int main(void)
 {
         Suite *s = suite_create("rights");
@@ -153,6 +174,7 @@ int main(void)
         tcase_add_test(t, paths_in_settings_are_files);
         tcase_add_test(t, what_may_be_opened);
         tcase_add_test(t, the_filter_fits);
+        tcase_add_test(t, limits_are_read_and_checked);
         suite_add_tcase(s, t);
         SRunner *r = srunner_create(s);
         srunner_run_all(r, CK_ENV);
