@@ -1,7 +1,7 @@
 /*
  * Calls to components. A call takes the component's present instance and its plugin's present life and goes out on that connection;
  * when it breaks, the call is sent again, to what is present then, if the other side certainly has not seen it or the plugin said
- * that the method may be repeated, else it fails. A call that finds no usable life waits for one: not longer than its own deadline or
+ * that the method may be repeated, else it fails; while a version of before stands by, some more are (repeat.c). A call that finds no usable life waits for one: not longer than its own deadline or
  * PLUGIN_WAIT_MAX_S, and only tuning.calls_waiting_max at a time; where nothing is to be expected (FAILED, STOPPED, removed) it fails
  * at once. An instance that was exchanged under a running call stays until the call is over.
  */
@@ -96,6 +96,7 @@ static int send_once(struct instance *i, struct arena *a, const char *method, st
 {
         struct rpc_opts o = {.md = &i->md, .n_md = 1};
         struct life *l = i->plugin->life;
+        bool on_trial = i->component && i->component->standby && i->component->now == i;
         life_ref(l);
         int r = rpc_unary(l->ch, a, method, req, resp, &o, st);
         if (r == 0)
@@ -103,7 +104,8 @@ static int send_once(struct instance *i, struct arena *a, const char *method, st
         bool lost = r && st->transport && (l->ended || !rpc_channel_is_connected(l->ch));
         if (lost && l == i->plugin->life)
                 l->usable = false; /* the event may come after this fiber */
-        *ret_again = r && st->transport && may_again && (st->unprocessed || (lost && map_get(&i->plugin->idempotent, str_of(method))));
+        *ret_again = r && st->transport && may_again &&
+                     (st->unprocessed || (lost && (map_get(&i->plugin->idempotent, str_of(method)) || (on_trial && call_may_be_repeated(a, method, req)))));
         if (lost && !*ret_again)
                 r = broken(i, a, method, l, st);
         life_unref(l);

@@ -275,6 +275,10 @@ double component_timeout_s(const struct component_spec *spec);
 /* swap.c */
 void component_refuse(struct component *c, const struct component_spec *spec); /* NULL = none any more */
 
+/* repeat.c */
+/* May the call, whose outcome is unknown, be sent to the version before the one that died? a: for looking into the request. */
+bool call_may_be_repeated(struct arena *a, const char *method, struct str req);
+
 /* calls.c */
 /* One call to this very instance, sent once. As component_call_bytes. */
 int instance_call(struct instance *i, struct arena *a, const char *method, struct str req, struct str *resp, struct rpc_status *st);
