@@ -109,13 +109,15 @@ struct plugin_upgrade_opts {
         struct ctl_globals globals;
         const char *app_id, *path, *version;
         int64_t shadow_ns;
+        bool all;
 };
 struct plugin_rollback_opts {
         struct ctl_globals globals;
         const char *app_id;
+        bool all;
 };
-#define plugin_enable_opts plugin_rollback_opts
-#define plugin_disable_opts plugin_rollback_opts
+#define plugin_enable_opts plugin_restart_opts
+#define plugin_disable_opts plugin_restart_opts
 struct plugin_history_opts {
         struct ctl_globals globals;
         const char *app_id, *output;

@@ -11,11 +11,14 @@
 #define QUICK_TIMEOUT_S 60.0
 #define APP_ROW(opts) {"app-id", FLAG_STRING, offsetof(struct opts, app_id), "", "ID", "The app whose sidecar holds the component", .short_name = 'a'}
 
+#define ALL_ROW(opts) {"all", FLAG_BOOL, offsetof(struct opts, all), "false", NULL, "With it all components that share its process, which move together only"}
+
 static const struct flag_row upgrade_rows[] = {
         APP_ROW(plugin_upgrade_opts),
         {"path", FLAG_STRING, offsetof(struct plugin_upgrade_opts, path), "", "DIR", "The folder of the plugin to change to, with its plugin.yaml"},
         {"version", FLAG_STRING, offsetof(struct plugin_upgrade_opts, version), "", "V", "The version to change to, of those that are installed"},
         {"shadow", FLAG_DURATION, offsetof(struct plugin_upgrade_opts, shadow_ns), "", "TIME", "Send reads to both for so long first, and take the new one only when its answers are the same"},
+        ALL_ROW(plugin_upgrade_opts),
         CTL_GLOBAL_ROWS(plugin_upgrade_opts),
 };
 const struct flag_program plugin_upgrade_program = {
@@ -26,7 +29,8 @@ const struct flag_program plugin_upgrade_program = {
                     "  dapr plugin upgrade statestore --app-id myapp --path ./state.redis --shadow 30s\n",
         .rows = upgrade_rows, .n_rows = sizeof(upgrade_rows) / sizeof(*upgrade_rows)};
 
-static const struct flag_row rollback_rows[] = {APP_ROW(plugin_rollback_opts), CTL_GLOBAL_ROWS(plugin_rollback_opts)};
+static const struct flag_row rollback_rows[] = {APP_ROW(plugin_rollback_opts), ALL_ROW(plugin_rollback_opts), CTL_GLOBAL_ROWS(plugin_rollback_opts)};
+static const struct flag_row service_rows[] = {APP_ROW(plugin_restart_opts), CTL_GLOBAL_ROWS(plugin_restart_opts)};
 const struct flag_program plugin_rollback_program = {
         .name = "dapr plugin rollback", .summary = "Change a component's plugin back for the one before the last upgrade",
         .usage = "dapr plugin rollback NAME --app-id ID", .examples = "  dapr plugin rollback statestore --app-id myapp\n",
@@ -34,11 +38,11 @@ const struct flag_program plugin_rollback_program = {
 const struct flag_program plugin_disable_program = {
         .name = "dapr plugin disable", .summary = "Take a component out of service: its calls fail at once until it is enabled",
         .usage = "dapr plugin disable NAME --app-id ID", .examples = "  dapr plugin disable statestore --app-id myapp\n",
-        .rows = rollback_rows, .n_rows = sizeof(rollback_rows) / sizeof(*rollback_rows)};
+        .rows = service_rows, .n_rows = sizeof(service_rows) / sizeof(*service_rows)};
 const struct flag_program plugin_enable_program = {
         .name = "dapr plugin enable", .summary = "Put a component that was disabled back into service",
         .usage = "dapr plugin enable NAME --app-id ID", .examples = "  dapr plugin enable statestore --app-id myapp\n",
-        .rows = rollback_rows, .n_rows = sizeof(rollback_rows) / sizeof(*rollback_rows)};
+        .rows = service_rows, .n_rows = sizeof(service_rows) / sizeof(*service_rows)};
 
 static const struct flag_row history_rows[] = {
         APP_ROW(plugin_history_opts),
@@ -64,7 +68,7 @@ static int ask(struct arena *a, const char *app_id, int argc, char **argv, const
 
 static int simple(void *opts, int argc, char **argv, const char *verb, const char *done)
 {
-        struct plugin_rollback_opts *o = opts;
+        struct plugin_restart_opts *o = opts;
         struct arena a;
         struct str body;
         arena_init(&a, 0);
@@ -126,7 +130,7 @@ static const char *upgrade_verb(struct arena *a, const struct plugin_upgrade_opt
         free(full);
         struct str value = url_escape(a, str_of(*path ? path : o->version));
         const char *shadow = o->shadow_ns > 0 ? arena_printf(a, "&shadow=%lldms", (long long)(o->shadow_ns / 1000000)) : "";
-        return arena_printf(a, "/upgrade?%s=%.*s%s", *path ? "path" : "version", STR_FMT(value), shadow);
+        return arena_printf(a, "/upgrade?%s=%.*s%s%s", *path ? "path" : "version", STR_FMT(value), shadow, o->all ? "&all=1" : "");
 }
 
 int plugin_upgrade_run(void *opts, int argc, char **argv)
@@ -160,7 +164,7 @@ int plugin_rollback_run(void *opts, int argc, char **argv)
         struct arena a;
         struct str body;
         arena_init(&a, 0);
-        int code = ask(&a, o->app_id, argc, argv, "/rollback", "POST", SWAP_TIMEOUT_S, &body);
+        int code = ask(&a, o->app_id, argc, argv, o->all ? "/rollback?all=1" : "/rollback", "POST", SWAP_TIMEOUT_S, &body);
         if (!code) {
                 struct swapped s = read_swapped(&a, body);
                 ui_say(UI_SUCCESS, "%s is served by %s %s again", argv[0], s.plugin, s.version);

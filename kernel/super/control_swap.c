@@ -88,6 +88,16 @@ static void tell_swap(struct http_req *r, struct component *c, const struct swap
         buf_fini(&b);
 }
 
+/* One of several in a process moves with the others only: that must have been said. */
+static bool may_move(struct http_req *r, struct component *c, const char *verb)
+{
+        const char *others = control_query(r, "all") ? NULL : super_sharers(c, r->arena);
+        if (others)
+                control_refuse(r, 409, arena_printf(r->arena, "component %s shares its process with %s; they move together only: daprctl plugin %s %s --all",
+                                                    c->name, others, verb, c->name));
+        return !others;
+}
+
 static void upgrade(struct control *k, struct http_req *r, struct component *c)
 {
         const char *path = control_query(r, "path"), *version = control_query(r, "version"), *shadow = control_query(r, "shadow"), *err = NULL;
@@ -103,8 +113,10 @@ static void upgrade(struct control *k, struct http_req *r, struct component *c)
                 control_refuse(r, 400, "say the path of a plugin's folder or the version of an installed one");
                 return;
         }
+        if (!may_move(r, c, "upgrade"))
+                return;
         q.manifest = path ? by_path(r, path) : by_version(k, r, c, version, &err);
-        int e = q.manifest ? super_component_swap(k->super, c, &q, r->arena, &err) : -EINVAL;
+        int e = q.manifest ? super_shared_swap(k->super, c, &q, r->arena, &err) : -EINVAL;
         if (e)
                 done(r, e, err);
         else
@@ -115,6 +127,8 @@ static void rollback(struct control *k, struct http_req *r, struct component *c)
 {
         const char *err = NULL;
         struct swap_report none = {0};
+        if (!may_move(r, c, "rollback"))
+                return;
         int e = super_component_rollback(k->super, c, r->arena, &err);
         if (e)
                 done(r, e, err);

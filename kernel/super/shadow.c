@@ -1,8 +1,9 @@
 /*
  * Shadow traffic: for a while a component's reads go to a candidate too, after they were answered, and the answers are compared. A
  * write in between makes two reads differ without anybody's fault; so a difference counts only when the present one answers the same
- * before and after the candidate was asked, and when it stands after all were asked again. Nothing of a value is kept or shown, and only
- * SHADOW_CALLS_MAX comparisons run at once: reads beyond that are not compared.
+ * before and after the candidate was asked, and when it stands after all were asked again, CONFIRMED times; a key under constant writes
+ * is asked for up to TRIES times, then it does not count. Nothing of a value is kept or shown, and only SHADOW_CALLS_MAX comparisons run
+ * at once: reads beyond that are not compared.
  *
  * Answers are timed too, and both processes' memory is looked at SHADOW_SAMPLES times: a candidate that is slower or that goes on growing
  * is told apart from one that answers wrong. Both judgements leave room: what is a little slower, or fills its caches, passes.
@@ -14,7 +15,7 @@
 
 #include "kernel/super/swap.h"
 
-enum { AGAIN = 3 };
+enum { CONFIRMED = 4, TRIES = 16 };
 static const double AGAIN_AFTER_S = 0.02, ANSWER_MAX_S = 5;
 
 /* Reads: they change nothing, and two that answer the same are equal byte by byte. */
@@ -47,6 +48,18 @@ double shadow_times_ms(const struct shadow_times *t, double share)
         return 0;
 }
 
+double shadow_ms(const struct shadow_times parts[SHADOW_SAMPLES], double share)
+{
+        struct shadow_times all = {0};
+
+        for (size_t p = 0; p < SHADOW_SAMPLES; p++) {
+                all.n += parts[p].n;
+                for (size_t i = 0; i < SHADOW_BUCKETS; i++)
+                        all.buckets[i] += parts[p].buckets[i];
+        }
+        return shadow_times_ms(&all, share);
+}
+
 /* ---- answers ---- */
 
 struct compared {
@@ -55,6 +68,8 @@ struct compared {
         struct arena arena;
         struct str req, resp;
         int code;
+        size_t part;    /* of the time in which it began */
+        bool timed;     /* its first answer's time counts */
 };
 
 static const char *difference(const struct compared *k, int code, struct str resp, char *text, size_t n)
@@ -76,24 +91,50 @@ static int ask(struct compared *k, struct instance *i, struct str *ret)
         *ret = STR_NULL;
         int code = instance_call(i, &k->arena, k->method, k->req, ret, &st);
         fiber_restore_deadline(old);
-        if (i == s->candidate && ++s->asked > SHADOW_WARM_READS)
-                shadow_times_add(&s->theirs, loop_now_exact() - began);
+        if (i == s->candidate && k->timed) {
+                shadow_times_add(&s->theirs[k->part], loop_now_exact() - began);
+                k->timed = false;
+        }
         return code;
 }
 
-/* Asks the candidate, then the present one again. What differs, in text; NULL: nothing, or a write came between. */
-static const char *compare_once(struct compared *k, char *text, size_t n)
+enum outcome { SAME, DIFFERENT, UNCLEAR };
+
+/* Asks the candidate, then the present one again, whose answer is the one to compare with from then on. */
+static enum outcome compare_once(struct compared *k, char *text, size_t n)
 {
         struct str theirs, now;
         int code = ask(k, k->s->candidate, &theirs);
-        const char *differs = difference(k, code, theirs, text, n);
-        if (!differs || !k->s->c->now)
-                return differs;
+        if (!difference(k, code, theirs, text, n))
+                return SAME;
+        if (!k->s->c->now)
+                return UNCLEAR;
         int after = ask(k, k->s->c->now, &now);
         bool stands = after == k->code && (after || str_eq(now, k->resp));
         k->code = after;
         k->resp = now;
-        return stands ? differs : NULL;
+        return stands ? DIFFERENT : UNCLEAR;
+}
+
+/* What differed, every time that it could be seen, is a difference. */
+static enum outcome compare(struct compared *k, char *text, size_t n)
+{
+        int different = 0;
+        for (int i = 0; i < TRIES; i++) {
+                enum outcome o = compare_once(k, text, n);
+                if (o == SAME)
+                        return SAME;
+                different += o == DIFFERENT;
+                if (different == CONFIRMED)
+                        return DIFFERENT;
+                if (o == DIFFERENT && fiber_sleep(AGAIN_AFTER_S))
+                        break;
+                if (!k->s->c->now)
+                        break;
+                if (o == DIFFERENT)
+                        k->code = ask(k, k->s->c->now, &k->resp);
+        }
+        return UNCLEAR;
 }
 
 static void compare_fiber(void *arg)
@@ -101,15 +142,9 @@ static void compare_fiber(void *arg)
         struct compared *k = arg;
         struct shadow *s = k->s;
         char text[SHADOW_EXAMPLE_BYTES];
-        const char *differs = compare_once(k, text, sizeof text);
-        for (int i = 0; differs && i < AGAIN; i++) {
-                if (fiber_sleep(AGAIN_AFTER_S) || !s->c->now)
-                        break;
-                k->code = ask(k, s->c->now, &k->resp);
-                differs = compare_once(k, text, sizeof text);
-        }
-        s->reads++;
-        if (differs && s->differences++ == 0)
+        enum outcome o = compare(k, text, sizeof text);
+        s->reads += o != UNCLEAR;
+        if (o == DIFFERENT && s->differences++ == 0)
                 memcpy(s->example, text, sizeof s->example);
         s->running--;
         arena_fini(&k->arena);
@@ -137,12 +172,12 @@ void shadow_call(struct component *c, const char *method, struct str req, int co
 {
         struct shadow *s = c->shadow;
         const char *read = read_method(method);
-        if (read)
-                shadow_times_add(&s->present, seconds);
         struct compared *k = read && s->running < at_once(c) ? calloc(1, sizeof *k) : NULL;
         if (!k)
                 return;
-        *k = (struct compared){.s = s, .method = read, .code = code};
+        *k = (struct compared){.s = s, .method = read, .code = code, .part = s->sample, .timed = ++s->asked > SHADOW_WARM_READS};
+        if (k->timed)
+                shadow_times_add(&s->present[k->part], seconds);
         arena_init(&k->arena, 0);
         k->req = arena_str(&k->arena, req);
         k->resp = arena_str(&k->arena, resp);
@@ -191,16 +226,19 @@ static bool grows_on(const struct shadow *s)
 
 static bool is_slower(const struct shadow *s, double share, unsigned at_least, int factor, int at_least_ms)
 {
-        double theirs = shadow_times_ms(&s->theirs, share), present = shadow_times_ms(&s->present, share);
+        int parts = 0;
 
-        return s->theirs.n >= at_least && s->present.n >= at_least && theirs > present * factor &&
-               theirs > present + at_least_ms;
+        for (size_t i = 0; i < SHADOW_SAMPLES; i++) {
+                double theirs = shadow_times_ms(&s->theirs[i], share), present = shadow_times_ms(&s->present[i], share);
+                parts += s->theirs[i].n >= at_least && s->present[i].n >= at_least && theirs > present * factor && theirs > present + at_least_ms;
+        }
+        return parts >= SHADOW_SLOWER_PARTS;
 }
 
 static const char *slower_text(const struct shadow *s, struct arena *a, double share)
 {
         return arena_printf(a, "slower under shadow: p%.0f of %llu reads %.1f ms, that of the present one %.1f ms", share * 100,
-                            (unsigned long long)s->theirs.n, shadow_times_ms(&s->theirs, share), shadow_times_ms(&s->present, share));
+                            (unsigned long long)s->reads, shadow_ms(s->theirs, share), shadow_ms(s->present, share));
 }
 
 const char *shadow_verdict(const struct shadow *s, struct arena *a)
@@ -237,8 +275,10 @@ void shadow_run(struct shadow *s, double seconds)
         scope_init(&s->scope);
         s->c->shadow = s;
         look_at_memory(s, 0);
-        for (size_t i = 1; i <= SHADOW_SAMPLES && shadow_until(s, began + seconds * (double)i / SHADOW_SAMPLES); i++)
+        for (size_t i = 1; i <= SHADOW_SAMPLES && shadow_until(s, began + seconds * (double)i / SHADOW_SAMPLES); i++) {
                 look_at_memory(s, i);
+                s->sample = i < SHADOW_SAMPLES ? i : SHADOW_SAMPLES - 1;
+        }
         s->seconds = loop_now() - began;
         s->c->shadow = NULL;
         fiber_shield_begin();

@@ -119,6 +119,7 @@ struct swap_request {
         const char *why;                   /* for log and history: "upgrade", "reload", ...; static text */
         const struct component_spec *spec; /* other settings of the same name and kind, type included; NULL = as it is */
         const char *manifest;              /* plugin.yaml of another version of the plugin; NULL = the one that serves the type */
+        const struct component *join;      /* whose process it joins when that serves the same manifest and shares; NULL = one of its own */
         bool restart;                      /* with the manifest that it has */
         double settle_s;                   /* the candidate must live so long before calls go to it */
         double shadow_s;                   /* so long reads go to both and answers are compared; 0 = no */
@@ -129,6 +130,11 @@ struct swap_report {
         double shadow_p99_ms, present_p99_ms, shadow_growth_mib;
 };
 int super_component_swap(struct super *s, struct component *c, const struct swap_request *q, struct arena *a, const char **ret_err);
+/* The same for a component and all that share its process, which move one after the other into one new process; if one does not, those
+ * that have go back. q->manifest is set. */
+int super_shared_swap(struct super *s, struct component *c, const struct swap_request *q, struct arena *a, const char **ret_err);
+/* Names of the components that share its process, in a: "b, c"; NULL: none does. */
+const char *super_sharers(const struct component *c, struct arena *a);
 /* The settings that were tried last and not taken; NULL = none. */
 const struct component_spec *component_refused(const struct component *c);
 /* Back to the plugin before the last swap. -ENOENT: there was none. Parks. */

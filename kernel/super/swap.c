@@ -178,8 +178,11 @@ static int other_plugin(struct swap *w, const char *file)
         } else if (manifest_check(m, w->spec, w->a, &w->err)) {
                 r = -EINVAL;
         }
-        w->plugin = r ? NULL : plugin_new(w->s, m, m->name);
-        if (!w->plugin)
+        struct plugin *shared = r == 0 && m->share && w->q->join && w->q->join->now ? w->q->join->now->plugin : NULL;
+        if (shared && (!shared->manifest || strcmp(shared->manifest->file, m->file) != 0 || !plugin_is_callable(shared)))
+                shared = NULL;
+        w->plugin = r ? NULL : shared ? shared : plugin_new(w->s, m, m->name);
+        if (!w->plugin || shared)
                 manifest_free(m);
         return r ? r : w->plugin ? 0 : -ENOMEM;
 }
@@ -187,6 +190,14 @@ static int other_plugin(struct swap *w, const char *file)
 static bool same(const char *a, const char *b)
 {
         return strcmp(a ? a : "", b ? b : "") == 0;
+}
+
+static int same_process(struct swap *w, struct plugin *p)
+{
+        if (manifest_check(p->manifest, w->spec, w->a, &w->err))
+                return -EINVAL;
+        w->plugin = p;
+        return 0;
 }
 
 static int choose_plugin(struct swap *w)
@@ -204,6 +215,8 @@ static int choose_plugin(struct swap *w)
                 r = other_plugin(w, w->q->manifest);
         else if (m && same_type && !m->share && (w->q->restart || w->c->previous))
                 r = other_plugin(w, m->file); /* what the operator chose stays */
+        else if (m && same_type && m->share && w->c->previous)
+                r = same_process(w, now->plugin); /* here too */
         else
                 r = super_find_plugin(w->s, w->spec, w->c->kind, w->a, &w->plugin, &w->err);
         w->in_place = r == 0 && w->plugin == now->plugin;
@@ -252,19 +265,22 @@ static int settle(struct swap *w, double seconds)
 
 static int shadow(struct swap *w)
 {
-        struct shadow s = {.c = w->c, .candidate = w->candidate, .life = w->life};
+        struct shadow *s = w->q->shadow_s > 0 ? arena_zalloc(w->a, sizeof *s) : NULL;
         if (w->q->shadow_s <= 0)
                 return 0;
-        shadow_run(&s, w->q->shadow_s);
-        struct swap_report report = {s.reads, s.differences, shadow_times_ms(&s.theirs, 0.99), shadow_times_ms(&s.present, 0.99), shadow_growth_mib(&s)};
+        if (!s)
+                return -ENOMEM;
+        *s = (struct shadow){.c = w->c, .candidate = w->candidate, .life = w->life};
+        shadow_run(s, w->q->shadow_s);
+        struct swap_report report = {s->reads, s->differences, shadow_ms(s->theirs, 0.99), shadow_ms(s->present, 0.99), shadow_growth_mib(s)};
         if (w->q->report)
                 *w->q->report = report;
         history_note(w->s, w->c->name, "shadowed", "%llu reads, %llu differences, p99 %.1f ms, of the present one %.1f ms, memory %+.1f MiB",
-                     (unsigned long long)s.reads, (unsigned long long)s.differences, report.shadow_p99_ms, report.present_p99_ms,
+                     (unsigned long long)s->reads, (unsigned long long)s->differences, report.shadow_p99_ms, report.present_p99_ms,
                      report.shadow_growth_mib);
         if (!lives_on(w))
                 return settle(w, 0);
-        const char *why = shadow_verdict(&s, w->a);
+        const char *why = shadow_verdict(s, w->a);
         w->err = why ? why : w->err;
         return why ? -EBADMSG : 0;
 }
@@ -409,5 +425,5 @@ int super_component_rollback(struct super *s, struct component *c, struct arena 
         *ret_err = "there is no version before this one to go back to";
         if (!file)
                 return -ENOENT;
-        return super_component_swap(s, c, &(struct swap_request){.why = "rollback", .manifest = file}, a, ret_err);
+        return super_shared_swap(s, c, &(struct swap_request){.why = "rollback", .manifest = file}, a, ret_err);
 }
