@@ -512,6 +512,9 @@ static void hand_over(struct runtime *rt)
         rested = loop_now_exact();
         front_settle(k->front, &l, grace_s);
         settled = loop_now_exact();
+        for (size_t i = 0; i < N_BLOCKS; i++)
+                if (blocks[i]->note)
+                        blocks[i]->note(k, &l);
         hang_up(k);
         front_end_streams(k->front);
         fini_blocks(k);

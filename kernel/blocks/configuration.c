@@ -11,6 +11,7 @@
 #include "kernel/front/http.h"
 #include "kernel/observe/observe.h"
 #include "kernel/policy/resiliency.h"
+#include "kernel/super/ledger.h"
 #include "sdk/base/log.h"
 #include "sdk/base/loop.h"
 
@@ -366,6 +367,34 @@ static void http_unsubscribe(struct call *c)
 
 /* ---- the block ---- */
 
+#define NOTE_WATCH "configuration watch" /* name: the id; text: store, space, request by base64 */
+
+/* An HTTP app subscribes once: its subscriptions go over to another program. */
+static void note(struct kernel *k, struct ledger *l)
+{
+        list_for_each(at, &k->watches->list) {
+                const struct config_watch *s = list_entry(at, struct config_watch, node);
+                if (s->client || s->ended)
+                        continue;
+                struct str request = base64_encode(&l->arena, s->request);
+                const char *text = request.p ? arena_printf(&l->arena, "%s %.*s", s->store, STR_FMT(request)) : NULL;
+                if (!text || ledger_add_note(l, NOTE_WATCH, s->id, text))
+                        log_error(CONFIGURATION_SCOPE, "subscription %s to configuration store %s is lost: out of memory", s->id, s->store);
+        }
+}
+
+static void take_note(struct kernel *k, const struct ledger_note *n)
+{
+        const char *space = strrchr(n->text, ' ');
+        struct arena a;
+
+        arena_init(&a, 0);
+        struct str store = str_n(n->text, space ? (size_t)(space - n->text) : 0), request = space ? base64_decode(&a, str_of(space + 1)) : STR_NULL;
+        if (!request.p || config_watch_resume(k->watches, n->name, arena_strdup(&a, store), request))
+                log_error(CONFIGURATION_SCOPE, "subscription %s to a configuration store is lost", n->name);
+        arena_fini(&a);
+}
+
 static int init(struct kernel *k)
 {
         k->watches = calloc(1, sizeof *k->watches);
@@ -373,6 +402,9 @@ static int init(struct kernel *k)
                 return -ENOMEM;
         k->watches->k = k;
         list_init(&k->watches->list);
+        for (size_t i = 0; k->ledger && i < k->ledger->n_notes; i++)
+                if (strcmp(k->ledger->notes[i].what, NOTE_WATCH) == 0)
+                        take_note(k, &k->ledger->notes[i]);
         return 0;
 }
 
@@ -479,5 +511,6 @@ const struct block configuration_block_def = {
         .moving = moving,
         .leaving = leaving,
         .hang_up = hang_up,
+        .note = note,
         .fini = fini,
 };

@@ -55,6 +55,8 @@ struct config_watch {
 /* Opens it under the store's outbound policy and puts it in the list. 0 and *ret; or a gRPC code > 0 with the text in *ret_err. Parks. */
 int config_watch_start(struct call *c, struct configuration_block *b, struct component *store, const ProtobufCMessage *request,
                        void (*deliver)(struct config_watch *s, const config_update *u), struct config_watch **ret, const char **ret_err);
+/* One that an HTTP app has made before another program took over, under its id; opened in the background, again and again if need be. */
+int config_watch_resume(struct configuration_block *b, const char *id, const char *store, struct str request);
 /* Takes it out of the list, stops its fiber and frees it; nothing is delivered any more. For the owner. Parks, shielded. */
 void config_watch_end(struct config_watch *s);
 /* Its store takes over at `to`: the stream is opened there, then the present one ends. Parks. */

@@ -379,7 +379,7 @@ static int try_open(void *arg, struct policy_try *t)
         return r ? r : -EIO;
 }
 
-static struct config_watch *make(struct configuration_block *b, const char *store, const ProtobufCMessage *request)
+static struct config_watch *make(struct configuration_block *b, const char *store, const ProtobufCMessage *request, struct str packed)
 {
         struct config_watch *s = calloc(1, sizeof *s);
 
@@ -391,7 +391,7 @@ static struct config_watch *make(struct configuration_block *b, const char *stor
         list_init(&s->node);
         s->b = b;
         s->store = arena_strdup(&s->arena, str_of(store));
-        s->request = pb_pack(&s->arena, request);
+        s->request = request ? pb_pack(&s->arena, request) : arena_str(&s->arena, packed);
         if (s->store && s->request.p && uuid_random(s->id) == 0)
                 return s;
         discard(s);
@@ -401,7 +401,7 @@ static struct config_watch *make(struct configuration_block *b, const char *stor
 int config_watch_start(struct call *c, struct configuration_block *b, struct component *store, const ProtobufCMessage *request,
                        void (*deliver)(struct config_watch *s, const config_update *u), struct config_watch **ret, const char **ret_err)
 {
-        struct config_watch *s = b->closed || b->count >= SUBSCRIPTIONS_MAX ? NULL : make(b, component_name(store), request);
+        struct config_watch *s = b->closed || b->count >= SUBSCRIPTIONS_MAX ? NULL : make(b, component_name(store), request, STR_NULL);
         struct policy p;
         enum policy_result r;
 
@@ -428,6 +428,24 @@ int config_watch_start(struct call *c, struct configuration_block *b, struct com
         b->count--;
         discard(s);
         return RPC_INTERNAL;
+}
+
+int config_watch_resume(struct configuration_block *b, const char *id, const char *store, struct str request)
+{
+        struct config_watch *s = store && strlen(id) == UUID_CHARS && b->count < SUBSCRIPTIONS_MAX ? make(b, store, NULL, request) : NULL;
+
+        if (!s)
+                return -ENOMEM;
+        memcpy(s->id, id, UUID_CHARS);
+        s->deliver = config_watch_push;
+        s->state = SUB_OPEN;
+        if (fiber_go(&s->scope, "configuration-watch", stream_fiber, s)) {
+                discard(s);
+                return -ENOMEM;
+        }
+        b->count++;
+        list_add_tail(&b->list, &s->node);
+        return 0;
 }
 
 void config_watch_end(struct config_watch *s)

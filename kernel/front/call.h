@@ -147,6 +147,8 @@ struct block {
         /* Streams to clients end, on which nothing is on its way any more. When another program takes over, the APIs have settled by
          * then, so that clients that connect anew find that one; else it follows quiesce() at once. May be NULL. */
         void (*hang_up)(struct kernel *k);
+        /* Another program takes over, calls have ended: notes for its init(), which finds them in k->ledger. May be NULL. */
+        void (*note)(struct kernel *k, struct ledger *l);
         void (*fini)(struct kernel *k); /* also when init failed or was never called. May be NULL. */
 };
 extern const struct block configuration_block_def, lock_block_def, conversation_block_def, crypto_block_def, subtle_crypto_block_def, invoke_block_def;

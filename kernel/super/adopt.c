@@ -21,6 +21,9 @@
 #include "kernel/super/linger.h"
 #include "kernel/super/swap.h"
 
+#define NOTE_DISABLED "component disabled"
+#define NOTE_PREVIOUS "plugin before"
+
 static const double CONNECT_S = 5;
 enum { LEFT_OVER_GRACE_S = 1 };
 
@@ -137,6 +140,29 @@ static int give_plugin(struct ledger *l, struct plugin *p)
         return 0;
 }
 
+/* What an operator has done to components. */
+static void note_components(struct super *s, struct ledger *l)
+{
+        list_for_each(pos, &s->components) {
+                const struct component *c = list_entry(pos, struct component, in_super);
+                if (c->disabled)
+                        ledger_add_note(l, NOTE_DISABLED, c->name, "");
+                if (c->previous)
+                        ledger_add_note(l, NOTE_PREVIOUS, c->name, c->previous);
+        }
+}
+
+void adopt_notes(struct super *s, struct component *c, struct arena *a)
+{
+        const struct ledger *l = s->started ? NULL : s->conf.ledger;
+        const char *previous = ledger_note(l, NOTE_PREVIOUS, c->name), *err = NULL;
+
+        if (previous && !c->previous && strcmp(previous, c->now->plugin->manifest ? c->now->plugin->manifest->file : previous) != 0)
+                c->previous = strdup(previous);
+        if (ledger_note(l, NOTE_DISABLED, c->name) && super_component_enable(s, c, false, a, &err))
+                log_warn(SUPER_SCOPE, "component %s was disabled and is not any more: %s", c->name, err);
+}
+
 int super_hand_over(struct super *s, struct ledger *l, double grace_s)
 {
         int r = 0;
@@ -144,6 +170,7 @@ int super_hand_over(struct super *s, struct ledger *l, double grace_s)
         keep_stop(s); /* what stands on disk is right until the other program writes */
         list_for_each(pos, &s->components)
                 swap_standby_over(list_entry(pos, struct component, in_super));
+        note_components(s, l);
         foreign_watch_stop(s);
         control_give(s, l);
         scope_cancel(&s->scope);

@@ -13,5 +13,7 @@ struct ledger_plugin *adopt_describe(struct ledger *l, const struct plugin *p);
 /* The instance for spec that an adopted plugin holds already, attached to c, when its Init would be the same; NULL = there is none.
  * Parks until it answers. */
 struct instance *adopt_instance(struct super *s, struct component *c, const struct component_spec *spec, struct arena *a);
+/* c has started: what an operator did to it before counts again. Parks. */
+void adopt_notes(struct super *s, struct component *c, struct arena *a);
 
 #endif

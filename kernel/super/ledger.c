@@ -83,6 +83,20 @@ int ledger_add_extended(struct ledger *l, const char *key, const char *value)
         return e.key && e.value && ADD(l, extended, n_extended, e) ? 0 : -ENOMEM;
 }
 
+int ledger_add_note(struct ledger *l, const char *what, const char *name, const char *text)
+{
+        struct ledger_note e = {copy(l, what), copy(l, name), copy(l, text)};
+        return e.what && e.name && e.text && ADD(l, notes, n_notes, e) ? 0 : -ENOMEM;
+}
+
+const char *ledger_note(const struct ledger *l, const char *what, const char *name)
+{
+        for (size_t i = 0; l && i < l->n_notes; i++)
+                if (strcmp(l->notes[i].what, what) == 0 && strcmp(l->notes[i].name, name) == 0)
+                        return l->notes[i].text;
+        return NULL;
+}
+
 int ledger_take(struct ledger *l, const char *name, bool listening)
 {
         for (size_t i = 0; l && i < l->n_fds; i++) {
@@ -158,7 +172,7 @@ static void put_plugin(msgpack_packer *p, const struct ledger_plugin *e)
 
 static void put_all(msgpack_packer *p, const struct ledger *l)
 {
-        msgpack_pack_array(p, 15);
+        msgpack_pack_array(p, 16);
         put_text(p, MAGIC);
         msgpack_pack_int(p, LEDGER_VERSION);
         msgpack_pack_int64(p, l->pid);
@@ -190,6 +204,13 @@ static void put_all(msgpack_packer *p, const struct ledger *l)
         put_text(p, l->boot_id);
         msgpack_pack_int64(p, l->linger_ms);
         msgpack_pack_int64(p, l->at_ns);
+        msgpack_pack_array(p, l->n_notes);
+        for (size_t i = 0; i < l->n_notes; i++) {
+                msgpack_pack_array(p, 3);
+                put_text(p, l->notes[i].what);
+                put_text(p, l->notes[i].name);
+                put_text(p, l->notes[i].text);
+        }
 }
 
 static int to_buf(void *to, const char *p, size_t n)
@@ -245,6 +266,11 @@ static const msgpack_object *at(struct reading *r, const msgpack_object *o, size
                 return NULL;
         }
         return &o->via.array.ptr[i];
+}
+
+static bool has(const msgpack_object *o, size_t i)
+{
+        return o && o->type == MSGPACK_OBJECT_ARRAY && i < o->via.array.size;
 }
 
 static const char *text(struct reading *r, const msgpack_object *o)
@@ -365,6 +391,12 @@ static void read_rest(struct reading *r, const msgpack_object *o)
         l->boot_id = text(r, at(r, o, 12));
         l->linger_ms = number(r, at(r, o, 13));
         l->at_ns = number(r, at(r, o, 14));
+        if (!has(o, 15)) /* of a program that made none */
+                return;
+        v = at(r, o, 15);
+        l->notes = list(r, v, sizeof *l->notes, &l->n_notes);
+        for (size_t i = 0; i < l->n_notes; i++)
+                l->notes[i] = (struct ledger_note){text(r, at(r, at(r, v, i), 0)), text(r, at(r, at(r, v, i), 1)), text(r, at(r, at(r, v, i), 2))};
 }
 
 int ledger_parse(struct ledger *l, struct str in, const char **ret_err)

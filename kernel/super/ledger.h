@@ -49,6 +49,10 @@ struct ledger_event {
         int64_t at_ns;
         const char *name, *what, *text;
 };
+/* What somebody wants to know again: what = whose and about what ("disabled"), name = of the thing, text as it likes. */
+struct ledger_note {
+        const char *what, *name, *text;
+};
 struct ledger {
         struct arena arena;
         int64_t pid, upgrades;
@@ -60,7 +64,8 @@ struct ledger {
         struct ledger_plugin *plugins;
         struct ledger_event *events;
         struct { const char *key, *value; } *extended; /* metadata that were set */
-        size_t n_fds, n_plugins, n_events, n_extended;
+        struct ledger_note *notes;
+        size_t n_fds, n_plugins, n_events, n_extended, n_notes;
 };
 void ledger_init(struct ledger *l);
 void ledger_fini(struct ledger *l); /* descriptors are not closed */
@@ -69,6 +74,9 @@ struct ledger_fd *ledger_add_fd(struct ledger *l, const char *name, int fd, bool
 struct ledger_plugin *ledger_add_plugin(struct ledger *l);
 int ledger_add_event(struct ledger *l, int64_t at_ns, const char *name, const char *what, const char *text);
 int ledger_add_extended(struct ledger *l, const char *key, const char *value);
+int ledger_add_note(struct ledger *l, const char *what, const char *name, const char *text);
+/* The text of a note; NULL: there is none, or no ledger. */
+const char *ledger_note(const struct ledger *l, const char *what, const char *name);
 /* Takes the next descriptor of that name, or -1. */
 int ledger_take(struct ledger *l, const char *name, bool listening);
 

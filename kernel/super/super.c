@@ -354,6 +354,7 @@ int super_component_start(struct super *s, const struct component_spec *spec, st
                 history_note(s, c->name, "started", "%s %s", c->now->plugin->name, plugin_version(c->now->plugin));
         if (s->linger_s > 0)
                 keep_flush(s); /* what it takes from now on, it keeps over our death */
+        adopt_notes(s, c, a);
         *ret = c;
         return 0;
 }

@@ -1,12 +1,16 @@
 """Hot reload: what changes in the resources folder changes in the sidecar, under running calls, and nothing that is wrong takes away
-what works. Numbers: RELOAD_CHANGES (10) changes while RELOAD_CALLERS (8) read and write."""
-import json, os, signal, threading
+what works. Numbers: RELOAD_CHANGES (10) changes while RELOAD_CALLERS (8) read and write; RELOAD_STORM_S (1.5) seconds of 50 changes each;
+RELOAD_EVERY: each kind in each way, not in turns."""
+import json, os, pathlib, shutil, signal, threading, time
 
 import pytest
 
 from conftest import component, wait_until
+from lean_load import LeanLoad
 from test_pubsub import app, declared, memory, publish, redis_pub  # noqa: F401  (a fixture)
 
+STORM_S = float(os.environ.get("RELOAD_STORM_S", 1.5))
+EVERY = "RELOAD_EVERY" in os.environ
 CHANGES, CALLERS = int(os.environ.get("RELOAD_CHANGES", 10)), int(os.environ.get("RELOAD_CALLERS", 8))
 HOT = json.dumps({"apiVersion": "dapr.io/v1alpha1", "kind": "Configuration", "metadata": {"name": "c"},
                   "spec": {"features": [{"name": "HotReload", "enabled": True}]}})
@@ -200,3 +204,119 @@ def test_other_kinds_are_taken_by_a_start_in_place(daprd):
     wait_until("the Configuration is taken", lambda: "Enabled features: HotReload Other" in d.log() and d.log().count("Hot reloading enabled") == 4)
     assert callers.stop() == []
     assert d.proc.poll() is None and d.proc.pid == pid and d.children() == plugins
+
+
+# ---- the ways in which files change ----
+
+def by_rename(folder, name, text):
+    (folder / f".{name}.tmp").write_text(text)
+    (folder / f".{name}.tmp").rename(folder / name)
+
+
+def in_halves(folder, name, text):
+    """As a slow writer: what stands there between is no YAML of its kind."""
+    with open(folder / name, "w") as f:
+        for part in (text[:len(text) // 2], text[len(text) // 2:]):
+            f.write(part)
+            f.flush()
+            time.sleep(0.05)
+
+
+def in_halves_slowly(folder, name, text):
+    """The half is read, and not taken."""
+    (folder / name).write_text(text[:len(text) - 20])
+    time.sleep(0.4)
+    (folder / name).write_text(text)
+
+
+def by_editor(folder, name, text):
+    """A swap file, a probe, a backup, the old file moved away, a new one in its place."""
+    (folder / f".{name}.swp").write_bytes(b"b0VIM 9.0" + bytes(range(256)))
+    (folder / "4913").write_text("")
+    (folder / "4913").unlink()
+    if (folder / name).exists():
+        (folder / name).rename(folder / f"{name}~")
+    (folder / f"#{name}#").write_text(text[:40])
+    (folder / name).write_text(text)
+    for left in (f".{name}.swp", f"{name}~", f"#{name}#"):
+        (folder / left).unlink(missing_ok=True)
+
+
+def by_delete(folder, name, text):
+    (folder / name).unlink(missing_ok=True)
+    time.sleep(0.02)
+    (folder / name).write_text(text)
+
+
+def by_link(folder, name, text):
+    """As Kubernetes does it: files are links into ..data, which is a link that is turned over."""
+    version = folder / f"..v{time.monotonic_ns()}"
+    old = (folder / os.readlink(folder / "..data")) if (folder / "..data").is_symlink() else None
+    version.mkdir() if not old else shutil.copytree(old, version)
+    (version / name).write_text(text)
+    (folder / "..tmp").symlink_to(version.name)
+    os.rename(folder / "..tmp", folder / "..data")
+    if not (folder / name).is_symlink():
+        (folder / name).unlink(missing_ok=True)
+        (folder / name).symlink_to(pathlib.Path("..data") / name)
+    if old:
+        shutil.rmtree(old)
+
+
+WAYS = [by_rename, in_halves, in_halves_slowly, by_editor, by_delete, by_link, by_link, by_rename]
+
+
+def endpoint(n):
+    return json.dumps({"apiVersion": "dapr.io/v1alpha1", "kind": "HTTPEndpoint", "metadata": {"name": "ep"}, "spec": {"baseUrl": f"http://127.0.0.1:{9000 + n}"}})
+
+
+def test_whatever_way_a_file_changes_no_call_fails(daprd, folder):
+    """A component, a resiliency policy, an HTTPEndpoint and a subscription, each changed in each way, then 50 times a second."""
+    d = daprd([memory()], config=HOT)
+    files = {"store.yaml": lambda n: sqlite(d, busyTimeout=f"{2000 + n}ms"), "r.yaml": lambda n: resiliency(n + 3), "e.yaml": endpoint,
+             "s.yaml": lambda n: declared("v2alpha1", "one", "a", routes={"default": f"/p{n}"})}
+    texts = ("Component updated: store ", "Took over from the program before", "Took over from the program before", "Adding Subscription for processing: one")
+
+    def told():
+        log = d.log()
+        return [log.count(t) for t in texts]
+
+    def changed(i, before):
+        wait_until(f"{list(files)[i]} is taken", lambda: told()[i] > before[i])
+        if i in (1, 2):  # by a start in place, which watches again
+            wait_until("it watches", lambda: d.log().count("Hot reloading enabled") == told()[1] + 1)
+    for i, name in enumerate(files):
+        before = told()
+        by_rename(d.resources, name, files[name](0))
+        changed(i, before)
+    plugins = d.children()
+    with LeanLoad(d, callers=CALLERS) as load:
+        load.phase("changes")
+        for n, way in enumerate(WAYS, 1):
+            for i, name in enumerate(files):
+                if i and i != 1 + n % 3 and not EVERY:
+                    continue
+                before = told()
+                way(d.resources, name, files[name](n))
+                changed(i, before)
+        before, end, n = told(), time.monotonic() + STORM_S, 100
+        while time.monotonic() < end:
+            n += 1
+            for name in files:
+                by_rename(d.resources, name, files[name](n))
+            time.sleep(0.02)
+        wait_until("the last is taken", lambda: all(a > b for a, b in zip(told(), before)))
+        skipped = "Component update skipped: no changes detected: store "
+
+        def nothing_new():
+            now, seen = told(), d.log().count(skipped)
+            d.proc.send_signal(signal.SIGHUP)
+            wait_until("everything is read again", lambda: d.log().count(skipped) > seen or told() != now)
+            return told() == now
+        wait_until("it rests", nothing_new)
+        r = load.stop()
+    assert (r["failed"], r["failures"]) == (0, [])
+    took = [a - b for a, b in zip(told(), before)]
+    assert max(took) <= 4 + STORM_S * 2, f"{n - 100} changes of each were taken {took} times: bursts are taken as one"
+    assert len(d.children()) <= len(plugins) + 1  # one that stands by
+    print(f"\nChanges in {len(set(WAYS))} ways, {4 * (n - 100)} in {STORM_S} s, taken {took} times: {r['phases']['changes']['n']} calls, 0 failed")

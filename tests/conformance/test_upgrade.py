@@ -6,7 +6,8 @@ import pytest
 
 from conftest import BUILD, component, free_port, wait_until
 from lean_load import LeanLoad
-from test_pubsub import declared, redis_pub
+from test_pubsub import app, declared, redis_pub  # noqa: F401  (a fixture)
+from test_swap import version_of
 
 UPGRADES, CALLERS = int(os.environ.get("UPGRADES", 4)), int(os.environ.get("UPGRADE_CALLERS", 8))
 PUBLISHERS, STREAMS = int(os.environ.get("UPGRADE_PUBLISHERS", 2)), int(os.environ.get("UPGRADE_STREAMS", 1))
@@ -163,6 +164,34 @@ def test_a_component_that_changed_meanwhile_is_started_anew(daprd):
     assert d.request("GET", "/v1.0/state/a/k").json() == 1
     assert d.request("GET", "/v1.0/state/b/k").status == 204, "a new process"
     wait_until("the old one has gone", lambda: len(d.children()) == 2)
+
+
+def test_what_was_decided_before_counts_afterwards(daprd, app, redis, folder):
+    """A disabled component, a paused subscription, the version to go back to, an HTTP app's subscription to a configuration."""
+    def ctl(*args):
+        return subprocess.run([str(BUILD / "bin/daprctl"), *args, "--app-id", APP], env={"NO_COLOR": "1"}, capture_output=True, text=True, timeout=60)
+    a = app()
+    host, port = redis.addr.split(":")
+    d = daprd([component("off", "state.in-memory"), component("newer", "state.in-memory"), redis_pub(redis),
+               component("settings", "configuration.redis", [("redisHost", redis.addr)]), declared("v2alpha1", "s", "t", routes={"default": "/got"})],
+              app_id=APP, args=(f"--app-port={a.port}",))
+    wait_until("the subscription stands", lambda: "active" in ctl("subscription", "list").stdout)
+    watch = d.request("GET", "/v1.0/configuration/settings/subscribe?key=color").json()["id"]
+    assert ctl("plugin", "disable", "off").returncode == 0
+    assert ctl("plugin", "upgrade", "newer", "--path", str(version_of(folder, "state.in-memory", "9.0.0"))).returncode == 0
+    assert ctl("subscription", "pause", "pub", "t").returncode == 0
+    assert upgrade().returncode == 0
+    r = d.request("GET", "/v1.0/state/off/k")
+    assert r.status == 500 and b"is disabled by the operator" in r.body
+    assert "paused" in ctl("subscription", "list").stdout
+    assert ctl("plugin", "rollback", "newer").returncode == 0
+    with socket.create_connection((host, int(port))) as s:
+        def told():
+            s.sendall(b"SET color blue%d\r\n" % time.monotonic_ns())
+            s.recv(100)
+            return a.got["/configuration/settings/color"]
+        wait_until("the app is told of a change", told)
+    assert d.request("GET", f"/v1.0/configuration/settings/{watch}/unsubscribe").json() == {"ok": True}
 
 
 @pytest.mark.parametrize("ledger", ["9999", "0", "text"])

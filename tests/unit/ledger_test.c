@@ -39,6 +39,7 @@ static void fill(struct ledger *l)
         }
         ck_assert_int_eq(ledger_add_event(l, 1, "store", "started", "x"), 0);
         ck_assert_int_eq(ledger_add_extended(l, "k", "v"), 0);
+        ck_assert_int_eq(ledger_add_note(l, "what", "name", "text"), 0);
 }
 
 static struct str bytes_of(struct ledger *l, struct arena *a)
@@ -66,6 +67,8 @@ START_TEST(what_is_written_is_read_again)
         ck_assert_str_eq(p->idempotent[1], "/a/BulkGet");
         ck_assert(p->features[0].number == (7 | UINT64_C(1) << 31) && p->instances[0].request == UINT64_MAX);
         ck_assert_str_eq(m.extended[0].value, "v");
+        ck_assert_str_eq(ledger_note(&m, "what", "name"), "text");
+        ck_assert(!ledger_note(&m, "what", "other") && !ledger_note(NULL, "what", "name"));
         ledger_fini(&l);
         ledger_fini(&m);
 }

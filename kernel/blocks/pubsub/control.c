@@ -6,9 +6,11 @@
  *       "waiting": no stream yet),"inFlight" and "bytesInFlight" (read and not settled),"maxConcurrency","handedBack"}
  */
 #include <errno.h>
+#include <stdlib.h>
 
 #include "kernel/blocks/pubsub/subscription.h"
 #include "kernel/super/control.h"
+#include "kernel/super/ledger.h"
 #include "sdk/base/json.h"
 #include "sdk/base/log.h"
 
@@ -18,6 +20,29 @@
 static struct str key_of(struct arena *a, const char *pubsub, const char *topic)
 {
         return str_of(arena_printf(a, "%s\n%s", pubsub, topic));
+}
+
+#define NOTE_PAUSED "subscription paused"
+
+void subscriptions_note(struct kernel *k, struct ledger *l)
+{
+        struct map *paused = k->pubsub ? &k->pubsub->paused : NULL;
+
+        for (struct map_entry *e = NULL; paused && (e = map_next(paused, e));) {
+                char *key = strndup(e->key, e->key_n);
+                if (key)
+                        ledger_add_note(l, NOTE_PAUSED, key, "");
+                free(key);
+        }
+}
+
+void subscriptions_take_notes(struct pubsub_block *b, const struct ledger *l)
+{
+        static char yes;
+
+        for (size_t i = 0; l && i < l->n_notes; i++)
+                if (strcmp(l->notes[i].what, NOTE_PAUSED) == 0)
+                        map_set(&b->paused, str_of(l->notes[i].name), &yes);
 }
 
 bool subscriptions_are_paused(const struct pubsub_block *b, const char *pubsub, const char *topic)

@@ -315,6 +315,7 @@ static int init(struct kernel *k)
 
         if (r || (r = pubsub_metrics_new(&k->pubsub->metrics, k)) || (r = subscriber_init(k->pubsub)) || (r = outbox_init(k)))
                 return r;
+        subscriptions_take_notes(k->pubsub, k->ledger);
         subscriptions_serve(k->pubsub, true);
         if (k->app)
                 return app_watch_health(k->app, app_changed, k);
@@ -386,5 +387,6 @@ const struct block pubsub_block_def = {
         .leaving = leaving,
         .quiesce = quiesce,
         .hang_up = hang_up,
+        .note = subscriptions_note,
         .fini = fini,
 };

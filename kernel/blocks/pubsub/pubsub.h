@@ -96,6 +96,10 @@ const char *broker_error(struct arena *a, const struct broker *b, const struct r
 
 /* ---- control.c: pause and resume by daprctl ---- */
 void subscriptions_serve(struct pubsub_block *b, bool on);
+/* Paused ones stay so when another program takes over. */
+struct ledger;
+void subscriptions_note(struct kernel *k, struct ledger *l);
+void subscriptions_take_notes(struct pubsub_block *b, const struct ledger *l); /* l may be NULL */
 bool subscriptions_are_paused(const struct pubsub_block *b, const char *pubsub, const char *topic);
 
 /* ---- publish.c ---- */
