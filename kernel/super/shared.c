@@ -18,7 +18,7 @@ const char *super_sharers(const struct component *c, struct arena *a)
 {
         struct buf b = {0};
 
-        if (!c->now)
+        if (!c->now || !c->now->plugin->manifest)
                 return NULL;
         list_for_each(pos, &c->now->plugin->instances) {
                 const struct instance *i = list_entry(pos, struct instance, in_plugin);
@@ -69,9 +69,8 @@ int super_shared_swap(struct super *s, struct component *c, const struct swap_re
         const char *before, *err = NULL;
         int r = 0;
 
-        *ret_err = "the component is gone";
         if (!c->now || !c->now->plugin->manifest)
-                return -ENOENT;
+                return super_component_swap(s, c, q, a, ret_err); /* which says why not */
         *ret_err = "out of memory";
         before = arena_strdup(a, str_of(c->now->plugin->manifest->file));
         if (!before || list_group(c, a, &g))

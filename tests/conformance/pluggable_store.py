@@ -1,6 +1,6 @@
 """An existing pluggable component, as an author without our SDK writes one: a state store and a secret store in Python on grpcio.
 usage: pluggable_store.py SOCKET GENERATED_PROTO_FOLDER"""
-import concurrent.futures, sys
+import concurrent.futures, signal, sys
 
 import grpc
 from grpc_reflection.v1alpha import reflection
@@ -80,5 +80,6 @@ reflection.enable_server_reflection(("dapr.proto.components.v1.StateStore", "dap
                                      reflection.SERVICE_NAME), server)
 server.add_insecure_port(f"unix:{sys.argv[1]}")
 server.start()
+signal.signal(signal.SIGTERM, lambda *_: server.stop(5))  # what runs is answered, what comes is refused
 print("ready", flush=True)
 server.wait_for_termination()

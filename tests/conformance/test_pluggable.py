@@ -1,9 +1,9 @@
 """Existing pluggable components, unmodified: found at start or later, several instances a socket, reconnect after a crash."""
-import os, pathlib, shutil, socket, subprocess, sys, tempfile
+import os, pathlib, shutil, socket, subprocess, sys, tempfile, threading, time
 
 import pytest
 
-from conftest import ROOT, component, wait_until
+from conftest import BUILD, ROOT, component, wait_until
 
 HERE = pathlib.Path(__file__).parent
 
@@ -77,6 +77,40 @@ def test_a_restarted_component_is_initialised_again(daprd, plug, sockets):
     plug()
     wait_until("it serves again", lambda: d.request("POST", "/v1.0/state/s", [{"key": "k", "value": 2}]).status == 204)
     works(d, "s", 3)
+
+
+def test_a_component_that_makes_room_for_its_next_version_loses_no_call(daprd, plug, sockets):
+    """It ends in good order, and another one stands at the same path a moment later: calls wait for it. Its values are its own."""
+    p = plug()
+    d = daprd([component("s", "state.pystore")], env={"DAPR_COMPONENTS_SOCKETS_FOLDER": str(sockets)}, app_id=f"room-{os.getpid()}")
+    r = subprocess.run([str(BUILD / "bin/daprctl"), "plugin", "upgrade", "s", "--path", str(sockets), "--app-id", f"room-{os.getpid()}"],
+                       env={"NO_COLOR": "1"}, capture_output=True, text=True)
+    assert r.returncode == 1 and "start its other version there, daprd connects to it again" in r.stderr
+    done, failures, calls = threading.Event(), [], []
+
+    def call(i):
+        while not done.is_set():
+            for method, path, body, want in (("POST", "/v1.0/state/s", [{"key": f"k{i}", "value": 1}], (204,)), ("GET", f"/v1.0/state/s/k{i}", None, (200, 204))):
+                reply = d.request(method, path, body)
+                calls.append(reply.status)
+                if reply.status not in want:
+                    failures.append((method, reply.status, reply.body))
+    threads = [threading.Thread(target=call, args=(i,), daemon=True) for i in range(4)]
+    for t in threads:
+        t.start()
+    for n in range(2):
+        before = len(calls)
+        wait_until("calls are answered", lambda: len(calls) > before + 50)
+        p.terminate()
+        p.wait(10)
+        time.sleep(0.3)
+        p = plug()
+    before = len(calls)
+    wait_until("calls are answered", lambda: len(calls) > before + 50)
+    done.set()
+    for t in threads:
+        t.join(20)
+    assert failures == []
 
 
 def test_stale_sockets_and_plain_files_are_passed_over(daprd, plug, sockets):
