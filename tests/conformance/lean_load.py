@@ -21,6 +21,7 @@ class LeanLoad:
     def stop(self):
         if self.result is None:
             out, _ = self.proc.communicate(timeout=60)
+            assert self.proc.returncode == 0 and out, f"load_bench ended with {self.proc.returncode}"
             self.result = json.loads(out)
         return self.result
 

@@ -142,7 +142,9 @@ def test_a_new_version_that_dies_under_calls_costs_none(loaded):
 
 
 def events(name):
-    return json.loads(ctl("history", name, "-o", "json").stdout)["events"]
+    r = ctl("history", name, "-o", "json")
+    assert r.returncode == 0, r.stderr
+    return json.loads(r.stdout)["events"]
 
 
 def test_candidates_that_are_wrong_never_come_to_serve(daprd, folder):
