@@ -19,7 +19,10 @@ foreign_test_SRC := tests/fault/foreign_test.c
 foreign_test_LIBS := kernel trust net base proto llhttp
 foreign_test_LD = $(FAULT_TEST_LD)
 # kernel/super
-UNIT_TESTS += super_table_test manifest_test rights_test
+UNIT_TESTS += super_table_test manifest_test rights_test swap_test
+swap_test_SRC := tests/unit/swap_test.c
+swap_test_LIBS := kernel trust net base proto llhttp
+swap_test_LD = $(FAULT_TEST_LD)
 rights_test_SRC := tests/unit/rights_test.c
 rights_test_LIBS := kernel trust base
 rights_test_LD = $(YAML_LD) $(BASE_LD)
