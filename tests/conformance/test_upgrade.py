@@ -2,10 +2,12 @@
 Numbers of a drill: UPGRADES (4), UPGRADE_CALLERS (8) on state, UPGRADE_PUBLISHERS (2), UPGRADE_STREAMS (1)."""
 import http.client, http.server, os, shutil, socket, subprocess, threading, time
 
+import grpc
 import pytest
 
 from conftest import BUILD, component, free_port, wait_until
 from lean_load import LeanLoad
+from test_mesh import grpc_app, http_app, pair, start  # noqa: F401  (fixtures)
 from test_pubsub import app, declared, redis_pub  # noqa: F401  (a fixture)
 from test_swap import version_of
 
@@ -201,3 +203,57 @@ def test_a_ledger_that_is_none_stops_the_start(daprd, folder, ledger):
     assert d.wait_exit() == 1
     assert "cannot be used" in d.log()
     d.proc = None
+
+
+def test_calls_between_sidecars_survive_upgrades_of_either(pair, http_app):
+    """Upgrades of the caller and of the called one in turns."""
+    callee, caller = pair(http_app)
+    done, failures, calls = threading.Event(), [], []
+
+    def call(i):
+        while not done.is_set():
+            r = caller.request("POST", f"/v1.0/invoke/{callee.app_id}/method/echo", {"n": i})
+            calls.append(r.status)
+            if r.status != 200:
+                failures.append((r.status, r.body))
+    threads = [threading.Thread(target=call, args=(i,), daemon=True) for i in range(4)]
+    for t in threads:
+        t.start()
+    for n in range(UPGRADES):
+        before = len(calls)
+        wait_until("calls are answered", lambda: len(calls) > before + 20)
+        r = subprocess.run([str(BUILD / "bin/daprctl"), "upgrade", "--app-id", (callee, caller)[n % 2].app_id], env={"NO_COLOR": "1"}, capture_output=True,
+                           text=True, timeout=100)
+        assert r.returncode == 0, r.stderr
+    before = len(calls)
+    wait_until("calls are answered", lambda: len(calls) > before + 20)
+    done.set()
+    for t in threads:
+        t.join(20)
+    assert failures == []
+
+
+def test_a_proxied_conversation_is_told_to_connect_anew(start, daprd, grpc_app):
+    d = start(grpc_app, "--dapr-graceful-shutdown-seconds=1", app_id=APP)
+    channel = grpc.insecure_channel(f"127.0.0.1:{d.grpc}")
+    md = (("dapr-app-id", APP),)
+
+    def conversation():
+        more = threading.Event()
+
+        def requests():
+            yield b"1"
+            more.wait(60)
+        return more, channel.stream_stream("/test.Echo/Both")(requests(), metadata=md)
+    more, answers = conversation()
+    assert next(answers) == b"1"
+    assert upgrade().returncode == 0
+    with pytest.raises(grpc.RpcError) as e:
+        next(answers)
+    assert e.value.code() == grpc.StatusCode.UNAVAILABLE, e.value
+    more.set()
+    again, answers = conversation()
+    assert next(answers) == b"1"
+    again.set()
+    assert list(answers) == []
+    channel.close()
