@@ -70,6 +70,7 @@ struct compared {
         int code;
         size_t part;    /* of the time in which it began */
         bool timed;     /* its first answer's time counts */
+        bool silent;    /* the candidate gave no answer at all, which no write explains */
 };
 
 static const char *difference(const struct compared *k, int code, struct str resp, char *text, size_t n)
@@ -107,6 +108,7 @@ static enum outcome compare_once(struct compared *k, char *text, size_t n)
         int code = ask(k, k->s->candidate, &theirs);
         if (!difference(k, code, theirs, text, n))
                 return SAME;
+        k->silent = code == RPC_DEADLINE_EXCEEDED;
         if (!k->s->c->now)
                 return UNCLEAR;
         int after = ask(k, k->s->c->now, &now);
@@ -125,7 +127,7 @@ static enum outcome compare(struct compared *k, char *text, size_t n)
                 if (o == SAME)
                         return SAME;
                 different += o == DIFFERENT;
-                if (different == CONFIRMED)
+                if (different == CONFIRMED || k->silent)
                         return DIFFERENT;
                 if (o == DIFFERENT && fiber_sleep(AGAIN_AFTER_S))
                         break;
