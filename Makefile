@@ -151,7 +151,7 @@ FUZZ_FILES   := $(FUZZERS:%=$(B)/fuzz/%)
 SDK_PARTS := ev boost_context protobuf-c nghttp2 wolfssl z
 SDK_HEADERS := $(notdir $(wildcard sdk/include/dapr/*.h))
 # And the packages for authors in other languages, with the wire contracts that they read.
-SDK_LANG_SRC := $(shell find sdk/go sdk/python sdk/js -type f -not -name '*.pyc')
+SDK_LANG_SRC := $(shell find sdk/c sdk/go sdk/python sdk/js -type f -not -name '*.pyc')
 SDK_PROTOS := $(wildcard $(addprefix proto/,plugin/v1/*.proto dapr/proto/components/v1/*.proto grpc/reflection/*/*.proto google/rpc/*.proto))
 SDK_FILES := $(B)/lib/libdapr-plugin.a $(SDK_HEADERS:%=$(B)/include/dapr/%) $(B)/share/dapr/sdk/.stamp
 $(B)/lib/libdapr-plugin.a: $(call libs,$(PLUGIN_LIBS))

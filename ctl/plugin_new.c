@@ -1,7 +1,6 @@
 /*
- * `plugin new`: writes a complete plugin that builds with one command. The texts below are the plugin in C; those of other languages
- * are the examples of their SDKs. @NAME@, @TYPE@ and @SDK@ are filled in. What is written is meant to be read: it is the shortest store
- * that keeps the contract.
+ * `plugin new`: writes a complete plugin that builds with one command. The programs are the examples of the SDKs, a file a kind and
+ * language; @NAME@, @TYPE@ and @SDK@ are filled in. What is written is meant to be read: the shortest one that keeps its kind's promises.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -21,70 +20,10 @@ static const struct flag_row new_rows[] = {
 const struct flag_program plugin_new_program = {
         .name = "dapr plugin new", .summary = "Write a complete plugin that builds with one command", .usage = "dapr plugin new KIND NAME [flags]",
         .examples = "  # A state store of type state.mystore\n  dapr plugin new state mystore\n  make -C mystore\n\n"
-                    "  # A secret store of type secretstores.vaultlike, in Go\n  dapr plugin new secretstores vaultlike --lang go\n",
+                    "  # A secret store of type secretstores.vaultlike, in Go\n  dapr plugin new secretstores vaultlike --lang go\n\n"
+                    "  # Other kinds: pubsub, bindings, configuration, lock, crypto, conversation, nameresolution, middleware\n"
+                    "  dapr plugin new pubsub mybroker --lang python\n",
         .rows = new_rows, .n_rows = sizeof(new_rows) / sizeof(*new_rows)};
-
-static const char state_c[] =
-        "/* @TYPE@: a state store. This one keeps values in memory, in a list; put your backend in its place. */\n"
-        "#include <dapr/plugin.h>\n#include <errno.h>\n#include <stdio.h>\n#include <stdlib.h>\n#include <string.h>\n#include <time.h>\n\n"
-        "struct item {\n        struct item *next;\n        char *key;\n        void *value;\n        size_t n;\n"
-        "        unsigned long version; /* the ETag */\n        time_t expires;        /* 0 = never */\n};\n"
-        "struct store {\n        struct item *items;\n        unsigned long last_version;\n};\n\n"
-        "static int init(struct dapr_call *c, const struct dapr_metadata *md, void **instance)\n{\n"
-        "        (void)c, (void)md; /* read settings: dapr_md_string(md, \"url\") */\n"
-        "        *instance = calloc(1, sizeof(struct store));\n        return *instance ? 0 : -ENOMEM;\n}\n\n"
-        "static void drop(struct item **at)\n{\n        struct item *gone = *at;\n        *at = gone->next;\n"
-        "        free(gone->key);\n        free(gone->value);\n        free(gone);\n}\n\n"
-        "static void shut(void *instance)\n{\n        struct store *s = instance;\n        while (s->items)\n                drop(&s->items);\n        free(s);\n}\n\n"
-        "/* Where the key stands, or the end of the list. Expired items go on the way. */\n"
-        "static struct item **find(struct store *s, const char *key)\n{\n        struct item **at = &s->items;\n        while (*at) {\n"
-        "                if ((*at)->expires && (*at)->expires <= time(NULL))\n                        drop(at);\n"
-        "                else if (strcmp((*at)->key, key) == 0)\n                        break;\n"
-        "                else\n                        at = &(*at)->next;\n        }\n        return at;\n}\n\n"
-        "static int check_etag(struct dapr_call *c, const struct item *have, const char *want, enum dapr_concurrency how)\n{\n"
-        "        if (!want || !*want)\n                return have && how == DAPR_FIRST_WRITE ? dapr_fail(c, DAPR_ETAG_MISMATCH, \"the key exists\") : 0;\n"
-        "        char *end;\n        unsigned long v = strtoul(want, &end, 10);\n"
-        "        if (*end)\n                return dapr_fail(c, DAPR_ETAG_INVALID, \"the ETag %s is not a number\", want);\n"
-        "        return have && have->version == v ? 0 : dapr_fail(c, DAPR_ETAG_MISMATCH, \"the ETag %s is not the current one\", want);\n}\n\n"
-        "static int get(struct dapr_call *c, void *instance, const struct dapr_get *in, struct dapr_item *out)\n{\n"
-        "        struct item *x = *find(instance, in->key);\n        if (!x)\n                return 0; /* not found is no error */\n"
-        "        out->found = true;\n        out->value = dapr_copy(c, x->value, x->n);\n        out->etag = dapr_printf(c, \"%lu\", x->version);\n"
-        "        return out->etag ? 0 : -ENOMEM;\n}\n\n"
-        "static int set(struct dapr_call *c, void *instance, const struct dapr_set *in)\n{\n        struct store *s = instance;\n"
-        "        struct item **at = find(s, in->key), *x = *at;\n        int r = check_etag(c, x, in->etag, in->concurrency);\n        if (r)\n                return r;\n"
-        "        void *value = malloc(in->value.n + 1);\n        if (!value)\n                return -ENOMEM;\n"
-        "        if (in->value.n)\n                memcpy(value, in->value.p, in->value.n);\n"
-        "        if (!x) {\n                x = calloc(1, sizeof(*x));\n                if (!x || !(x->key = strdup(in->key))) {\n"
-        "                        free(x);\n                        free(value);\n                        return -ENOMEM;\n                }\n"
-        "                *at = x;\n        }\n        free(x->value);\n        x->value = value;\n        x->n = in->value.n;\n"
-        "        x->version = ++s->last_version;\n        if (in->ttl_s)\n                x->expires = in->ttl_s > 0 ? time(NULL) + in->ttl_s : 0;\n"
-        "        return 0;\n}\n\n"
-        "static int del(struct dapr_call *c, void *instance, const struct dapr_delete *in)\n{\n        struct item **at = find(instance, in->key);\n"
-        "        int r = in->etag && *in->etag ? check_etag(c, *at, in->etag, in->concurrency) : 0;\n"
-        "        if (!r && *at)\n                drop(at);\n        return r;\n}\n\n"
-        "static const struct dapr_state_ops ops = {\n        .mode = DAPR_INLINE, /* DAPR_WORKER when your client library blocks */\n"
-        "        .features = DAPR_FEATURE_ETAG | DAPR_FEATURE_TTL,\n        .init = init,\n        .close = shut,\n        .get = get,\n        .set = set,\n        .del = del,\n};\n"
-        "static const struct dapr_component_type types[] = {{.type = \"@TYPE@\", .versions = \"v1\", .state = &ops}};\n"
-        "static const struct dapr_plugin plugin = {.name = \"@TYPE@\", .version = \"0.1.0\", .types = types, .n_types = 1};\n\n"
-        "int main(int argc, char **argv)\n{\n        return dapr_plugin_main(argc, argv, &plugin);\n}\n";
-
-static const char secrets_c[] =
-        "/* @TYPE@: a secret store. This one holds one fixed secret; put your backend in its place. */\n"
-        "#include <dapr/plugin.h>\n#include <errno.h>\n#include <string.h>\n\n"
-        "static const struct dapr_kv hello = {\"hello\", \"world\"};\n\n"
-        "static int init(struct dapr_call *c, const struct dapr_metadata *md, void **instance)\n{\n"
-        "        (void)c, (void)md; /* read settings: dapr_md_string(md, \"url\") */\n        *instance = (void *)&hello;\n        return 0;\n}\n\n"
-        "static int get(struct dapr_call *c, void *instance, const char *name, struct dapr_kvs metadata, struct dapr_kvs *out)\n{\n"
-        "        (void)instance, (void)metadata;\n        if (strcmp(name, hello.key) != 0)\n"
-        "                return dapr_fail(c, DAPR_NOT_FOUND, \"there is no secret %s\", name);\n"
-        "        *out = (struct dapr_kvs){&hello, 1};\n        return 0;\n}\n\n"
-        "static int bulk_get(struct dapr_call *c, void *instance, struct dapr_kvs metadata, struct dapr_secrets *out)\n{\n"
-        "        (void)instance, (void)metadata;\n        struct dapr_secret *one = dapr_alloc(c, sizeof(*one));\n        if (!one)\n                return -ENOMEM;\n"
-        "        *one = (struct dapr_secret){hello.key, {&hello, 1}};\n        *out = (struct dapr_secrets){one, 1};\n        return 0;\n}\n\n"
-        "static const struct dapr_secret_ops ops = {.mode = DAPR_INLINE, .init = init, .get = get, .bulk_get = bulk_get};\n"
-        "static const struct dapr_component_type types[] = {{.type = \"@TYPE@\", .versions = \"v1\", .secrets = &ops}};\n"
-        "static const struct dapr_plugin plugin = {.name = \"@TYPE@\", .version = \"0.1.0\", .types = types, .n_types = 1};\n\n"
-        "int main(int argc, char **argv)\n{\n        return dapr_plugin_main(argc, argv, &plugin);\n}\n";
 
 static const char manifest[] =
         "# What the runtime must know before it starts this plugin.\n"
@@ -92,11 +31,29 @@ static const char manifest[] =
         "title: @NAME@\ndescription: Written by dapr plugin new.\n@ENVIRONMENT@"
         "# Settings of the component's YAML, checked before the plugin starts. An example:\n"
         "#   - name: url\n#     type: string\n#     required: true\n#     description: Where the server is.\n"
-        "metadata: []\nshare: false\n"
+        "@METADATA@share: false\n"
         "# What its process needs beyond its socket: files, ports, environment. {}: nothing, and nothing is granted.\n@SANDBOX@";
 /* `#!/usr/bin/env` needs to know where programs are: a plugin's environment is empty otherwise. */
 static const char script_environment[] = "environment: [PATH, HOME]\n";
-static const char closed[] = "sandbox: {}\n", open_[] = "# sandbox: {}\n"; /* an interpreter reads more than a grant would list */
+static const char open_[] = "# sandbox: {}\n"; /* an interpreter reads more than a grant would list */
+
+/* A row a kind: the settings of its example, and what that needs of the machine. */
+static const struct kind {
+        const char *name, *metadata, *sandbox;
+} kinds[] = {
+        {"state", "metadata: []\n", "sandbox: {}\n"},
+        {"secretstores", "metadata: []\n", "sandbox: {}\n"},
+        {"pubsub", "metadata: []\n", "sandbox: {}\n"},
+        {"bindings", "metadata: []\n", "sandbox: {}\n"},
+        {"configuration", "metadata:\n  - name: file\n    type: string\n    description: Its items, lines KEY=VALUE.\n",
+         "sandbox:\n  files:\n    - path: ${file}\n      reason: Its items.\n"},
+        {"lock", "metadata: []\n", "sandbox: {}\n"},
+        {"crypto", "metadata: []\n", "sandbox: {}\n"},
+        {"conversation", "metadata: []\n", "sandbox: {}\n"},
+        {"nameresolution", "metadata: []\n", "sandbox: {}\n"},
+        {"middleware", "metadata:\n  - name: key\n    type: string\n    sensitive: true\n    description: What callers must say in the header x-key. Empty means nothing.\n",
+         "sandbox: {}\n"},
+};
 
 #define MAKE_HEAD "# make: builds @TYPE@/@PROGRAM@ with its manifest beside it. Use it with DAPR_PLUGINS_PATH=$(CURDIR).\nSDK ?= @SDK@\n"
 #define MAKE_TAIL "\tcp plugin.yaml @TYPE@/plugin.yaml\n\nclean:\n\trm -rf @TYPE@\n.PHONY: clean\n"
@@ -124,32 +81,33 @@ static const char python_path[] = "import os\nimport sys\n\nsys.path.insert(0, o
 static const char readme[] =
         "# @TYPE@\n\nA Dapr component as its own process.\n\n```sh\nmake                                  # builds @TYPE@/@PROGRAM@\n"
         "export DAPR_PLUGINS_PATH=$PWD         # where daprd looks first\ndapr run --app-id demo --resources-path ./resources\n```\n\n"
-        "`@SOURCE@` is the store: put your backend into its operations. `plugin.yaml` declares the settings that a component of this type takes.\n"
+        "`@SOURCE@` is the component: put your backend into its operations. `plugin.yaml` declares the settings that a component of this type takes.\n"
         "`resources/@NAME@.yaml` is such a component. `dapr plugin dev .` builds and swaps it into a running sidecar at each change,\n"
         "`dapr plugin conformance .` checks it, `dapr plugin build .` packs it.\n";
 
 static const char component[] =
         "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata:\n  name: @NAME@\nspec:\n  type: @TYPE@\n  version: v1\n  metadata: []\n";
 
-/* A row a language. example: of the SDK, below share/dapr/sdk, with the kind for %s; type: what the example calls itself behind the kind. */
+/* A row a language. example: of the SDK, below share/dapr/sdk, with the kind for %s; type: what the example calls itself behind the kind;
+ * sandbox: instead of the kind's. */
 struct language {
         const char *name, *source, *program, *makefile, *environment, *example, *type, *sandbox;
 };
 static const struct language languages[] = {
-        {"c", "main.c", NULL, makefile_c, "", NULL, NULL, closed},
-        {"go", "main.go", NULL, makefile_go, "", "go/examples/%s/main.go", "gostore", closed},
+        {"c", "main.c", NULL, makefile_c, "", "c/examples/%s.c", "cstore", NULL},
+        {"go", "main.go", NULL, makefile_go, "", "go/examples/%s/main.go", "gostore", NULL},
         {"python", "main.py", "main.py", makefile_python, script_environment, "python/examples/%s.py", "pystore", open_},
         {"js", "main.js", "main.js", makefile_js, script_environment, "js/examples/%s.js", "jsstore", open_},
 };
 
 struct subst {
-        const char *name, *type, *sdk, *program, *source, *environment, *example, *sandbox;
+        const char *name, *type, *sdk, *program, *source, *environment, *example, *sandbox, *metadata;
 };
 
 static int write_filled(struct arena *a, const char *dir, const char *file, const char *text, const struct subst *s, bool force)
 {
         const struct { const char *mark, *value; } marks[] = {{"@NAME@", s->name}, {"@TYPE@", s->type}, {"@SDK@", s->sdk},
-                {"@PROGRAM@", s->program}, {"@SOURCE@", s->source}, {"@ENVIRONMENT@", s->environment}, {"@SANDBOX@", s->sandbox}, {s->example, s->type}};
+                {"@PROGRAM@", s->program}, {"@SOURCE@", s->source}, {"@ENVIRONMENT@", s->environment}, {"@SANDBOX@", s->sandbox}, {"@METADATA@", s->metadata}, {s->example, s->type}};
         struct buf b = {0};
         for (const char *p = text; *p;) {
                 bool hit = false;
@@ -190,6 +148,14 @@ static bool name_ok(const char *s)
         return n > 0 && !s[n] && n <= 64 && s[0] != '.' && s[0] != '-';
 }
 
+static const struct kind *find_kind(const char *name)
+{
+        for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+                if (strcmp(kinds[i].name, name) == 0)
+                        return &kinds[i];
+        return NULL;
+}
+
 static const struct language *find_language(const char *name)
 {
         for (size_t i = 0; i < sizeof languages / sizeof *languages; i++)
@@ -203,8 +169,6 @@ static const char *source_of(struct arena *a, const struct language *l, const ch
 {
         struct str text;
         const char *err;
-        if (!l->example)
-                return strcmp(kind, "state") == 0 ? state_c : secrets_c;
         const char *name = strstr(l->example, "%s"), *path = arena_printf(a, "%s/share/dapr/sdk/%.*s%s%s", s->sdk, (int)(name - l->example),
                                                                           l->example, kind, name + 2);
         if (yaml_read_file(a, path, false, &text, &err)) {
@@ -250,8 +214,10 @@ int plugin_new_run(void *opts, int argc, char **argv)
         struct plugin_new_opts *o = opts;
         const struct language *l = find_language(o->lang);
         struct arena a;
-        if (argc != 2 || (strcmp(argv[0], "state") != 0 && strcmp(argv[0], "secretstores") != 0))
-                return refuse_new("Say the kind and the name: dapr plugin new state mystore. The kinds are state and secretstores.");
+        const struct kind *k = argc == 2 ? find_kind(argv[0]) : NULL;
+        if (!k)
+                return refuse_new("Say the kind and the name: dapr plugin new state mystore. The kinds are state, secretstores, pubsub, bindings, "
+                                  "configuration, lock, crypto, conversation, nameresolution and middleware.");
         if (!l)
                 return refuse_new("--lang is c, go, python or js");
         if (!name_ok(argv[1])) {
@@ -261,12 +227,12 @@ int plugin_new_run(void *opts, int argc, char **argv)
         arena_init(&a, 0);
         const char *type = arena_printf(&a, "%s.%s", argv[0], argv[1]), *dir = *o->dir ? o->dir : argv[1];
         struct subst s = {argv[1], type, sdk_dir(&a), l->program ? l->program : type, l->source, l->environment,
-                          l->type ? arena_printf(&a, "%s.%s", argv[0], l->type) : NULL, l->sandbox};
+                          arena_printf(&a, "%s.%s", argv[0], l->type), l->sandbox ? l->sandbox : k->sandbox, k->metadata};
         const char *source = source_of(&a, l, argv[0], &s);
         int r = source ? write_plugin(&a, o, l, dir, source, &s) : 1;
         if (!r) {
                 ui_say(UI_SUCCESS, "Wrote the plugin %s to %s/", s.type, dir);
-                if (!l->example && !path_exists(arena_printf(&a, "%s/include/dapr/plugin.h", s.sdk)))
+                if (strcmp(l->name, "c") == 0 && !path_exists(arena_printf(&a, "%s/include/dapr/plugin.h", s.sdk)))
                         ui_say(UI_WARNING, "The plugin SDK is not at %s: build with make SDK=/path/to/it (the folder with include/ and lib/)", s.sdk);
                 ui_say(UI_INFO, "Build it: make -C %s", dir);
                 ui_say(UI_INFO, "Try it: DAPR_PLUGINS_PATH=%s%s dapr run --app-id demo --resources-path %s/resources", dir[0] == '/' ? "" : "$PWD/", dir, dir);

@@ -5,8 +5,8 @@
 //			{Type: "state.mine", Features: []string{"ETAG"}, New: func() any { return &store{} }}}})
 //	}
 //
-// What New returns decides the kind: a StateStore, SecretStore, OutputBinding, InputBinding, PubSub or Middleware. Main takes the listening
-// socket from descriptor 3, tells the runtime who it is and how it is, and ends when the runtime does (end of file on
+// What New returns decides the kind: a StateStore, SecretStore, OutputBinding, InputBinding, PubSub, Middleware, Configuration, Lock, Crypto,
+// Conversation or NameResolver. Main takes the listening socket from descriptor 3, tells the runtime who it is and how it is, and ends when the runtime does (end of file on
 // descriptor 4). Started by hand with --socket PATH it serves there instead, for a debugger or as a pluggable component.
 //
 // Nothing but Go's standard library is needed.
@@ -140,6 +140,16 @@ func kindOf(o any) string {
 		return "bindings"
 	case Middleware:
 		return "middleware"
+	case Configuration:
+		return "configuration"
+	case Lock:
+		return "lock"
+	case Crypto:
+		return "crypto"
+	case Conversation:
+		return "conversation"
+	case NameResolver:
+		return "nameresolution"
 	}
 	return ""
 }
@@ -292,6 +302,7 @@ type initRequest struct {
 	Metadata struct {
 		Properties map[string]string `pb:"1"`
 	} `pb:"1"`
+	Sidecar *Sidecar `pb:"3"` // of name resolvers
 }
 type empty struct{}
 type featuresResponse struct {
@@ -302,7 +313,7 @@ type featuresResponse struct {
 func (rt *runtime) common(kind string, withFeatures bool) []Method {
 	m := []Method{
 		Unary("Init", false, func(ctx context.Context, in *initRequest) (*empty, error) {
-			return nil, rt.initInstance(ctx, kind, in.Metadata.Properties)
+			return nil, rt.initInstance(context.WithValue(ctx, sidecarKey{}, in.Sidecar), kind, in.Metadata.Properties)
 		}),
 		Unary("Ping", true, func(ctx context.Context, in *empty) (*empty, error) {
 			if i, err := rt.take(ctx, kind); err == nil {
@@ -471,7 +482,8 @@ func newRuntime(p Plugin) *runtime {
 	rt := &runtime{plugin: p, methods: map[string]*method{}, instances: map[string]*instance{}, started: time.Now(),
 		changed: make(chan struct{}), ended: make(chan int, 1)}
 	addLifecycle(rt)
-	add := map[string]func(*runtime){"state": addState, "secretstores": addSecrets, "pubsub": addPubSub, "bindings": addBindings, "middleware": addMiddleware}
+	add := map[string]func(*runtime){"state": addState, "secretstores": addSecrets, "pubsub": addPubSub, "bindings": addBindings, "middleware": addMiddleware,
+		"configuration": addConfiguration, "lock": addLock, "crypto": addCrypto, "conversation": addConversation, "nameresolution": addNames}
 	for i := range p.Types {
 		if kind := p.Types[i].kind(); add[kind] != nil {
 			add[kind](rt)

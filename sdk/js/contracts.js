@@ -4,7 +4,8 @@ const fs = require('fs');
 const path = require('path');
 const {Protos} = require('./proto');
 
-const FILES = ['plugin/v1/lifecycle.proto', 'plugin/v1/state.proto', 'grpc/reflection/v1/reflection.proto', 'grpc/reflection/v1alpha/reflection.proto',
+const FILES = [...['lifecycle', 'state', 'configuration', 'lock', 'crypto', 'conversation', 'nameresolution', 'middleware'].map((n) => `plugin/v1/${n}.proto`),
+  'grpc/reflection/v1/reflection.proto', 'grpc/reflection/v1alpha/reflection.proto',
   'google/rpc/status.proto', 'google/rpc/error_details.proto',
   ...['common', 'state', 'secretstore', 'pubsub', 'bindings'].map((n) => `dapr/proto/components/v1/${n}.proto`)];
 let loaded = null;

@@ -10,8 +10,8 @@
 //   }
 //   main('state.mine', '1.0.0', {'state.mine': Store});
 //
-// The base class decides the kind: StateStore, SecretStore, PubSub, OutputBinding, InputBinding. main() takes the listening socket from
-// descriptor 3, tells the runtime who it is and how it is, and ends when the runtime does (end of file on descriptor 4). Started by
+// The base class decides the kind: StateStore, SecretStore, PubSub, OutputBinding, InputBinding, Configuration, Lock, Crypto, Conversation,
+// NameResolver, Middleware. main() takes the listening socket from descriptor 3, tells the runtime who it is and how it is, and ends when the runtime does (end of file on descriptor 4). Started by
 // hand with --socket PATH it serves there instead, for a debugger or as a pluggable component.
 const fs = require('fs');
 const net = require('net');
@@ -59,9 +59,20 @@ class Runtime {
       for (const [m, c] of have) {
         const path = `/${service}/${m}`;
         if (c.fn) this.unary(path, this.operate.bind(this, kind, c), c.idempotent);
+        else if (m === 'Subscribe') this.methods.set(path, {run: (call) => this.watch(this.find(kind, call), call, path)});
         else this.methods.set(path, {run: (call) => new Reader(this, call, path).run(this.find(kind, call))});
       }
     }
+  }
+
+  // One watch of a configuration store, until its caller gives it up.
+  async watch(o, call, path) {
+    const {input, output} = protos().methods.get(path), abort = new AbortController();
+    const m = this.decode(input, (await call.recv()) || Buffer.alloc(0));
+    call.stream.on('close', () => abort.abort());
+    await o.subscribe(m.keys, m.metadata, async (items) => {
+      if (!abort.signal.aborted) await call.send(protos().encode(output, kinds.entries(items)));
+    }, abort.signal);
   }
 
   unary(path, fn, idempotent = false) {
@@ -212,6 +223,7 @@ class Runtime {
   async init(kind, call, m) {
     const o = new (this.classFor(kind, call))(), key = `${kind}\0${call.instance ?? ''}`, old = this.instances.get(key);
     o.name = call.instance ?? '';
+    if (m.instance) Object.assign(o, {sidecar: m.instance, configuration: m.configuration}); // of a name resolver
     await o.init(m.metadata?.properties ?? {});
     this.instances.set(key, o);
     this.backend(o.name, '');

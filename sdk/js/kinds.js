@@ -3,7 +3,7 @@
 const {Code, PluginError} = require('./server');
 const {protos} = require('./contracts');
 
-const C = 'dapr.proto.components.v1.', FIRST_WRITE = 1, DETAILS_MAX = 5000; // details travel as headers
+const C = 'dapr.proto.components.v1.', P = 'microdapr.plugin.v1.', FIRST_WRITE = 1, DETAILS_MAX = 5000; // details travel as headers
 
 class Component {
   static features = [];
@@ -25,6 +25,26 @@ class PubSub extends Component { static kind = 'pubsub'; }
 class OutputBinding extends Component { static kind = 'bindings'; operations = []; }
 // read(deliver, signal): deliver(event) gives the app's answer, or rejects when the app failed.
 class InputBinding extends Component { static kind = 'bindings'; }
+
+// get(keys, metadata) gives an object of {value, version, metadata} by key, all when keys is empty. subscribe(keys, metadata, changed, signal):
+// await changed({}) once the watch stands, then changed(items) at each change; an item without value and version: the key is gone.
+// It resolves when signal is aborted.
+class Configuration extends Component { static kind = 'configuration'; }
+// tryLock(resource, owner, expiryS) gives true when it was taken; unlock(resource, owner) gives one of Unlock. Neither is ever sent twice.
+class Lock extends Component { static kind = 'lock'; }
+const Unlock = {DONE: 0, MISSING: 1, OF_OTHERS: 2};
+// getKey(name, asJson) gives the public key's text. encrypt, decrypt, wrapKey, unwrapKey(request) give a Buffer, or {data, tag}; sign(request)
+// a Buffer, verify(request) a boolean. Requests: {data or digest, algorithm, keyName, nonce, tag, associatedData, signature}.
+class Crypto extends Component { static kind = 'crypto'; }
+// converse(request): {messages, tools, tool_choice, temperature, metadata, response_format, ...} as the contract has them. Gives a text, or
+// the whole answer as the contract's ConverseResponse.
+class Conversation extends Component { static kind = 'conversation'; }
+// this.sidecar {app_id, namespace, address, internal_port, ...} is the own one, set before init, which makes it known; close takes that back.
+// resolve({id, namespace, port, failed}) gives an array of "host:port"; throws NOT_FOUND for an app that nobody knows.
+class NameResolver extends Component { static kind = 'nameresolution'; ttlMs = 0; sidecar = null; }
+// A filter of heads: request({method, path, query, authority, peer, headers}) gives nothing to let it pass, {answer: {status, headers, body}},
+// or what it changes: {method, path, query, setHeaders, removeHeaders, responseHeaders}. Bodies never come to the process.
+class Middleware extends Component { static kind = 'middleware'; }
 
 // ---- errors ----
 
@@ -133,6 +153,30 @@ async function invoke(o, m) {
   return Buffer.isBuffer(x) || !x ? {data: x} : {data: x.data, metadata: x.metadata, content_type: x.contentType};
 }
 
+const entries = (items) => ({items: Object.entries(items).map(([key, e]) => ({key, ...e}))});
+const cryptRequest = (m) => ({data: m.data, digest: m.digest, algorithm: m.algorithm, keyName: m.key_name, nonce: m.nonce, tag: m.tag,
+  associatedData: m.associated_data, signature: m.signature});
+
+const crypt = (op) => async (o, m) => {
+  const x = await o[op](cryptRequest(m));
+  return Buffer.isBuffer(x) ? {data: x} : x;
+};
+
+async function converse(o, m) {
+  const x = await o.converse(m);
+  return typeof x === 'string' ? {outputs: [{choices: [{finish_reason: 'stop', content: x}]}]} : x;
+}
+
+const headerList = (headers) => Object.entries(headers ?? {}).map(([name, value]) => ({name, value: Buffer.from(value)}));
+
+async function filter(o, m) {
+  const x = (await o.request(m)) ?? {};
+  if (x.answer) return {answer: {status: x.answer.status ?? 200, headers: headerList(x.answer.headers), body: Buffer.from(x.answer.body ?? '')}};
+  const bytes = (v) => (v === undefined ? null : Buffer.from(v));
+  return {proceed: {method: x.method ?? null, path: bytes(x.path), query: bytes(x.query), response_headers: headerList(x.responseHeaders),
+    headers: {set: headerList(x.setHeaders), remove: x.removeHeaders ?? []}}};
+}
+
 // kind -> service -> method -> what runs, whether it may be sent again, the method that the class must have; without fn: a stream
 const CALLS = {
   state: {
@@ -156,6 +200,26 @@ const CALLS = {
       ListOperations: {fn: (o) => ({operations: o.operations}), idempotent: true, needs: 'invoke'}},
     [`${C}InputBinding`]: {Read: {needs: 'read'}},
   },
+  configuration: {
+    [`${P}ConfigurationStore`]: {Get: {fn: async (o, m) => entries(await o.get(m.keys, m.metadata)), idempotent: true, needs: 'get'}, Subscribe: {needs: 'subscribe'}},
+  },
+  lock: {
+    [`${P}Lock`]: {TryLock: {fn: async (o, m) => ({success: await o.tryLock(m.resource, m.owner, m.expiry_s)}), needs: 'tryLock'},
+      Unlock: {fn: async (o, m) => ({status: await o.unlock(m.resource, m.owner)}), needs: 'unlock'}},
+  },
+  crypto: {
+    [`${P}Crypto`]: {
+      GetKey: {fn: async (o, m) => ({name: m.key_name, public_key: await o.getKey(m.key_name, m.format === 1)}), idempotent: true, needs: 'getKey'},
+      Encrypt: {fn: crypt('encrypt'), idempotent: true, needs: 'encrypt'}, Decrypt: {fn: crypt('decrypt'), idempotent: true, needs: 'decrypt'},
+      WrapKey: {fn: crypt('wrapKey'), idempotent: true, needs: 'wrapKey'}, UnwrapKey: {fn: crypt('unwrapKey'), idempotent: true, needs: 'unwrapKey'},
+      Sign: {fn: async (o, m) => ({signature: await o.sign(cryptRequest(m))}), idempotent: true, needs: 'sign'},
+      Verify: {fn: async (o, m) => ({valid: await o.verify(cryptRequest(m))}), idempotent: true, needs: 'verify'}},
+  },
+  conversation: {[`${P}Conversation`]: {Converse: {fn: converse, needs: 'converse'}}},
+  nameresolution: {
+    [`${P}NameResolution`]: {Resolve: {fn: async (o, m) => ({addresses: await o.resolve(m), ttl_ms: o.ttlMs}), idempotent: true, needs: 'resolve'}},
+  },
+  middleware: {[`${P}HttpMiddleware`]: {Request: {fn: filter, idempotent: true, needs: 'request'}}},
 };
 const FEATURES = {transact: 'TRANSACTIONAL', keysLike: 'KEYS_LIKE', deleteWithPrefix: 'DELETE_WITH_PREFIX', invoke: 'OUTPUT_BINDING', read: 'INPUT_BINDING'};
 
@@ -163,4 +227,5 @@ function featuresOf(c) {
   return [...new Set([...c.features, ...Object.keys(FEATURES).filter((m) => c.prototype[m]).map((m) => FEATURES[m])])];
 }
 
-module.exports = {CALLS, featuresOf, public: {StateStore, SecretStore, PubSub, OutputBinding, InputBinding, etagMismatch, etagInvalid}};
+module.exports = {CALLS, featuresOf, entries, public: {StateStore, SecretStore, PubSub, OutputBinding, InputBinding, Configuration, Lock, Unlock, Crypto,
+  Conversation, NameResolver, Middleware, etagMismatch, etagInvalid}};

@@ -6,6 +6,7 @@ from ._server import FAILED_PRECONDITION, INTERNAL, INVALID_ARGUMENT, PluginErro
 
 _DETAILS_MAX = 5000  # they travel as headers
 _COMPONENTS = "dapr.proto.components.v1."
+_PLUGIN = "microdapr.plugin.v1."
 _FIRST_WRITE = 1
 
 
@@ -104,7 +105,119 @@ class InputBinding(Component):
     kind = "bindings"
 
 
+class Configuration(Component):
+    """get(keys, metadata) gives a dict of Entry by key, all when keys is empty. subscribe(keys, metadata, changed, stop): calls changed({})
+    once the watch stands, then changed({key: Entry}) at each change; an Entry without value and version: the key is gone. It returns
+    when stop, a threading.Event, is set."""
+    kind = "configuration"
+
+
+class Lock(Component):
+    """try_lock(resource, owner, expiry_s) gives True when it was taken; unlock(resource, owner) gives UNLOCKED, LOCK_MISSING or
+    LOCK_OF_OTHERS. Neither is ever sent twice by the runtime."""
+    kind = "lock"
+
+
+class Crypto(Component):
+    """get_key(name, as_json) gives the public key's text, PEM or JWK. encrypt, decrypt, wrap_key, unwrap_key(request) with request.data,
+    algorithm, key_name, nonce, tag, associated_data give bytes, or (bytes, tag). sign(request) with request.digest gives bytes;
+    verify(request) with request.signature a bool. What is not defined is not served."""
+    kind = "crypto"
+
+
+class Conversation(Component):
+    """converse(request): request.messages (dicts: role, name, parts), tools, tool_choice, temperature, metadata, response_format. Gives a
+    text, or the whole answer as a dict of the contract's ConverseResponse."""
+    kind = "conversation"
+
+
+class NameResolver(Component):
+    """self.sidecar (app_id, namespace, address, internal_port, ...) is the own one, set before init, which makes it known; close takes that
+    back. resolve(request) with request.id, namespace, port, failed gives a list of "host:port"; raises NOT_FOUND for an app that
+    nobody knows. ttl_ms: for so long an answer may be used again."""
+    kind = "nameresolution"
+    ttl_ms, sidecar = 0, None
+
+
+@dataclass
+class Answer:
+    """A filter's own answer: what stands behind it never sees the request."""
+    status: int = 200
+    body: bytes = b""
+    headers: dict = field(default_factory=dict)
+
+
+@dataclass
+class Edits:
+    """What a filter changes of a request. set_headers, response_headers: by name; None: as it was."""
+    method: str = None
+    path: bytes = None
+    query: bytes = None
+    set_headers: dict = field(default_factory=dict)
+    remove_headers: tuple = ()
+    response_headers: dict = field(default_factory=dict)
+
+
+class Middleware(Component):
+    """A filter of heads: request(request) with request.method, path, query, authority, peer, headers (a list of name and bytes) gives None
+    to let it pass, Edits, or an Answer. Bodies never come to the process."""
+    kind = "middleware"
+
+
+UNLOCKED, LOCK_MISSING, LOCK_OF_OTHERS = range(3)
+
+
+@dataclass
+class Entry:
+    """An item of a configuration store."""
+    value: str = ""
+    version: str = ""
+    metadata: dict = field(default_factory=dict)
+
+
 # ---- calls ----
+
+def entries(items):
+    return {"items": [{"key": k, "value": e.value, "version": e.version, "metadata": e.metadata} for k, e in items.items()]}
+
+
+def _lock(o, m):
+    return {"success": bool(o.try_lock(m["resource"], m["owner"], m["expiry_s"]))}
+
+
+def _crypt(name):
+    def run(o, m):
+        out = getattr(o, name)(SimpleNamespace(**m))
+        return {"data": out[0], "tag": out[1]} if isinstance(out, tuple) else {"data": out}
+    return run
+
+
+def _get_key(o, m):
+    return {"name": m["key_name"], "public_key": o.get_key(m["key_name"], m["format"] == 1)}
+
+
+def _converse(o, m):
+    out = o.converse(SimpleNamespace(**m))
+    return out if isinstance(out, dict) else {"outputs": [{"choices": [{"finish_reason": "stop", "content": out}]}]}
+
+
+def _resolve(o, m):
+    return {"addresses": list(o.resolve(SimpleNamespace(**m))), "ttl_ms": o.ttl_ms}
+
+
+def _header_list(headers):
+    return [{"name": k, "value": v if isinstance(v, bytes) else str(v).encode()} for k, v in headers.items()]
+
+
+def _filter(o, m):
+    r = SimpleNamespace(**{**m, "headers": [(h["name"], h["value"]) for h in m["headers"]]})
+    x = o.request(r) or Edits()
+    if isinstance(x, Answer):
+        body = x.body if isinstance(x.body, bytes) else str(x.body).encode()
+        return {"answer": {"status": x.status, "headers": _header_list(x.headers), "body": body}}
+    return {"proceed": {"method": x.method, "path": x.path, "query": x.query, "response_headers": _header_list(x.response_headers),
+                        "headers": {"remove": list(x.remove_headers), "set": _header_list(x.set_headers)}}}
+
 
 def _etag(v):
     return {"value": v} if v else None
@@ -240,6 +353,18 @@ CALLS = {
         _COMPONENTS + "OutputBinding": {"Invoke": (_invoke, False, "invoke"),
                                         "ListOperations": (lambda o, m: {"operations": list(o.operations)}, True, "invoke")},
         _COMPONENTS + "InputBinding": {"Read": (None, False, "read")}},
+    "configuration": {
+        _PLUGIN + "ConfigurationStore": {"Get": (lambda o, m: entries(o.get(m["keys"], m["metadata"])), True, "get"), "Subscribe": (None, False, "subscribe")}},
+    "lock": {
+        _PLUGIN + "Lock": {"TryLock": (_lock, False, "try_lock"), "Unlock": (lambda o, m: {"status": o.unlock(m["resource"], m["owner"])}, False, "unlock")}},
+    "crypto": {
+        _PLUGIN + "Crypto": {"GetKey": (_get_key, True, "get_key"), "Encrypt": (_crypt("encrypt"), True, "encrypt"), "Decrypt": (_crypt("decrypt"), True, "decrypt"),
+                             "WrapKey": (_crypt("wrap_key"), True, "wrap_key"), "UnwrapKey": (_crypt("unwrap_key"), True, "unwrap_key"),
+                             "Sign": (lambda o, m: {"signature": o.sign(SimpleNamespace(**m))}, True, "sign"),
+                             "Verify": (lambda o, m: {"valid": bool(o.verify(SimpleNamespace(**m)))}, True, "verify")}},
+    "conversation": {_PLUGIN + "Conversation": {"Converse": (_converse, False, "converse")}},
+    "nameresolution": {_PLUGIN + "NameResolution": {"Resolve": (_resolve, True, "resolve")}},
+    "middleware": {_PLUGIN + "HttpMiddleware": {"Request": (_filter, True, "request")}},
 }
 FEATURES = {"transact": "TRANSACTIONAL", "keys_like": "KEYS_LIKE", "delete_with_prefix": "DELETE_WITH_PREFIX", "invoke": "OUTPUT_BINDING",
             "read": "INPUT_BINDING"}

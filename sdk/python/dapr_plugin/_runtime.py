@@ -12,6 +12,7 @@ import stat
 import sys
 import threading
 import time
+import types
 
 from . import _kinds
 from ._proto import Protos, WireError
@@ -20,7 +21,8 @@ from ._server import (CANCELED, FAILED_PRECONDITION, INTERNAL, INVALID_ARGUMENT,
 
 _LINGER_MAX_MS = 3600 * 1000
 _CONTRACT_VERSION, _FD_LISTEN, _FD_CONTROL, _EXIT_GRACE_S, _PING_S, _THREADS = 1, 3, 4, 3.0, 10.0, 32
-_FILES = ["plugin/v1/lifecycle.proto", "plugin/v1/state.proto", "grpc/reflection/v1/reflection.proto", "google/rpc/status.proto",
+_FILES = [f"plugin/v1/{n}.proto" for n in ("lifecycle", "state", "configuration", "lock", "crypto", "conversation", "nameresolution", "middleware")] + [
+          "grpc/reflection/v1/reflection.proto", "google/rpc/status.proto",
           "google/rpc/error_details.proto"] + [f"dapr/proto/components/v1/{n}.proto" for n in ("common", "state", "secretstore", "pubsub", "bindings")]
 _LEVELS = {"debug": 7, "info": 6, "warn": 4, "warning": 4, "error": 3, "fatal": 3}
 _level = 6
@@ -260,6 +262,8 @@ class Runtime:
     async def init(self, kind, stream, m):
         o = self.class_for(kind, stream)()
         o.name = stream.instance or ""
+        if m.get("instance"):  # of a name resolver
+            o.sidecar, o.configuration = types.SimpleNamespace(**m["instance"]), m["configuration"]
         await self.run(o.init, (m["metadata"] or {}).get("properties", {}))
         old = self.instances.get((kind, o.name))
         self.instances[kind, o.name] = o
@@ -304,7 +308,24 @@ class Runtime:
             self.changed.set()
 
     async def events(self, kind, path, stream):
-        await Reader(self, stream, path).run(self.find(kind, stream))
+        o = self.find(kind, stream)
+        await (self.watch(o, path, stream) if path.endswith("/Subscribe") else Reader(self, stream, path).run(o))
+
+    async def watch(self, o, path, stream):
+        """One watch of a configuration store, until its caller gives it up."""
+        request, response, _ = protos().methods[path]
+        m, stop = self._decode(request, await stream.recv() or b""), threading.Event()
+        thread = concurrent.futures.ThreadPoolExecutor(1)
+
+        def changed(items):
+            if not stop.is_set():
+                data = protos().encode(response, _kinds.entries(items))
+                asyncio.run_coroutine_threadsafe(stream.send(data), self.loop).result()
+        try:
+            await self.loop.run_in_executor(thread, o.subscribe, m["keys"], m["metadata"], changed, stop)
+        finally:
+            stop.set()
+            thread.shutdown(wait=False)
 
 
 class Reader:

@@ -1,0 +1,29 @@
+// A model that repeats the last words: put yours in its place.
+package main
+
+import (
+	"context"
+
+	"microdapr.io/plugin"
+)
+
+type model struct{}
+
+func (model) Init(ctx context.Context, md plugin.Metadata) error { return nil }
+
+func (model) Converse(ctx context.Context, r *plugin.ConverseRequest) (*plugin.ConverseResponse, error) {
+	last := "nothing"
+	for _, m := range r.Messages {
+		for _, p := range m.Parts {
+			if p.Text != "" {
+				last = p.Text
+			}
+		}
+	}
+	return plugin.Said("You said: " + last), nil
+}
+
+func main() {
+	plugin.Main(plugin.Plugin{Name: "conversation.gostore", Version: "0.1.0", Types: []plugin.Type{
+		{Type: "conversation.gostore", New: func() any { return model{} }}}})
+}
