@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "ctl/commands.h"
 #include "ctl/package/lock_edit.h"
@@ -38,10 +39,17 @@ static int pin(struct arena *a, const char *root, const char *spec, struct lockf
         if (package_installed(arena_printf(a, "%s/%s/%s", root, name, at ? at + 1 : have.v[0]), &p, a, &err))
                 return refuse(err);
         int r = lock_set(l, p, a);
-        if (r == 0)
-                ui_say(UI_SUCCESS, "Pinned %s %s for %s", p->name, p->version, p->platform);
         package_free(p);
         return r ? refuse(NULL) : 0;
+}
+
+/* Once it is written. */
+static void tell(struct arena *a, const struct lockfile *l, const char *spec)
+{
+        const char *name = arena_strdup(a, str_n(spec, strcspn(spec, "@")));
+        const struct lock_entry *e = name ? lock_find(l, name) : NULL;
+        if (e)
+                ui_say(UI_SUCCESS, "Pinned %s %s for %s", e->name, e->version, e->platform);
 }
 
 static int check(struct arena *a, const char *root, const struct lockfile *l)
@@ -98,6 +106,10 @@ int plugin_lock_run(void *opts, int argc, char **argv)
                         r = pin(&a, root, argv[i], &l);
                 if (r == 0 && lock_write(&l, &a, &err))
                         r = refuse(err);
+                for (size_t i = 0; r == 0 && i < n; i++)
+                        tell(&a, &l, names[i]);
+                for (int i = 0; r == 0 && i < argc; i++)
+                        tell(&a, &l, argv[i]);
         }
         arena_fini(&a);
         return r;
