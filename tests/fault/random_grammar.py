@@ -124,6 +124,8 @@ def fill_path(r, path):
 def request(r, wild):
     """(verb, path, headers, body) of the HTTP API. Not wild: nothing in it ends the connection, others can follow."""
     verbs, path = r.choice(ROUTES)
+    if "/subscribe" in path and r.random() < 0.97:
+        verbs, path = "GET", "/v1.0/metadata"  # each that succeeds stays until it is taken back: memory would tell nothing else
     body = r.choice(JSONS).encode()
     if r.random() < 0.6:
         path, body = fitting(r, path)
