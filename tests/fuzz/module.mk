@@ -109,3 +109,27 @@ FUZZERS += tape_fuzz
 tape_fuzz_SRC := tests/fuzz/tape_fuzz.c
 tape_fuzz_LIBS := ctl trust net base proto llhttp
 tape_fuzz_LD = $(NET_LD) $(BASE_LD)
+
+# What strangers say about plugins, who may call what, what brokers, apps, peers and sidecars send.
+FUZZERS += manifest_fuzz acl_fuzz mqtt_fuzz prom_fuzz pki_fuzz subscriptions_fuzz package_files_fuzz
+manifest_fuzz_SRC := tests/fuzz/manifest_fuzz.c
+manifest_fuzz_LIBS := kernel net base proto llhttp
+manifest_fuzz_LD = $(NET_LD) $(BASE_LD)
+acl_fuzz_SRC := tests/fuzz/acl_fuzz.c
+acl_fuzz_LIBS := kernel net base proto llhttp
+acl_fuzz_LD = $(NET_LD) $(BASE_LD)
+mqtt_fuzz_SRC := tests/fuzz/mqtt_fuzz.c plugins/shared/mqtt/packet.c
+mqtt_fuzz_LIBS := base
+mqtt_fuzz_LD = $(BASE_LD)
+prom_fuzz_SRC := tests/fuzz/prom_fuzz.c ctl/prom.c
+prom_fuzz_LIBS := base
+prom_fuzz_LD = $(BASE_LD)
+pki_fuzz_SRC := tests/fuzz/pki_fuzz.c
+pki_fuzz_LIBS := net base llhttp
+pki_fuzz_LD = $(NET_LD) $(BASE_LD)
+subscriptions_fuzz_SRC := tests/fuzz/subscriptions_fuzz.c
+subscriptions_fuzz_LIBS := kernel net base proto llhttp
+subscriptions_fuzz_LD = $(NET_LD) $(BASE_LD)
+package_files_fuzz_SRC := tests/fuzz/package_files_fuzz.c
+package_files_fuzz_LIBS := ctl trust net base proto llhttp
+package_files_fuzz_LD = $(NET_LD) $(BASE_LD)
