@@ -199,7 +199,7 @@ static bool find_dead(const char *user, int64_t (*worth)(void *, int), void *arg
                         close(*ret_lock);
                 *ret_lock = lock;
                 best = v;
-                snprintf(name, 64, "%s", e->d_name);
+                memcpy(name, e->d_name, strlen(e->d_name) + 1); /* measured above */
         }
         if (dir)
                 closedir(dir);
