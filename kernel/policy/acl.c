@@ -266,6 +266,11 @@ int acl_new(struct acl **ret, struct str json, bool is_http, struct arena *a, co
         l->is_http = is_http;
         json_read_init(&r, json);
         e = json_read_null(&r) ? 0 : read_all(l, &r, &lacks);
+        /* Half a list would let in whom the other half keeps out. */
+        if (l->arena.exhausted || lacks.trust_domain.failed || lacks.ns.failed)
+                e = -ENOMEM;
+        else if (!e && r.error)
+                e = -EINVAL;
         if (e == -EINVAL)
                 *ret_err = arena_printf(a, SECTION_ERROR ": accessControl of the Configuration has a field of the wrong type, or more than "
                                                          "%d policies, %d operations or %d verbs",

@@ -233,13 +233,13 @@ static void read_lists(struct reader *rd, const struct yaml_node *root)
 static void read_executable(struct reader *rd, const struct yaml_node *root)
 {
         struct manifest *m = rd->m;
-        const char *z = text(rd, root, "executable", false), *slash = strrchr(m->file, '/');
+        const char *z = text(rd, root, "executable", false), *file = m->file ? m->file : "", *slash = strrchr(file, '/');
         if (!z)
                 z = m->name ? m->name : "";
         if (z[0] == '/')
                 m->executable = z;
         else
-                m->executable = arena_printf(&m->arena, "%.*s%s", slash ? (int)(slash - m->file + 1) : 0, m->file, z);
+                m->executable = arena_printf(&m->arena, "%.*s%s", slash ? (int)(slash - file + 1) : 0, file, z);
 }
 
 static void read_sandbox(struct reader *rd, const struct yaml_node *root)

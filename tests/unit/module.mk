@@ -215,3 +215,7 @@ UNIT_TESTS += ledger_file_test
 ledger_file_test_SRC := tests/unit/ledger_file_test.c
 ledger_file_test_LIBS := kernel base
 ledger_file_test_LD = -l:libmsgpackc.a $(BASE_LD)
+UNIT_TESTS += parsers_fault_test
+parsers_fault_test_SRC := tests/unit/parsers_fault_test.c
+parsers_fault_test_LIBS := kernel trust net base proto llhttp
+parsers_fault_test_LD = $(FAULT_LD) $(NET_LD) $(BASE_LD)
