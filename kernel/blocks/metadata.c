@@ -22,7 +22,7 @@ typedef Dapr__Proto__Runtime__V1__MetadataWorkflows workflows;
 
 #define RUNTIME_VERSION_KEY "daprRuntimeVersion"
 
-enum { CAPABILITIES_MAX = 16 };
+enum { CAPABILITIES_MAX = 16, EXTENDED_KEYS_MAX = 10000 };
 
 /* ---- the message ---- */
 
@@ -204,9 +204,11 @@ static int set_value(struct kernel *k, struct str key, struct str value)
 
         if (!key.n)
                 return 0;
+        old = map_get(&k->extended, key);
+        if (!old && k->extended.count >= EXTENDED_KEYS_MAX)
+                return -ENOSPC;
         if (!(copy = strndup(value.p ? value.p : "", value.n)))
                 return -ENOMEM;
-        old = map_get(&k->extended, key);
         if (map_set(&k->extended, key, copy)) {
                 free(copy);
                 return -ENOMEM;
@@ -215,11 +217,19 @@ static int set_value(struct kernel *k, struct str key, struct str value)
         return 0;
 }
 
+static int set_fails(struct call *c, int r)
+{
+        if (r == -ENOSPC)
+                return call_fail(c, ERR_UNTYPED, arena_printf(c->arena, "there are %d keys already: set one of them again", EXTENDED_KEYS_MAX));
+        return call_fail(c, ERR_UNTYPED, "out of memory");
+}
+
 static int set(struct call *c, const ProtobufCMessage *in, ProtobufCMessage *out)
 {
         const Dapr__Proto__Runtime__V1__SetMetadataRequest *req = (const void *)in;
+        int r = set_value(c->k, str_of(req->key), str_of(req->value));
 
-        return set_value(c->k, str_of(req->key), str_of(req->value)) ? call_fail(c, ERR_UNTYPED, "out of memory") : 0;
+        return r ? set_fails(c, r) : 0;
 }
 
 static void http_get(struct call *c)
@@ -243,8 +253,9 @@ static void http_put(struct call *c)
 
         if (call_body(c, &body))
                 return;
-        if (set_value(c->k, route_param(c, "key"), body)) {
-                call_fail(c, ERR_UNTYPED, "out of memory");
+        int r = set_value(c->k, route_param(c, "key"), body);
+        if (r) {
+                set_fails(c, r);
                 reply_error(c);
                 return;
         }

@@ -233,7 +233,8 @@ static struct bundle *bundle_keep(struct observe *o, const struct key *k, struct
 {
         struct bundle *copy;
 
-        if (k->too_long || !b->count || !(copy = malloc(sizeof *copy)))
+        /* rules may make one series of any number of labels */
+        if (k->too_long || !b->count || o->bundles.count >= METRIC_SERIES_MAX || !(copy = malloc(sizeof *copy)))
                 return b;
         *copy = *b;
         if (map_set(&o->bundles, str_n(k->text, k->n), copy)) {

@@ -232,3 +232,12 @@ def test_metadata_that_is_no_utf8(d):
     got, _ = exchange(d, b"POST /v1.0/publish/pub/t?metadata.x=%ff%fe HTTP/1.1\r\nHost: x\r\nX-Bad: \xff\xfe\r\nContent-Length: 1\r\n\r\n1")
     assert statuses(got)[0] in (204, 400)
     assert d.request("GET", "/v1.0/healthz").status == 204
+
+
+def test_extended_metadata_has_a_limit(daprd):
+    d = daprd()
+    put = b"PUT /v1.0/metadata/key%d HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n%s\r\nv"
+    got = b"".join(exchange(d, b"".join(put % (i, b"connection: close\r\n" if i % 400 == 399 else b"") for i in range(at, at + 400)), 30)[0]
+                   for at in range(0, 10400, 400))
+    assert 9900 < got.count(b"HTTP/1.1 204") <= 10000 and got.count(b"there are 10000 keys already") == 10400 - got.count(b"HTTP/1.1 204"), got[-500:]
+    assert d.request("PUT", "/v1.0/metadata/key1", "w").status == 204 and d.metadata()["extended"]["key1"] == "w"
