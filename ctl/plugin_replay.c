@@ -54,7 +54,7 @@ struct replay {
         size_t n;
         const struct sidecar *sidecar;
         const char *component;
-        size_t sent, differ, skipped;
+        size_t sent, differ, skipped, streamed;
         struct replay_etags etags;
         double seconds, recorded_seconds;
         struct buf json;
@@ -210,7 +210,9 @@ static int send_all(struct replay *p)
 {
         int code = 0;
         for (size_t i = 0; !code && i < p->n; i++)
-                if (tape_is_whole(&p->calls[i]))
+                if (p->calls[i].stream)
+                        p->streamed++;
+                else if (tape_is_whole(&p->calls[i]))
                         code = send_one(p, i);
                 else
                         p->skipped++;
@@ -231,8 +233,9 @@ static int run(struct replay *p)
         replay_etags_fini(&p->etags);
         if (json) {
                 json_array_end(&p->w);
-                const struct { const char *key; size_t v; } n[] = {{"calls", p->n}, {"sent", p->sent}, {"differ", p->differ}, {"skipped", p->skipped}};
-                for (size_t i = 0; i < 4; i++) {
+                const struct { const char *key; size_t v; } n[] = {{"calls", p->n}, {"sent", p->sent}, {"differ", p->differ}, {"skipped", p->skipped},
+                                                                    {"streamed", p->streamed}};
+                for (size_t i = 0; i < 5; i++) {
                         json_key(&p->w, str_of(n[i].key));
                         json_uint(&p->w, n[i].v);
                 }
@@ -241,6 +244,8 @@ static int run(struct replay *p)
         } else if (!code) {
                 if (p->differ > SHOWN_MAX)
                         printf("... and %zu more\n", p->differ - SHOWN_MAX);
+                if (p->streamed)
+                        ui_say(UI_INFO, "%zu messages of streams are not sent: what a subscription brings is the broker's", p->streamed);
                 if (p->skipped)
                         ui_say(UI_WARNING, "%zu calls were too large to be recorded as a whole and are left out", p->skipped);
                 ui_say(p->differ ? UI_FAILURE : UI_SUCCESS, "%zu calls sent, %zu answers differ", p->sent, p->differ);

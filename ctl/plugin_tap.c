@@ -52,6 +52,12 @@ static void on_interrupt(struct sig_watch *w, int signo)
 
 /* ---- one call ---- */
 
+/* Of a stream's message: "sent" to the plugin, "received" from it. */
+static const char *direction(const struct tape_call *c)
+{
+        return c->response_bytes ? "received" : "sent";
+}
+
 static void print_json(const struct tape_call *c)
 {
         struct buf b = {0};
@@ -59,6 +65,8 @@ static void print_json(const struct tape_call *c)
         json_write_init(&w, &b);
         json_object_begin(&w);
         json_kv(&w, "method", c->method);
+        if (c->stream)
+                json_kv(&w, "stream", str_of(direction(c)));
         json_kv(&w, "code", str_of(rpc_code_name(c->code)));
         json_kv_nonempty(&w, "message", c->message);
         json_key(&w, STR("latencyMs"));
@@ -82,6 +90,11 @@ static void print_line(const struct tape_call *c)
         const char *slash = memrchr(c->method.p ? c->method.p : "", '.', c->method.n);
         struct str method = slash ? str_skip(c->method, (size_t)(slash - c->method.p) + 1) : c->method;
         const char *color = ui_color(fileno(stdout)) && c->code ? "\033[31m" : "";
+        if (c->stream) {
+                printf("%s.%03d  %-26.*s %-17s %12s %8lld B %8lld B\n", at, (int)(c->at_ns / 1000000 % 1000), STR_FMT(method), direction(c), "",
+                       (long long)c->request_bytes, (long long)c->response_bytes);
+                return;
+        }
         printf("%s.%03d  %-26.*s %s%-17s%s %9.3f ms %8lld B %8lld B  %.*s\n", at, (int)(c->at_ns / 1000000 % 1000), STR_FMT(method), color,
                rpc_code_name(c->code), *color ? "\033[0m" : "", (double)c->latency_ns / 1e6, (long long)c->request_bytes,
                (long long)c->response_bytes, STR_FMT(c->message));
@@ -122,6 +135,7 @@ static bool read_call(struct arena *a, struct json_reader *r, struct tape_call *
                                         *numbers[i].to = n;
                         if (str_eqz(name, "code"))
                                 c->code = (int)n;
+                } else if (str_eqz(name, "stream") && json_read_bool(r, &c->stream)) {
                 } else if (!json_skip(r)) {
                         return false;
                 }
@@ -183,6 +197,8 @@ static int record(struct tapping *t)
                         break;
                 code = take(t);
         }
+        if (interrupted && !code)
+                code = take(t); /* what came since */
         sig_watch_stop(&watches[0]);
         sig_watch_stop(&watches[1]);
         return code;

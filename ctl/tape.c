@@ -110,7 +110,7 @@ static void pack_body(struct tape *t, const char *key, const struct tape_call *c
 int tape_add(struct tape *t, const struct tape_call *c)
 {
         msgpack_packer *p = &t->packer;
-        msgpack_pack_map(p, 10);
+        msgpack_pack_map(p, c->stream ? 11 : 10);
         kv_int(p, "timeNs", c->at_ns);
         tape_pack_text(p, STR("method"));
         tape_pack_text(p, c->method);
@@ -121,6 +121,8 @@ int tape_add(struct tape *t, const struct tape_call *c)
         kv_int(p, "requestBytes", c->request_bytes);
         kv_int(p, "responseBytes", c->response_bytes);
         kv_bool(p, "whole", tape_is_whole(c));
+        if (c->stream)
+                kv_bool(p, "stream", true);
         pack_body(t, "request", c, false);
         pack_body(t, "response", c, true);
         t->n++;
@@ -195,7 +197,7 @@ static void read_call(struct arena *a, const msgpack_object *o, struct tape_call
         *c = (struct tape_call){.at_ns = int_of(o, "timeNs"), .latency_ns = int_of(o, "latencyNs"), .method = text_of(a, o, "method"),
                                 .message = text_of(a, o, "message"), .request = text_of(a, o, "request"), .response = text_of(a, o, "response"),
                                 .request_bytes = int_of(o, "requestBytes"), .response_bytes = int_of(o, "responseBytes"),
-                                .code = (int)int_of(o, "code")};
+                                .code = (int)int_of(o, "code"), .stream = bool_of(o, "stream")};
 }
 
 struct reading {

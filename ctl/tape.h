@@ -4,6 +4,7 @@
  *
  *   {"format":"microdapr-tap","version":1,"appId","component","type","plugin","pluginVersion","redacted":bool,"startedNs"}
  *   {"timeNs","method","code","message","latencyNs","requestBytes","responseBytes","whole":bool,"request","response"}   ...
+ *   and with "stream":true for one message of a stream, which has either of request (to the plugin) and response (from it)
  *   {"end":true,"calls","dropped"}
  *
  * Unredacted, request and response are the protobuf bytes. Redacted, they are maps of the messages' fields in which everything but
@@ -31,6 +32,7 @@ struct tape_call {
         struct str method, message, request, response;
         int64_t request_bytes, response_bytes; /* as they were, also when not all of it was kept */
         int code;
+        bool stream; /* one message of a stream: to the plugin (request) or from it (response) */
 };
 static inline bool tape_is_whole(const struct tape_call *c)
 {

@@ -12,6 +12,7 @@
 #include "kernel/super/plugin.h"
 #include "kernel/super/swap.h"
 #include "kernel/super/tap.h"
+#include "sdk/net/rpc_watch.h"
 
 enum { RESENDS_MAX = 3 };
 
@@ -172,6 +173,13 @@ int component_call(struct component *c, struct arena *a, const char *method, con
         return 0;
 }
 
+static void see_message(void *arg, const struct rpc_call *rpc, bool sent, struct str msg)
+{
+        struct component *c = arg;
+        if (c->tap)
+                tap_message(c, rpc->method, sent, msg);
+}
+
 int component_open(struct component *c, struct arena *a, const char *method, struct rpc_call **ret, struct rpc_status *st)
 {
         int r = c->fault ? fault_meet(c, a, method, st) : 0;
@@ -182,7 +190,10 @@ int component_open(struct component *c, struct arena *a, const char *method, str
         struct rpc_opts o = {.md = &c->now->md, .n_md = 1};
         c->calls++;
         r = rpc_open(c->now->plugin->life->ch, a, method, &o, ret, st);
-        if (r)
+        if (r) {
                 c->errors++;
-        return r;
+                return r;
+        }
+        rpc_watch(*ret, see_message, c); /* always: somebody may begin to record a stream that stands already */
+        return 0;
 }

@@ -15,6 +15,7 @@ struct tap_record {
         struct list in_tap;
         int64_t at_ns, latency_ns;
         int code;
+        bool stream;                               /* one message of a stream */
         size_t method_n, req_n, resp_n, message_n; /* as kept, one after the other in data */
         size_t req_bytes, resp_bytes;              /* as they were */
         char data[];
@@ -106,11 +107,9 @@ static size_t kept(size_t n)
         return n < TAP_MESSAGE_MAX ? n : TAP_MESSAGE_MAX;
 }
 
-void tap_call(struct component *c, const char *method, struct str req, struct str resp, int code, struct str message, double seconds)
+static void keep(struct tap *p, struct str m, struct str req, struct str resp, int code, struct str message, double seconds, bool stream)
 {
-        struct tap *p = c->tap;
         struct timespec now;
-        struct str m = str_of(method);
         size_t bytes = kept(req.n) + kept(resp.n), message_n = message.n < 4096 ? message.n : 4096;
         if (!p->active)
                 return;
@@ -122,12 +121,22 @@ void tap_call(struct component *c, const char *method, struct str req, struct st
         }
         clock_gettime(CLOCK_REALTIME, &now);
         *r = (struct tap_record){.at_ns = (int64_t)now.tv_sec * 1000000000 + now.tv_nsec - (int64_t)(seconds * 1e9),
-                                 .latency_ns = (int64_t)(seconds * 1e9), .code = code, .method_n = m.n, .req_n = kept(req.n), .resp_n = kept(resp.n),
+                                 .latency_ns = (int64_t)(seconds * 1e9), .code = code, .stream = stream, .method_n = m.n, .req_n = kept(req.n), .resp_n = kept(resp.n),
                                  .message_n = message_n, .req_bytes = req.n, .resp_bytes = resp.n};
         put(put(put(put(r->data, m.p, m.n), req.p, r->req_n), resp.p, r->resp_n), message.p, message_n);
         list_add_tail(&p->records, &r->in_tap);
         p->n++;
         p->bytes += bytes;
+}
+
+void tap_call(struct component *c, const char *method, struct str req, struct str resp, int code, struct str message, double seconds)
+{
+        keep(c->tap, str_of(method), req, resp, code, message, seconds, false);
+}
+
+void tap_message(struct component *c, struct str method, bool sent, struct str msg)
+{
+        keep(c->tap, method, sent ? msg : STR(""), sent ? STR("") : msg, 0, STR(""), 0, true);
 }
 
 static void kv_int(struct json_writer *w, const char *key, int64_t v)
@@ -155,6 +164,10 @@ static void write_record(struct json_writer *w, struct arena *a, const struct ta
         kv_int(w, "code", r->code);
         json_kv(w, "message", str_n(at + r->resp_n, r->message_n));
         kv_int(w, "latencyNs", r->latency_ns);
+        if (r->stream) {
+                json_key(w, STR("stream"));
+                json_bool(w, true);
+        }
         json_object_end(w);
 }
 

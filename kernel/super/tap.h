@@ -1,6 +1,6 @@
 /*
- * Recording of the calls that cross a component's boundary, for `daprctl plugin tap`: whole requests and answers, kept in a bounded
- * list until they are taken. Costs one look at a pointer when off. Whoever may open the control socket may tap: it is the user's own.
+ * Recording of what crosses a component's boundary, for `daprctl plugin tap`: requests with their answers, and the messages of streams
+ * (subscriptions, events, watches, filters), one by one; kept in a bounded list until they are taken. Costs one look at a pointer when off. Whoever may open the control socket may tap: it is the user's own.
  */
 #ifndef KERNEL_SUPER_TAP_H
 #define KERNEL_SUPER_TAP_H
@@ -27,9 +27,11 @@ void tap_stop(struct component *c, const char *why); /* none is fine; what was n
 void tap_free(struct component *c);                  /* without a note */
 /* Only while c->tap is set. */
 void tap_call(struct component *c, const char *method, struct str req, struct str resp, int code, struct str message, double seconds);
+/* One message of a stream, to the plugin (sent) or from it. */
+void tap_message(struct component *c, struct str method, bool sent, struct str msg);
 /* Writes the oldest records and lets go of them:
  * {"active":bool,"dropped":n,"waiting":n,"records":[{"time":ns,"method","request","response" (base64),"requestBytes","responseBytes",
- *  "code":n,"message","latencyNs":n}...]}. False: nobody taps. */
+ *  "code":n,"message","latencyNs":n, "stream":true for a message of one}...]}. False: nobody taps. */
 bool tap_take(struct component *c, struct json_writer *w);
 
 #endif

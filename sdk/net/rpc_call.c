@@ -290,7 +290,15 @@ int call_next(struct call *k, struct str *ret)
                 return r;
         k->c.bytes_in += ret->n;
         k->c.msg_compressed = f.compressed;
+        if (k->watch)
+                k->watch(k->watch_arg, &k->c, false, *ret);
         return 1;
+}
+
+void rpc_watch(struct rpc_call *c, rpc_watch_fn fn, void *arg)
+{
+        call_of(c)->watch = fn;
+        call_of(c)->watch_arg = arg;
 }
 
 int rpc_recv(struct rpc_call *c, struct str *ret)
@@ -340,6 +348,8 @@ int call_put(struct call *k, struct str msg, bool last)
         struct arena zipped = {0};
         bool zip = k->gzip_out && k->c.flags & RPC_GZIP;
         k->c.bytes_out += msg.n;
+        if (k->watch)
+                k->watch(k->watch_arg, &k->c, true, msg);
         if (zip && !(msg = rpc_gzip(&zipped, msg)).p) {
                 arena_fini(&zipped);
                 return -ENOMEM;

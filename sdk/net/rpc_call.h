@@ -3,11 +3,14 @@
 #define SDK_NET_RPC_CALL_H
 
 #include "sdk/net/http2.h"
+#include "sdk/net/rpc_watch.h"
 #include "sdk/net/rpc_wire.h"
 
 struct call {
         struct rpc_call c;           /* first: handed out */
         struct h2_stream *s;
+        rpc_watch_fn watch;          /* NULL = nobody looks */
+        void *watch_arg;
         double deadline;             /* client: of this call; INFINITY = none but the fiber's */
         int64_t max_recv, max_send;
         struct arena scratch;        /* with RPC_REUSE: the last message */

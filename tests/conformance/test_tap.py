@@ -1,7 +1,9 @@
 """Debugging a running component: faults for drills, recordings of its calls, and what replays of them show."""
 import json, os, signal, subprocess, time
 
+import grpc
 import pytest
+from dapr.proto.runtime.v1 import configuration_pb2, dapr_pb2_grpc
 
 from conftest import BUILD, component, wait_until
 
@@ -247,3 +249,22 @@ def control_sockets():
     for base in (os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR"), "/tmp"):
         if base:
             yield from pathlib.Path(base).glob(f"dapr-{os.getuid()}/{APP}.*.sock")
+
+
+def test_messages_of_streams_are_recorded_too(daprd, folder, redis):
+    """A watch that stands before the recording begins: each change is a message, redacted; a replay leaves them out."""
+    d = daprd([component("cfg", "configuration.redis", [("redisHost", redis.addr)])], app_id=APP)
+    stub = dapr_pb2_grpc.DaprStub(grpc.insecure_channel(f"127.0.0.1:{d.grpc}"))
+    watch = iter(stub.SubscribeConfiguration(configuration_pb2.SubscribeConfigurationRequest(store_name="cfg", keys=["color"])))
+    assert next(watch).id
+    tape = str(folder / "s.tap")
+    p = subprocess.Popen([str(BUILD / "bin/daprctl"), "plugin", "tap", "cfg", "--for", "20s", "-w", tape, "--app-id", APP], env={"NO_COLOR": "1"},
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wait_until("the recording has begun", lambda: any(e == "tap" for e, _ in events("cfg")))
+    secret = "a value that is nobody's business"
+    redis.cli("SET", "color", secret)
+    assert next(watch).items["color"].value == secret
+    p.send_signal(signal.SIGINT)
+    assert p.wait(20) == 0, p.stdout.read()
+    data = open(tape, "rb").read()
+    assert b"ConfigurationStore/Subscribe" in data and b"stream" in data and b"color" in data and secret.encode() not in data
