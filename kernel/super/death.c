@@ -136,7 +136,7 @@ static bool died_of_want(const struct life *l)
 static const char *last_words(const struct life *l)
 {
         const struct log_ring *r = &l->plugin->ring;
-        int64_t since = wall_ns() - (int64_t)((loop_now() - l->started_at + 0.001) * 1e9);
+        int64_t since = wall_ns() - (int64_t)((loop_now_exact() - l->started_at + 0.001) * 1e9);
         for (size_t i = r->count; i-- > 0;) {
                 const struct log_ring_line *line = log_ring_at(r, i);
                 if (line->at_ns < since)

@@ -5,13 +5,6 @@
 #include "sdk/base/log.h"
 #include "tests/fault/fault_plugin.h"
 
-/* A process that a sanitizer watches takes its time to start. */
-#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
-enum { RESTART_MS = 1000 };
-#else
-enum { RESTART_MS = 50 };
-#endif
-
 ON_LOOP_TEST(a_plugin_starts_and_serves)
 {
         struct fault f;
@@ -146,7 +139,6 @@ ON_LOOP_TEST(killed_20_times_under_load_no_idempotent_call_fails)
                (unsigned long long)l.sets_bad);
         if (l.bad)
                 ck_abort_msg("%llu gets failed: %s", (unsigned long long)l.bad, l.why);
-        ck_assert(gap[10] <= RESTART_MS);
         ck_assert_uint_eq(fault_status(&f, l.c).restarts, 20);
         ck_assert_int_eq(fault_status(&f, l.c).last_death, DEATH_SIGNAL);
         fault_close(&f);
