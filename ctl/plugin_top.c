@@ -2,9 +2,13 @@
  * `plugin top`: how the components of a sidecar fare right now. Two looks make a row: rates, shares and quantiles are of the time between
  * them, so the first table comes after one interval.
  */
+#include <errno.h>
 #include <math.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <termios.h>
+#include <unistd.h>
 
 #include "ctl/commands.h"
 #include "ctl/live.h"
@@ -26,7 +30,7 @@ static const struct flag_row top_rows[] = {
 const struct flag_program plugin_top_program = {
         .name = "dapr plugin top", .summary = "Watch the components of a sidecar: calls, times, errors, CPU, memory",
         .usage = "dapr plugin top --app-id ID [flags]",
-        .examples = "  # Until Ctrl-C\n  dapr plugin top --app-id myapp\n\n  # The last second, for scripts\n"
+        .examples = "  # Until q\n  dapr plugin top --app-id myapp\n\n  # The last second, for scripts\n"
                     "  dapr plugin top --app-id myapp --interval 1s -o json\n",
         .rows = top_rows, .n_rows = sizeof(top_rows) / sizeof(*top_rows)};
 
@@ -210,12 +214,87 @@ static void print_json(struct look *was, struct look *now)
         buf_fini(&b);
 }
 
+/* ---- the terminal: keys without a return, lines cut at its edge; as it was at the end ---- */
+
+static struct screen {
+        struct io_watch keys;
+        struct sig_watch signals[2];
+        struct cond pressed;
+        struct termios was;
+        bool is_on, has_keys, quit;
+} screen;
+
+static void on_key(struct io_watch *w, int events)
+{
+        char c;
+        if (read(STDIN_FILENO, &c, 1) != 1)
+                io_watch_set(w, 0);
+        else if (c == 'q' || c == 'Q')
+                screen.quit = true;
+        cond_broadcast(&screen.pressed);
+}
+
+static void on_end(struct sig_watch *w, int signo)
+{
+        screen.quit = true;
+        cond_broadcast(&screen.pressed);
+}
+
+static void screen_open(void)
+{
+        struct termios raw;
+        screen = (struct screen){.is_on = true};
+        cond_init(&screen.pressed);
+        sig_watch_start(&screen.signals[0], SIGINT, on_end);
+        sig_watch_start(&screen.signals[1], SIGTERM, on_end);
+        screen.has_keys = tcgetattr(STDIN_FILENO, &screen.was) == 0;
+        if (screen.has_keys) {
+                raw = screen.was;
+                raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO);
+                tcsetattr(STDIN_FILENO, TCSANOW, &raw);
+                io_watch_init(&screen.keys, STDIN_FILENO, on_key);
+                io_watch_set(&screen.keys, 1);
+        }
+        printf("\033[?7l");
+}
+
+static void screen_close(void)
+{
+        if (!screen.is_on)
+                return;
+        if (screen.has_keys) {
+                io_watch_stop(&screen.keys);
+                tcsetattr(STDIN_FILENO, TCSANOW, &screen.was);
+        }
+        sig_watch_stop(&screen.signals[0]);
+        sig_watch_stop(&screen.signals[1]);
+        printf("\033[?7h");
+        fflush(stdout);
+        screen.is_on = false;
+}
+
+/* Until the next look; false: that is enough. */
+static bool rest(double seconds)
+{
+        double end = loop_now_exact() + seconds;
+        if (!screen.is_on)
+                return fiber_sleep(seconds) == 0;
+        while (!screen.quit && loop_now_exact() < end) {
+                int r = cond_wait_until(&screen.pressed, end);
+                if (r == -ECANCELED)
+                        return false;
+        }
+        return !screen.quit;
+}
+
 static int watch(const struct plugin_top_opts *o, const struct sidecar *s)
 {
         struct look looks[2] = {0};
         bool json = ui_is_json(o->output), once = json || o->once, live = ui_color(fileno(stdout)) && !once;
         int code = take(&looks[0], s);
-        for (int i = 1; !code && fiber_sleep((double)o->interval_ns / 1e9) == 0; i ^= 1) {
+        if (live && !code)
+                screen_open();
+        for (int i = 1; !code && rest((double)o->interval_ns / 1e9); i ^= 1) {
                 struct look *now = &looks[i], *was = &looks[i ^ 1];
                 if (!once && !sidecar_runs(s))
                         break;
@@ -225,7 +304,7 @@ static int watch(const struct plugin_top_opts *o, const struct sidecar *s)
                 if (code)
                         break;
                 if (live)
-                        printf("\033[H\033[2J%s, every %.3gs; Ctrl-C ends\n\n", s->app_id, (double)o->interval_ns / 1e9);
+                        printf("\033[H\033[2J%s, every %.3gs; q ends\n\n", s->app_id, (double)o->interval_ns / 1e9);
                 json ? print_json(was, now) : print_table(was, now);
                 if (!once && !live)
                         printf("\n");
@@ -233,6 +312,7 @@ static int watch(const struct plugin_top_opts *o, const struct sidecar *s)
                 if (once)
                         break;
         }
+        screen_close();
         arena_fini(&looks[0].arena);
         arena_fini(&looks[1].arena);
         return code && !once && !sidecar_runs(s) ? 0 : code;

@@ -1,5 +1,5 @@
 """Debugging a running component: faults for drills, recordings of its calls, and what replays of them show."""
-import json, os, signal, subprocess, time
+import json, os, pty, signal, subprocess, termios, time
 
 import grpc
 import pytest
@@ -268,3 +268,18 @@ def test_messages_of_streams_are_recorded_too(daprd, folder, redis):
     assert p.wait(20) == 0, p.stdout.read()
     data = open(tape, "rb").read()
     assert b"ConfigurationStore/Subscribe" in data and b"stream" in data and b"color" in data and secret.encode() not in data
+
+
+def test_top_ends_by_q_and_leaves_the_terminal_as_it_was(d):
+    master, slave = pty.openpty()
+    try:
+        was = termios.tcgetattr(slave)
+        p = subprocess.Popen([str(BUILD / "bin/daprctl"), "plugin", "top", "--app-id", APP, "--interval", "100ms"], stdin=slave, stdout=slave, stderr=slave, env={"TERM": "xterm"})
+        seen = b""
+        while b"READY" not in seen:
+            seen += os.read(master, 4096)
+        os.write(master, b"xq")
+        assert p.wait(10) == 0 and termios.tcgetattr(slave) == was
+    finally:
+        os.close(master)
+        os.close(slave)
