@@ -95,8 +95,6 @@ static int app_answer(struct leg *g)
 {
         int r = http_exchange_response(g->x);
 
-        if (!r && g->x->status == 101)
-                r = -EBADMSG; /* nobody asked it to switch protocols */
         return r ? app_failed(g, r) : take_answer(g);
 }
 
@@ -153,8 +151,6 @@ static int outside_answer(struct leg *g)
 {
         int r = http_exchange_response(g->x);
 
-        if (!r && g->x->status == 101)
-                r = -EBADMSG;
         if (!r)
                 r = endpoint_redirect(g->endpoint, g->c->arena, &g->outside, &g->x);
         if (r)

@@ -282,8 +282,6 @@ static int exchange_http(struct inbound *in, struct app_request *head)
                 pump(in); /* filters want the request to its end first */
         if (!r)
                 r = http_exchange_response(in->x);
-        if (!r && in->x->status == 101)
-                r = -EBADMSG; /* nobody asked it to switch protocols */
         if (r && !fiber_is_cancelled())
                 r = channel_failed(in, in->broken ? in->broken : app_http_error(app, in->rpc->arena, head, r));
         else if (!r)
