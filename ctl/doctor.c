@@ -20,6 +20,8 @@ static const struct flag_row doctor_rows[] = {
          .short_name = 'd'},
         {"app-port", FLAG_PORT, O(app_port), "", "PORT", "Where the app should listen (of a running sidecar: what it was told)", .short_name = 'p'},
         {"plugins-path", FLAG_STRING, O(plugins_path), "", "DIRS", "Folders to search first, separated by colons (default: DAPR_PLUGINS_PATH)"},
+        {"plugin-verify", FLAG_STRING, O(plugin_verify), "lock", "off|lock|signed", "With folders: daprd's flag of this name"},
+        {"plugin-lock", FLAG_STRING, O(plugin_lock), "", "FILE", "With folders: daprd's flag of this name (default: plugins.lock, if it is here)"},
         {"output", FLAG_STRING, O(output), "", "FORMAT", "The output format: json, or table (default)", .short_name = 'o'},
         CTL_GLOBAL_ROWS(doctor_opts),
 };
@@ -32,7 +34,8 @@ const struct flag_program doctor_program = {
         .rows = doctor_rows, .n_rows = sizeof(doctor_rows) / sizeof(*doctor_rows)};
 
 static const char *const step_names[DOCTOR_STEPS] = {[STEP_YAML] = "yaml", [STEP_SCHEMA] = "schema", [STEP_SCOPE] = "scope", [STEP_PLUGIN] = "plugin",
-                                                     [STEP_PACKAGE] = "package", [STEP_HELLO] = "hello", [STEP_INIT] = "init",
+                                                     [STEP_LOCK] = "lock", [STEP_PACKAGE] = "package", [STEP_SIGNATURE] = "signature",
+                                                     [STEP_HELLO] = "hello", [STEP_INIT] = "init", [STEP_PING] = "ping",
                                                      [STEP_PERMISSION] = "permission", [STEP_BACKEND] = "backend", [STEP_APP] = "app"};
 static const struct { const char *word, *sign, *color; } results[] = {
         [FOUND_GOOD] = {"ok", "✓", "\033[32m"}, [FOUND_WARNING] = {"warning", "!", "\033[33m"}, [FOUND_WRONG] = {"wrong", "✗", "\033[31m"}};
@@ -117,31 +120,21 @@ static void print_json(const struct doctor *d)
 static void folders_of(struct doctor *d, const struct sidecar *s, struct flag_list *ret)
 {
         char path[64], cwd[1024];
-        snprintf(path, sizeof path, "/proc/%d/cmdline", s->pid);
-        FILE *f = fopen(path, "re");
-        char *word = NULL;
-        size_t cap = 0;
-        bool next = false;
+        struct flag_list given = {0};
         snprintf(path, sizeof path, "/proc/%d/cwd", s->pid);
         ssize_t k = readlink(path, cwd, sizeof cwd - 1);
         cwd[k > 0 ? k : 0] = '\0';
-        while (f && getdelim(&word, &cap, '\0', f) > 0) {
-                struct str w = str_of(word + strspn(word, "-"));
-                bool flag = word[0] == '-' && (str_has_prefix(w, STR("resources-path")) || str_has_prefix(w, STR("components-path")));
-                ptrdiff_t eq = str_chr(w, '=');
-                const char *value = next ? word : flag && eq >= 0 ? w.p + eq + 1 : NULL;
-                next = flag && eq < 0;
-                for (struct str rest = str_of(value), one; rest.p && (one = str_cut(&rest, ','), 1);) {
+        doctor_flag_values(d, s->pid, "resources-path", &given);
+        if (!given.n)
+                doctor_flag_values(d, s->pid, "components-path", &given);
+        for (size_t i = 0; i < given.n; i++)
+                for (struct str rest = str_of(given.v[i]), one; rest.p && (one = str_cut(&rest, ','), 1);) {
                         const char **v = arena_grow(d->a, ret->v, ret->n * sizeof *v, (ret->n + 1) * sizeof *v);
                         if (!v || !one.n)
                                 break;
                         ret->v = v;
                         v[ret->n++] = path_absolute(d->a, cwd, arena_strdup(d->a, one));
                 }
-        }
-        free(word);
-        if (f)
-                fclose(f);
 }
 
 static void read_folders(struct doctor *d, const struct flag_list *folders)
@@ -158,6 +151,8 @@ static int examine_running(struct doctor *d, const struct doctor_opts *o)
         if (!s)
                 return 1;
         folders_of(d, s, &folders);
+        if (doctor_policy_of(d, s))
+                return 1;
         read_folders(d, &folders);
         int port = o->app_port > 0 ? o->app_port : s->app_port;
         if (port > 0)
@@ -168,8 +163,11 @@ static int examine_running(struct doctor *d, const struct doctor_opts *o)
 static int examine_folders(struct doctor *d, const struct doctor_opts *o)
 {
         struct scratch s = {0};
-        struct scratch_options so = {o->globals.runtime_path, d->app_id, o->resources.v, o->resources.n, *o->plugins_path ? o->plugins_path : NULL};
+        struct scratch_options so = {o->globals.runtime_path, d->app_id, o->resources.v, o->resources.n, *o->plugins_path ? o->plugins_path : NULL, o->plugin_verify,
+                                     o->plugin_lock};
         d->is_scratch = true;
+        if (doctor_policy_here(d, o->globals.runtime_path, o->plugin_verify, o->plugin_lock))
+                return 1;
         read_folders(d, &o->resources);
         if (o->app_port > 0)
                 doctor_check_app(d, "127.0.0.1", o->app_port);

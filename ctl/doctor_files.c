@@ -79,7 +79,8 @@ static void add_component(struct doctor *d, const struct yaml_node *doc)
         d->components = v;
         c = &v[d->n_components];
         *c = (struct doctor_component){.name = text(d->a, yaml_get_fold(doc, "metadata"), "name"), .type = text(d->a, spec, "type"),
-                                       .version = text(d->a, spec, "version"), .file = doc->file, .line = doc->line, .doc = doc,
+                                       .version = text(d->a, spec, "version"),
+                                       .constraint = text(d->a, yaml_get_fold(yaml_get_fold(doc, "metadata"), "annotations"), "microdapr.io/version"), .file = doc->file, .line = doc->line, .doc = doc,
                                        .in_scope = in_scope(d, doc)};
         const char *fault = schema_fault(d, doc, c, &fix);
         c->wrong_file = fault != NULL;
@@ -174,30 +175,6 @@ void doctor_read_folder(struct doctor *d, const char *dir)
 
 /* ---- plugins and packages ---- */
 
-static void check_package(struct doctor *d, const struct plugin_manifest *m)
-{
-        struct package *p = NULL;
-        const struct trust_key *key = NULL;
-        const char *err = NULL;
-        const char *fix = arena_printf(d->a, "daprctl plugin install %s --force", m->name);
-        if (!path_exists(path_join(d->a, m->folder, PACKAGE_LIST))) {
-                doctor_found(d, STEP_PACKAGE, FOUND_GOOD, m->name, "came with the runtime or was built here, not as a package: nothing to verify", "");
-                return;
-        }
-        int r = package_installed(m->folder, &p, d->a, &err);
-        if (r) {
-                doctor_found(d, STEP_PACKAGE, FOUND_WRONG, m->name, err, fix);
-        } else {
-                r = package_trust(&d->trust, p, d->a, &key, &err);
-                if (r)
-                        doctor_found(d, STEP_PACKAGE, r == -EKEYREJECTED ? FOUND_WRONG : FOUND_WARNING, m->name, err,
-                                     r == -ENOKEY ? "daprctl plugin trust add KEY.pub, if you trust who signed it" : fix);
-                else
-                        doctor_found(d, STEP_PACKAGE, FOUND_GOOD, m->name, arena_printf(d->a, "%zu files unchanged, signed by %s", p->n_files, key->name), "");
-        }
-        package_free(p);
-}
-
 static bool is_field(struct arena *a, const struct plugin_manifest *m, const char *name)
 {
         for (struct yaml_item *f = m->fields ? m->fields->items : NULL; f; f = f->next) {
@@ -269,7 +246,7 @@ void doctor_check_plugins(struct doctor *d)
                 struct doctor_component *c = &d->components[i];
                 if (c->wrong_file || !c->in_scope)
                         continue;
-                c->plugin = plugins_get(&d->plugins, c->type);
+                c->plugin = doctor_plugin_of(d, c);
                 if (!c->plugin)
                         continue; /* the sidecar says: it may be a pluggable component behind a socket */
                 doctor_found(d, STEP_PLUGIN, c->plugin->error ? FOUND_WRONG : FOUND_GOOD, c->name,
@@ -278,7 +255,7 @@ void doctor_check_plugins(struct doctor *d)
                 if (c->plugin->error)
                         continue;
                 check_names(d, c);
-                check_package(d, c->plugin);
+                doctor_check_trust(d, c->plugin);
                 const struct yaml_node *files = yaml_get(c->plugin->sandbox, "files");
                 for (struct yaml_item *it = files && files->kind == YAML_LIST ? files->items : NULL; it; it = it->next)
                         check_file(d, c, it->value);

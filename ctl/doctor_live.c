@@ -21,6 +21,14 @@ struct cause {
 };
 /* First match wins: sure ones stand first. */
 static const struct cause causes[] = {
+        {"has no row for", STEP_LOCK, ""},
+        {" pins ", STEP_LOCK, ""},
+        {"is another package", STEP_LOCK, ""},
+        {"its signature", STEP_SIGNATURE, ""},
+        {"is not signed", STEP_SIGNATURE, ""},
+        {"is not trusted", STEP_SIGNATURE, ""},
+        {"was not started", STEP_PACKAGE, ""},
+        {"sign of life", STEP_PING, "daprctl plugin logs tells what %s did before; daprctl plugin tap, which call it hung at"},
         {"metadata field", STEP_SCHEMA, "correct the setting; daprctl plugin info %s lists them"},
         {"is not installed", STEP_PLUGIN, "daprctl plugin install %s"},
         {"couldn't find", STEP_PLUGIN, "daprctl plugin install %s, or start the pluggable component"},
@@ -64,8 +72,13 @@ static void blame(struct doctor *d, const struct live *l)
         const struct cause *c = cause_of(why);
         if (strcmp(l->last_death, "sandbox") == 0)
                 c = cause_of("sandbox");
+        static const char mend[] = "to mend it: ";
+        const char *said = strstr(why, mend);
         char fix[400];
-        snprintf(fix, sizeof fix, c->fix, *l->plugin && c->step != STEP_PLUGIN ? l->plugin : l->type);
+        if (said)
+                snprintf(fix, sizeof fix, "%s", said + sizeof mend - 1);
+        else
+                snprintf(fix, sizeof fix, c->fix, *l->plugin && c->step != STEP_PLUGIN ? l->plugin : l->type);
         for (enum doctor_step s = STEP_HELLO; s < c->step && s <= STEP_INIT; s++)
                 doctor_found(d, s, FOUND_GOOD, l->name, s == STEP_HELLO ? "the plugin answers" : "it takes its settings", "");
         doctor_found(d, c->step, FOUND_WRONG, l->name, why, arena_strdup(d->a, str_of(fix)));
@@ -78,12 +91,13 @@ static void praise(struct doctor *d, const struct live *l)
                      l->foreign ? "a pluggable component behind a socket" : arena_printf(d->a, "%s %s, process %lld", l->plugin, l->plugin_version, (long long)l->pid), "");
         doctor_found(d, STEP_INIT, FOUND_GOOD, l->name, arena_printf(d->a, "%s, %lld calls, %lld with errors", l->state, (long long)l->calls, (long long)l->errors), "");
         if (l->restarts)
-                doctor_found(d, STEP_INIT, FOUND_WARNING, l->name, arena_printf(d->a, "its process was started again %lld times; last death: %s", (long long)l->restarts, l->last_death),
+                doctor_found(d, strcmp(l->last_death, "hang") == 0 ? STEP_PING : STEP_INIT, FOUND_WARNING, l->name, arena_printf(d->a, "its process was started again %lld times; last death: %s", (long long)l->restarts, l->last_death),
                              arena_printf(d->a, "daprctl plugin history %s --app-id %s", l->name, l->app_id));
         if (*l->fault)
                 doctor_found(d, STEP_INIT, FOUND_WARNING, l->name, arena_printf(d->a, "an operator has set a fault: %s", l->fault),
                              arena_printf(d->a, "daprctl plugin fault %s --app-id %s --clear", l->name, l->app_id));
-        doctor_found(d, STEP_BACKEND, FOUND_GOOD, l->name, known ? "it answers Ping and reports its backend as reachable" : "it answers Ping", "");
+        doctor_found(d, STEP_PING, FOUND_GOOD, l->name, l->foreign ? "it answers Ping" : "its reports of health come", "");
+        doctor_found(d, STEP_BACKEND, FOUND_GOOD, l->name, known ? "it reports its backend as reachable" : "it reports no trouble with a backend", "");
 }
 
 static void diagnose(struct doctor *d, const struct live *l)

@@ -25,7 +25,7 @@ struct plugin_replay_opts {
 
 struct doctor_opts {
         struct ctl_globals globals;
-        const char *app_id, *plugins_path, *output;
+        const char *app_id, *plugins_path, *output, *plugin_verify, *plugin_lock;
         struct flag_list resources;
         int app_port;
 };

@@ -3,10 +3,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "ctl/commands.h"
 #include "ctl/package/lock_edit.h"
 #include "ctl/package/store.h"
+#include "ctl/plugins.h"
+#include "sdk/trust/verify.h"
 
 #define O(f) offsetof(struct plugin_lock_opts, f)
 static const struct flag_row rows[] = {
@@ -52,25 +55,40 @@ static void tell(struct arena *a, const struct lockfile *l, const char *spec)
                 ui_say(UI_SUCCESS, "Pinned %s %s for %s", e->name, e->version, e->platform);
 }
 
+/* As daprd will ask before it starts it; NULL, or a sentence. */
+static const char *look_at(struct arena *a, const struct lockfile *l, const struct lock_entry *e, const char *place)
+{
+        const char *manifest = path_join(a, place, PACKAGE_MANIFEST), *err = NULL;
+        struct yaml_node *root = NULL;
+        struct str text;
+        struct verified v;
+        struct verify_fault f;
+        if (yaml_read_file(a, manifest, false, &text, &err) || yaml_read(a, text, manifest, 1, 0, &root, &err))
+                return err ? err : "out of memory";
+        const char *exe = plugin_text(a, root, "executable");
+        struct verify_ask q = {.folder = place, .executable = path_join(a, place, *exe ? exe : e->name), .name = plugin_text(a, root, "name"),
+                               .version = plugin_text(a, root, "version"), .manifest = text, .exe_dir = "", .policy = VERIFY_LOCK, .lock = l->path};
+        if (verify_plugin(&q, a, &v, &f))
+                return arena_printf(a, "%s; to mend it: %s", f.what, f.fix);
+        if (v.exec_fd >= 0)
+                close(v.exec_fd);
+        return NULL;
+}
+
 static int check(struct arena *a, const char *root, const struct lockfile *l)
 {
         int bad = 0;
         for (size_t i = 0; i < l->n; i++) {
                 const struct lock_entry *e = &l->v[i];
-                struct package *p = NULL;
-                const char *err = NULL;
                 if (!package_fits(e->platform))
                         continue;
                 const char *place = arena_printf(a, "%s/%s/%s", root, e->name, e->version);
-                if (!path_exists(place))
-                        err = arena_printf(a, "%s %s is pinned and not installed: dapr plugin install %s", e->name, e->version, e->name);
-                else if (package_installed(place, &p, a, &err) == 0)
-                        err = lock_fault(l, p, a);
+                const char *err = path_exists(place) ? look_at(a, l, e, place)
+                                                     : arena_printf(a, "%s %s is pinned and not installed: dapr plugin install %s", e->name, e->version, e->name);
                 if (err)
                         bad = refuse(err);
                 else
                         ui_say(UI_SUCCESS, "%s %s is as pinned", e->name, e->version);
-                package_free(p);
         }
         return bad;
 }

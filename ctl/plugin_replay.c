@@ -290,7 +290,7 @@ static int against_folder(struct arena *a, struct replay *p)
                 return 1;
         }
         const char *err = prepare(a, p, dir, &resources, &plugins);
-        struct scratch_options so = {p->o->globals.runtime_path, *p->head.app_id ? p->head.app_id : "replay", &resources, 1, plugins};
+        struct scratch_options so = {p->o->globals.runtime_path, *p->head.app_id ? p->head.app_id : "replay", &resources, 1, plugins, "off", NULL};
         int code = 1;
         if (err)
                 ui_say(UI_FAILURE, "%s", err);

@@ -92,7 +92,7 @@ static void read_manifest(struct search *s, const char *folder, const char *entr
                 return;
         char *real = realpath(dir, NULL);
         struct plugin_manifest m = {.file = file, .folder = real ? arena_strdup(s->a, str_of(real)) : dir,
-                                    .name = arena_strdup(s->a, str_of(entry)), .rank = rank, .version = "", .title = "", .description = ""};
+                                    .name = arena_strdup(s->a, str_of(entry)), .rank = rank, .version = "", .title = "", .description = "", .executable = ""};
         free(real);
         struct str text;
         struct yaml_node *root = NULL;
@@ -102,6 +102,7 @@ static void read_manifest(struct search *s, const char *folder, const char *entr
                 if (!m.error) {
                         m.name = name;
                         m.version = plugin_text(s->a, root, "version");
+                        m.executable = plugin_text(s->a, root, "executable");
                         m.title = plugin_text(s->a, root, "title");
                         m.description = plugin_text(s->a, root, "description");
                         m.types = list_of(root, "types");

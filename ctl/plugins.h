@@ -12,6 +12,7 @@
 struct plugin_manifest {
         const char *file, *folder;      /* plugin.yaml, and where it stands */
         const char *name, *version, *title, *description;
+        const char *executable;         /* as it stands there; "" = the name */
         const char *error;              /* NULL, or why the manifest cannot be read; then only file and name are set */
         const struct yaml_node *types, *fields; /* lists or NULL */
         const struct yaml_node *sandbox; /* what its process asks for; NULL = everything */

@@ -61,6 +61,10 @@ static int start(struct scratch *s, struct arena *a, const struct scratch_option
                 argv[n++] = (char *)"--resources-path";
                 argv[n++] = (char *)o->resources[i];
         }
+        if (o->verify && *o->verify)
+                argv[n++] = arena_printf(a, "--plugin-verify=%s", o->verify);
+        if (o->lock && *o->lock)
+                argv[n++] = arena_printf(a, "--plugin-lock=%s", o->lock);
         struct process_options po = {.env = environment(a, o->plugins_path), .on_line = on_line, .arg = s, .own_group = true, .no_stdin = true};
         return po.env ? process_start(&s->daprd, argv, &po) : -ENOMEM;
 }

@@ -17,6 +17,7 @@ struct scratch_options {
         const char *const *resources; /* folders */
         size_t n_resources;
         const char *plugins_path;  /* searched before all else; NULL = none */
+        const char *verify, *lock; /* its --plugin-verify and --plugin-lock; NULL or "" = their defaults */
 };
 struct scratch {
         struct process *daprd;

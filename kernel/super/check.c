@@ -19,7 +19,6 @@ struct check { /* nothing in it belongs to the plugin, which may be gone before 
         struct verify_ask ask;
         struct verified found;
         struct verify_fault fault;
-        const char *own[2];
         int r;
 };
 
@@ -42,10 +41,9 @@ static struct check *check_new(const struct plugin *p)
         c->ask = (struct verify_ask){.folder = slash ? arena_strdup(a, str_n(m->file, (size_t)(slash - m->file))) : ".",
                                      .executable = arena_strdup(a, str_of(m->executable)), .name = arena_strdup(a, str_of(m->name)),
                                      .version = arena_strdup(a, str_of(m->version)), .manifest = arena_str(a, m->text),
-                                     .policy = o->plugin_verify_policy, .lock = arena_strdup(a, str_of(o->plugin_lock))};
-        c->own[0] = exe_dir ? arena_printf(a, "%s/../plugins", exe_dir) : "";
-        c->own[1] = exe_dir ? arena_printf(a, "%s/../lib/dapr/plugins", exe_dir) : "";
-        if (c->ask.folder && c->ask.executable && c->ask.name && c->ask.version && c->ask.manifest.p && c->ask.lock && c->own[0] && c->own[1])
+                                     .policy = o->plugin_verify_policy, .lock = arena_strdup(a, str_of(o->plugin_lock)),
+                                     .exe_dir = arena_strdup(a, str_of(exe_dir ? exe_dir : ""))};
+        if (c->ask.folder && c->ask.executable && c->ask.name && c->ask.version && c->ask.manifest.p && c->ask.lock && c->ask.exe_dir)
                 return c;
         arena_fini(a);
         free(c);
@@ -60,20 +58,9 @@ static void check_free(struct check *c)
         free(c);
 }
 
-static bool is_below(const char *path, const char *folder)
-{
-        char *p = realpath(path, NULL), *f = realpath(folder, NULL);
-        size_t n = f ? strlen(f) : 0;
-        bool is = p && f && strncmp(p, f, n) == 0 && p[n] == '/';
-        free(p);
-        free(f);
-        return is;
-}
-
 static int check_work(void *arg)
 {
         struct check *c = arg;
-        c->ask.is_own = is_below(c->ask.folder, c->own[0]) || is_below(c->ask.folder, c->own[1]);
         c->r = verify_plugin(&c->ask, &c->a, &c->found, &c->fault);
         return 0;
 }

@@ -42,6 +42,7 @@ struct child {
         const struct sandbox *sandbox; /* NULL = none */
         bool lingers;
         int ruleset_fd;         /* its copy, >= SAFE_FD; -1 = none */
+        char by_fd[sizeof "/proc/self/fd/N"]; /* the program, when it is that of exec_fd */
         int exec_fd;            /* its copy, >= SAFE_FD; -1 = exec by path */
         int cgroup_fd;          /* -1 = as we are */
         pid_t parent;
@@ -84,10 +85,9 @@ __attribute__((no_sanitize("address", "undefined", "thread"))) static int child_
                         _exit(127);
                 }
         }
-        if (program >= 0)
-                syscall(SYS_execveat, program, "", c->argv, c->envp, AT_EMPTY_PATH);
-        else
-                execve(c->path, c->argv, c->envp);
+        if (program >= 0) /* no execveat(): its filter has execve() only */
+                c->by_fd[sizeof c->by_fd - 2] = (char)('0' + program);
+        execve(program >= 0 ? c->by_fd : c->path, c->argv, c->envp);
 failed:
         *c->error = errno;
         _exit(127);
@@ -248,7 +248,8 @@ int spawn_plugin(const char *path, char *const *envp, const struct spawn_how *ho
 {
         int ours[3] = {-1, -1, -1};
         char *argv[] = {(char *)path, NULL};
-        struct child c = {.path = path, .argv = argv, .envp = envp, .parent = getpid(), .lingers = how->lingers, .cgroup_fd = how->cgroup_fd,
+        struct child c = {.path = path, .by_fd = "/proc/self/fd/N", .argv = argv, .envp = envp, .parent = getpid(),
+                          .lingers = how->lingers, .cgroup_fd = how->cgroup_fd,
                           .sandbox = how->sandbox && how->sandbox->on ? how->sandbox : NULL};
         int r = make_fds(c.fds, ours, how);
         c.ruleset_fd = c.sandbox && c.sandbox->ruleset_fd >= 0 ? fcntl(c.sandbox->ruleset_fd, F_DUPFD_CLOEXEC, SAFE_FD) : -1;

@@ -298,6 +298,7 @@ int dapr_plugin_main(int argc, char **argv, const struct dapr_plugin *p)
         if (!socket_path)
                 conf.welcome = is_runtime;
         signal(SIGPIPE, SIG_IGN);
+        pthread_setname_np(pthread_self(), basename(argv[0])); /* a program that was run by a descriptor is called by its number */
         sdk_log_setup();
         if (p->worker_threads > 0)
                 work_set_threads(p->worker_threads);

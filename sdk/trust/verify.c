@@ -26,6 +26,7 @@ struct check {
         const struct lock_entry *row;   /* NULL = none pins it */
         struct filelist list;
         struct str text, signature;     /* of the list */
+        bool is_own;
         int dir;
         const char *exe;                /* the program's name in the list */
 };
@@ -44,6 +45,23 @@ static const char *reinstall(struct check *c)
 
 /* ---- the lock's row ---- */
 
+/* It came with daprd. */
+static bool is_own(const struct verify_ask *q, struct arena *a)
+{
+        static const char *const beside[] = {"../plugins", "../lib/dapr/plugins"};
+        char *folder = realpath(q->folder, NULL);
+        bool is = false;
+        for (size_t i = 0; i < 2 && folder && !is; i++) {
+                const char *path = arena_printf(a, "%s/%s", q->exe_dir, beside[i]);
+                char *own = path ? realpath(path, NULL) : NULL;
+                size_t n = own ? strlen(own) : 0;
+                is = own && strncmp(folder, own, n) == 0 && folder[n] == '/';
+                free(own);
+        }
+        free(folder);
+        return is;
+}
+
 static int check_row(struct check *c)
 {
         const struct verify_ask *q = c->q;
@@ -56,7 +74,7 @@ static int check_row(struct check *c)
         if (c->row && strcmp(c->row->version, q->version) != 0)
                 return fail(c, VERIFY_STEP_LOCK, arena_printf(c->a, "%s pins %s to version %s, the one in %s is %s", q->lock, q->name, c->row->version, q->folder, q->version),
                             reinstall(c));
-        if (c->row || q->is_own)
+        if (c->row || c->is_own)
                 return 0;
         return fail(c, VERIFY_STEP_LOCK, arena_printf(c->a, "%s has no row for %s %s (%s), which is in %s", q->lock, q->name, q->version, package_platform(), q->folder),
                     arena_printf(c->a, "dapr plugin lock %s", q->name));
@@ -259,8 +277,9 @@ int verify_plugin(const struct verify_ask *q, struct arena *a, struct verified *
         *ret = (struct verified){.exec_fd = -1};
         if (q->policy == VERIFY_OFF)
                 return 0;
+        c.is_own = is_own(q, a);
         int r = check_row(&c);
-        bool wants_signature = q->policy == VERIFY_SIGNED && !q->is_own;
+        bool wants_signature = q->policy == VERIFY_SIGNED && !c.is_own;
         if (r || (!c.row && !wants_signature))
                 return r;
         ret->is_pinned = c.row != NULL;

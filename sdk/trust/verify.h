@@ -27,7 +27,7 @@ struct verify_ask {
         const char *folder, *executable; /* where plugin.yaml stands; the program's path */
         const char *name, *version;     /* as plugin.yaml says */
         struct str manifest;            /* plugin.yaml as it was read and taken; p NULL = as it stands there */
-        bool is_own;                    /* came with daprd, in a folder beside it */
+        const char *exe_dir;            /* where daprd's program is: what stands in a folder beside that came with it */
         enum verify_policy policy;
         const char *lock;               /* path of plugins.lock; "" = there is none */
 };

@@ -1,5 +1,5 @@
 """daprctl doctor: each thing that can be wrong with a component is found at its step, with evidence and a fix."""
-import json, os, pathlib, shutil, subprocess
+import json, os, pathlib, re, shutil, subprocess
 
 import pytest
 
@@ -95,7 +95,7 @@ def test_a_package_that_was_changed_and_one_that_lies(folder):
         ctl("install", str(folder / "p.tar"), "--allow-unsigned")
     (folder / "r").mkdir()
     r = write(folder / "r", memory=component("memory", "state.in-memory"))
-    assert "is not signed" in found(doctor("--resources-path", r, env=home, ok=True), "package", "state.in-memory", "warning")["evidence"]
+    assert "is not signed" in found(doctor("--resources-path", r, env=home, ok=True), "signature", "state.in-memory", "warning")["evidence"]
     installed = next((folder / ".dapr/plugins/state.in-memory").rglob("plugin.yaml"))
     installed.write_text(installed.read_text() + "# changed\n")
     write(r, lies=component("lies", "state.mine"))
@@ -104,3 +104,55 @@ def test_a_package_that_was_changed_and_one_that_lies(folder):
     assert "plugin.yaml" in f["evidence"] and "plugin install" in f["fix"]
     f = found(checks, "hello", "lies")
     assert "does not serve state.mine" in f["evidence"] and "plugin install" in f["fix"]
+
+
+def test_what_the_policy_refuses_is_found_as_daprd_finds_it(folder):
+    """Lock row, digest, signature, file: doctor's step, evidence and fix, and the sidecar's own reason, are those of one check."""
+    home = {"HOME": str(folder), "PATH": os.environ["PATH"], "DAPR_PLUGINS_PATH": str(folder / ".dapr/plugins")}
+    run = lambda *a: subprocess.run([str(BUILD / "bin/daprctl"), "plugin", *a], env=home, check=True, capture_output=True, text=True, timeout=60)  # noqa: E731
+    source = folder / "state.in-memory"
+    shutil.copytree(BUILD / "plugins/state.in-memory", source)
+    manifest = source / "plugin.yaml"
+    manifest.write_text(re.sub(r"version: \S+", "version: 91.0.0", manifest.read_text(), count=1))
+    run("keygen", "--no-password", "--key", f"{folder}/ada.key")
+    run("trust", "add", f"{folder}/ada.pub", "ada")
+    run("build", str(source), "--no-make", "--out", f"{folder}/p.tar", "--key", f"{folder}/ada.key")
+    run("install", f"{folder}/p.tar")
+    lock = folder / "plugins.lock"
+    run("lock", "state.in-memory", "--lock", str(lock))
+    (folder / "r").mkdir()
+    r = write(folder / "r", memory=component("memory", "state.in-memory"))
+    place = folder / ".dapr/plugins/state.in-memory/91.0.0"
+
+    def look(step, *args, result="wrong"):
+        checks = doctor("--resources-path", r, f"--plugin-lock={lock}", *args, env=home, ok=result != "wrong")
+        f = found(checks, step, "state.in-memory", result)
+        if result == "wrong":
+            daprd = found(checks, step, "memory")
+            assert f["evidence"] in daprd["evidence"] and f["fix"] == daprd["fix"]
+        return f
+
+    assert "pins 91.0.0, digest blake2b:" in look("lock", result="ok")["evidence"]
+    assert "signed by ada" in look("signature", "--plugin-verify=signed", result="ok")["evidence"]
+    good = lock.read_text()
+    lock.write_text(re.sub("blake2b:.{4}", "blake2b:0000", good))
+    f = look("lock")
+    assert "expected digest blake2b:0000" in f["evidence"] and f["fix"] == "dapr plugin install 'state.in-memory@91.0.0' --force"
+    lock.write_text(good)
+    (place / "extra.so").write_text("x")
+    assert look("package")["fix"] == f"rm '{place}/extra.so'"
+    (place / "extra.so").unlink()
+    run("trust", "remove", "ada")
+    assert "is not trusted" in look("signature", "--plugin-verify=signed")["evidence"]
+    lock.write_text("version: 1\nplugins: {}\n")
+    checks = doctor("--resources-path", r, f"--plugin-lock={lock}", env=home, ok=False)
+    assert "this is no lock file" in found(checks, "lock", str(lock))["evidence"]
+
+
+def test_a_process_that_hangs_is_found_at_its_ping(daprd, folder):
+    d = daprd([sqlite("good", folder / "s.db")], app_id=APP)
+    pid = next(iter(d.children()))
+    os.kill(pid, 19)
+    wait_until("it was started again", lambda: d.metadata()["components"][0]["microdapr"]["pid"] not in (0, pid), 40)
+    f = wait_until("it is told", lambda: next((c for c in doctor("--app-id", APP) if c["step"] == "ping" and c["result"] == "warning"), None))
+    assert "hang" in f["evidence"] and "plugin history" in f["fix"]

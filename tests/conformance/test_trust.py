@@ -13,7 +13,7 @@ STORE = component("store", "state.in-memory")
 
 def install(env, work, folder, version="91.0.0", key=None, lock=True):
     """state.in-memory, signed and pinned in the folder that daprd starts in; where it is installed."""
-    out = packed(env, work, folder, key or keys(env, work), version=version, name="state.in-memory")
+    out = packed(env, work, folder, key or keys(env, work), version=version, name="state.in-memory", text="sandbox: {}\n")
     run(env, work, "install", out)
     if lock:
         run(env, work, "lock", f"state.in-memory@{version}", "--lock", f"{folder}/plugins.lock")
@@ -132,6 +132,7 @@ def test_a_restart_looks_again(home, work, folder):
     try:
         pid = d.metadata()["components"][0]["microdapr"]["pid"]
         assert os.readlink(f"/proc/{pid}/exe") == str(place / "state.in-memory")
+        assert pathlib.Path(f"/proc/{pid}/comm").read_text() == "state.in-memory\n"
         good = (place / "state.in-memory").read_bytes()
         (place / "new").write_bytes(good + b"\0")
         (place / "new").chmod(0o755)
