@@ -39,6 +39,7 @@ const struct command commands[] = {
         ROW("plugin install", plugin_install),
         ROW("plugin remove", plugin_remove),
         ROW("plugin search", plugin_search),
+        ROW("plugin index sign", plugin_index_sign), /* before that of which it begins with the name */
         ROW("plugin index", plugin_index),
         ROW("plugin bundle", plugin_bundle),
         ROW("plugin lock", plugin_lock),

@@ -29,6 +29,7 @@ struct plugin_trust_opts {
 struct plugin_source_opts { /* where packages come from; begins the options of install and bundle */
         struct ctl_globals globals;
         const char *index, *lock, *ca_file;
+        bool allow_old_index;
 };
 struct plugin_install_opts {
         struct plugin_source_opts from;
@@ -48,9 +49,15 @@ struct plugin_remove_opts {
 struct plugin_search_opts {
         struct ctl_globals globals;
         const char *index, *ca_file, *output;
+        bool allow_old_index;
 };
 struct plugin_index_opts {
         struct ctl_globals globals;
+};
+struct plugin_index_sign_opts {
+        struct ctl_globals globals;
+        const char *key, *password_file, *name;
+        int64_t expires_ns;
 };
 struct plugin_conformance_opts {
         struct ctl_globals globals;
@@ -72,7 +79,7 @@ struct plugin_lock_opts {
 
 extern const struct flag_program plugin_build_program, plugin_keygen_program, plugin_sign_program, plugin_verify_program,
         plugin_trust_add_program, plugin_trust_list_program, plugin_trust_remove_program, plugin_install_program, plugin_bundle_program,
-        plugin_remove_program, plugin_search_program, plugin_index_program, plugin_lock_program, plugin_conformance_program, plugin_dev_program;
+        plugin_remove_program, plugin_search_program, plugin_index_program, plugin_index_sign_program, plugin_lock_program, plugin_conformance_program, plugin_dev_program;
 int plugin_build_run(void *opts, int argc, char **argv);
 int plugin_keygen_run(void *opts, int argc, char **argv);
 int plugin_sign_run(void *opts, int argc, char **argv);
@@ -85,6 +92,7 @@ int plugin_bundle_run(void *opts, int argc, char **argv);
 int plugin_remove_run(void *opts, int argc, char **argv);
 int plugin_search_run(void *opts, int argc, char **argv);
 int plugin_index_run(void *opts, int argc, char **argv);
+int plugin_index_sign_run(void *opts, int argc, char **argv);
 int plugin_lock_run(void *opts, int argc, char **argv);
 int plugin_conformance_run(void *opts, int argc, char **argv);
 int plugin_dev_run(void *opts, int argc, char **argv);

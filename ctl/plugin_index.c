@@ -23,6 +23,7 @@ static int refuse(const char *err)
 #define O(f) offsetof(struct plugin_search_opts, f)
 static const struct flag_row search_rows[] = {
         {"index", FLAG_STRING, O(index), "", "URL|DIR", "Index to search (default: DAPR_PLUGIN_INDEX)"},
+        {"allow-old-index", FLAG_BOOL, O(allow_old_index), "false", NULL, "Take a signed index that has expired, or is older than one that was seen"},
         {"ca-file", FLAG_STRING, O(ca_file), "", "FILE", "Trust anchors of the index's server (default: the system's)"},
         {"output", FLAG_STRING, O(output), "", "FORMAT", "The output format: json, or table (default)", .short_name = 'o'},
         CTL_GLOBAL_ROWS(plugin_search_opts),
@@ -65,7 +66,7 @@ int plugin_search_run(void *opts, int argc, char **argv)
         if (argc > 1 || !*where)
                 return refuse(argc > 1 ? "One word at a time: dapr plugin search WORD" : "Say which index: --index URL, or set DAPR_PLUGIN_INDEX");
         arena_init(&a, 0);
-        if (index_open(&a, where, o->ca_file, &x, &err)) {
+        if (index_open(&a, &(struct index_ask){where, o->ca_file, o->allow_old_index, false}, &x, &err)) {
                 refuse(err);
                 arena_fini(&a);
                 return 1;
@@ -81,7 +82,7 @@ int plugin_search_run(void *opts, int argc, char **argv)
                 table_add(&t, cells);
                 x.v[n++] = x.v[i];
         }
-        if (ui_is_json(o->output) && index_write(&b, x.v, n) == 0)
+        if (ui_is_json(o->output) && index_write(&b, x.v, n, x.seal.signed_by ? &x.seal : NULL) == 0)
                 printf("%.*s", STR_FMT(buf_str(&b)));
         else if (n)
                 table_print(&t, stdout);
@@ -167,9 +168,11 @@ int plugin_index_run(void *opts, int argc, char **argv)
         if (all.n)
                 qsort(all.v, all.n, sizeof *all.v, by_entry);
         if (r == 0)
-                r = index_write(&b, all.v, all.n) ? refuse(NULL) : write_whole(path_join(&a, dir, INDEX_FILE), &b, &a);
+                r = index_write(&b, all.v, all.n, NULL) ? refuse(NULL) : write_whole(path_join(&a, dir, INDEX_FILE), &b, &a);
         if (r == 0)
                 ui_say(UI_SUCCESS, "Wrote %s/" INDEX_FILE " with %zu packages", dir, all.n);
+        if (r == 0 && unlink(path_join(&a, dir, INDEX_FILE SEAL_SUFFIX)) == 0)
+                ui_say(UI_WARNING, "The signature was one of the index before: sign this one with dapr plugin index sign %s", dir);
         buf_fini(&b);
         offered_free(&all);
         arena_fini(&a);
@@ -197,7 +200,18 @@ static int collect(void *arg, struct package *p, bool is_exact)
         return offer(o, p, package_file_name(p, o->a), 0);
 }
 
-static int write_bundle(struct offered *all, const char *out, struct arena *a)
+/* The signed index that the packages came from, if it speaks of all of them. */
+static const struct index_seal *seal_of(struct offered *all, const struct index_seal *s, struct arena *a)
+{
+        for (size_t i = 0; s->document.p && i < all->n; i++)
+                if (!index_vouches(a, s, &all->v[i])) {
+                        ui_say(UI_WARNING, "%s %s did not come from the signed index %s: its signature is not carried on", all->v[i].name, all->v[i].version, s->name);
+                        return NULL;
+                }
+        return s->document.p ? s : NULL;
+}
+
+static int write_bundle(struct offered *all, const char *out, const struct index_seal *seal, struct arena *a)
 {
         struct buf b = {0}, document = {0}, one = {0};
         int r = 0;
@@ -207,9 +221,13 @@ static int write_bundle(struct offered *all, const char *out, struct arena *a)
                 all->v[i].size = buf_len(&one);
         }
         if (r == 0)
-                r = index_write(&document, all->v, all->n);
+                r = index_write(&document, all->v, all->n, NULL);
         if (r == 0)
                 r = tar_add(&b, BUNDLE_FILE, false, buf_str(&document));
+        if (r == 0 && seal)
+                r = tar_add(&b, INDEX_FILE, false, seal->document);
+        if (r == 0 && seal)
+                r = tar_add(&b, INDEX_FILE SEAL_SUFFIX, false, seal->signature);
         for (size_t i = 0; r == 0 && i < all->n; i++) {
                 buf_clear(&one);
                 r = package_write(all->p[i], &one);
@@ -292,7 +310,7 @@ static int write_image(struct arena *a, const char *dir, const struct package *p
         return r;
 }
 
-static int write_oci(struct offered *all, const char *dir, struct arena *a)
+static int write_oci(struct offered *all, const char *dir, const struct index_seal *seal, struct arena *a)
 {
         struct buf b = {0};
         struct json_writer w;
@@ -310,6 +328,10 @@ static int write_oci(struct offered *all, const char *dir, struct arena *a)
         json_object_end(&w);
         if (r == 0)
                 r = path_write(path_join(a, dir, "oci-layout"), STR("{\"imageLayoutVersion\":\"1.0.0\"}"), 0644, true);
+        if (r == 0 && seal)
+                r = path_write(path_join(a, dir, OCI_DOCUMENT), seal->document, 0644, true);
+        if (r == 0 && seal)
+                r = path_write(path_join(a, dir, OCI_DOCUMENT SEAL_SUFFIX), seal->signature, 0644, true);
         r = r ? refuse(arena_printf(a, "%s could not be written: %s", dir, strerror(-r))) : write_whole(path_join(a, dir, INDEX_FILE), &b, a);
         if (r == 0)
                 ui_say(UI_SUCCESS, "Wrote %zu packages to the image layout %s", all->n, dir);
@@ -331,10 +353,11 @@ int plugin_bundle_run(void *opts, int argc, char **argv)
                 r = source_locked(&from, collect, &all);
         for (int i = 0; r == 0 && i < argc; i++)
                 r = source_each(&from, argv[i], collect, &all);
+        const struct index_seal *seal = r == 0 ? seal_of(&all, &from.seal, &a) : NULL;
         if (r == 0 && o->oci)
-                r = write_oci(&all, *o->out ? o->out : "plugins-oci", &a);
+                r = write_oci(&all, *o->out ? o->out : "plugins-oci", seal, &a);
         else if (r == 0)
-                r = write_bundle(&all, *o->out ? o->out : "plugins-bundle.tar", &a);
+                r = write_bundle(&all, *o->out ? o->out : "plugins-bundle.tar", seal, &a);
         sources_fini(&from);
         offered_free(&all);
         arena_fini(&a);

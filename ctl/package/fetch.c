@@ -184,7 +184,7 @@ static int ask(struct arena *a, const char *url, struct tls_context *tls, struct
                 *ret_err = arena_printf(a, "%s: a redirect to nowhere", url);
         } else if (r == 0 && x->status != 200) {
                 *ret_err = arena_printf(a, "%s: the server answers %d %s", url, x->status, http_status_text(x->status));
-                r = -ENOENT;
+                r = x->status == 404 || x->status == 410 || x->status == 403 ? -ENOENT : -EIO; /* 403: buckets that tell nobody what they have not */
         } else if (r == 0) {
                 r = read_body(x, s);
                 *ret_err = arena_printf(a, "%s: %s", url, r == -EMSGSIZE ? "it is larger than it may be" : r == -ECONNRESET ? "the transfer was cut off" : strerror(-r));

@@ -19,7 +19,7 @@ bool fetch_is_url(const char *s);      /* http:// or https:// */
 /* The URL of `name` beside `base` ("https://h/a/index.json" + "x.tar" = "https://h/a/x.tar"); an absolute name stays as it is. */
 const char *fetch_beside(struct arena *a, const char *base, const char *name);
 /* GET, at most five redirects (never from https to http), at most max bytes. ca_file: trust anchors besides none others, "" = the
- * system's. 0; -errno with a sentence in *ret_err. Park. */
+ * system's. 0; -ENOENT: the server has none; -errno; with a sentence in *ret_err. Park. */
 int fetch_text(struct arena *a, const char *url, const char *ca_file, size_t max, struct str *ret, const char **ret_err);
 /* To a descriptor, which the caller truncates on failure. */
 int fetch_fd(struct arena *a, const char *url, const char *ca_file, uint64_t max, int fd, struct progress *p, const char **ret_err);

@@ -22,6 +22,7 @@ enum { OCI_BLOB_TEXT_MAX = 4 * 1024 * 1024 };
 struct opening {
         struct arena *a;
         struct index *x;
+        const struct index_ask *q;
         size_t cap;
         const char **ret_err;
 };
@@ -80,10 +81,12 @@ static int read_entry(struct opening *o, const struct yaml_node *n)
         return 0;
 }
 
-static int read_document(struct opening *o, struct str text, const char *name)
+static int read_document(struct opening *o, struct str text, const char *name, struct yaml_node **ret_root)
 {
-        struct yaml_node *root;
+        struct yaml_node *root = NULL;
         int r = read_tree(o, text, name, &root);
+        if (ret_root)
+                *ret_root = root;
         const struct yaml_node *list = r ? NULL : list_of(root, "plugins");
         if (r == 0 && !list)
                 return fail(o, -EINVAL, "this is no index of plugins: it has no list 'plugins'");
@@ -98,11 +101,78 @@ void index_entry_of(const struct package *p, const char *file, uint64_t size, st
                                     .description = p->description, .file = file, .digest = p->digest, .size = size};
 }
 
-int index_write(struct buf *to, const struct index_entry *v, size_t n)
+/* ---- its signature ---- */
+
+static bool same_package(const struct index_entry *a, const struct index_entry *b)
+{
+        return strcmp(a->name, b->name) == 0 && strcmp(a->version, b->version) == 0 && strcmp(a->platform, b->platform) == 0 && *a->digest &&
+               strcmp(a->digest, b->digest) == 0;
+}
+
+/* Every package that is offered must be in the document that was signed, when one was. */
+static int all_vouched(struct opening *o, const struct index *signed_)
+{
+        for (size_t i = 0; i < o->x->n; i++) {
+                size_t k = 0;
+                while (k < signed_->n && !same_package(&o->x->v[i], &signed_->v[k]))
+                        k++;
+                if (k == signed_->n)
+                        return fail(o, -EBADMSG, arena_printf(o->a, "%s %s for %s is not in the index that %s has signed", o->x->v[i].name, o->x->v[i].version,
+                                                              o->x->v[i].platform, o->x->seal.signed_by));
+        }
+        return 0;
+}
+
+bool index_vouches(struct arena *a, const struct index_seal *seal, const struct index_entry *e)
+{
+        struct index one = {.base = "", .v = (struct index_entry *)e, .n = 1, .seal = *seal}, signed_ = {.base = ""};
+        const char *err;
+        struct opening o = {.a = a, .x = &signed_, .ret_err = &err};
+        if (!seal->document.p || read_document(&o, seal->document, INDEX_FILE, NULL))
+                return false;
+        o.x = &one;
+        return all_vouched(&o, &signed_) == 0;
+}
+
+/* document: the signed one; p NULL = there is none. is_index: it is what was read, not one that stands beside. */
+static int check_seal(struct opening *o, struct str document, struct str signature, const struct yaml_node *root, bool is_index)
+{
+        struct index *x = o->x, signed_ = {.base = x->base};
+        struct opening s = {.a = o->a, .x = &signed_, .ret_err = o->ret_err};
+        int r = 0;
+        if (o->q->unchecked)
+                return 0;
+        struct yaml_node *tree = NULL;
+        if (!is_index && document.p && (r = read_document(&s, document, OCI_DOCUMENT, &tree)))
+                return r;
+        char *real = x->kind == INDEX_URL || x->kind == INDEX_BUNDLE ? NULL : realpath(x->base, NULL);
+        struct seal_ask q = {.where = x->base, .place = x->kind == INDEX_URL ? x->base : real, .document = document, .signature = signature,
+                             .root = is_index ? root : tree, .allow_old = o->q->allow_old};
+        r = seal_check(&q, o->a, &x->seal, o->ret_err);
+        free(real);
+        return r || is_index || !x->seal.signed_by ? r : all_vouched(o, &signed_);
+}
+
+/* A file that may be missing: STR_NULL then. */
+static int read_beside(struct opening *o, const char *path, uint64_t max, struct str *ret)
+{
+        *ret = STR_NULL;
+        int r = trust_read_file(o->a, path, max, ret);
+        if (r == 0 || r == -ENOENT)
+                return 0;
+        return fail(o, r, arena_printf(o->a, "%s: %s", path, strerror(-r)));
+}
+
+int index_write(struct buf *to, const struct index_entry *v, size_t n, const struct index_seal *seal)
 {
         struct json_writer w;
         json_write_init(&w, to);
         json_object_begin(&w);
+        if (seal) {
+                json_kv(&w, "name", str_of(seal->name));
+                json_kv(&w, "issued", str_of(seal->issued));
+                json_kv_nonempty(&w, "expires", str_of(seal->expires));
+        }
         json_key(&w, STR("plugins"));
         json_array_begin(&w);
         for (size_t i = 0; i < n; i++) {
@@ -147,7 +217,7 @@ static int read_bundle(struct opening *o)
         if (r == 0 && !document.p)
                 r = fail(o, -EINVAL, "this is neither a package nor a bundle of packages");
         if (r == 0)
-                r = read_document(o, document, BUNDLE_FILE);
+                r = read_document(o, document, BUNDLE_FILE, NULL);
         for (size_t i = 0; r == 0 && i < o->x->n; i++) {
                 struct str *data = map_get(&files, str_of(o->x->v[i].file));
                 if (data)
@@ -155,6 +225,9 @@ static int read_bundle(struct opening *o)
                 else
                         r = fail(o, -EINVAL, arena_printf(o->a, "the bundle lacks %s", o->x->v[i].file));
         }
+        struct str *sealed = map_get(&files, STR(INDEX_FILE)), *signature = map_get(&files, STR(INDEX_FILE SEAL_SUFFIX));
+        if (r == 0)
+                r = check_seal(o, sealed ? *sealed : STR_NULL, signature ? *signature : STR_NULL, NULL, false);
         tar_read_fini(&t);
         map_fini(&files);
         return r;
@@ -256,7 +329,14 @@ static int open_oci(struct opening *o)
         r = read_tree(o, text, INDEX_FILE, &root);
         if (r == 0)
                 r = read_manifests(o, list_of(root, "manifests"), false);
-        return r == 0 && o->x->n == 0 ? fail(o, -ENOENT, "the image layout holds no package of a plugin") : r;
+        if (r == 0 && o->x->n == 0)
+                r = fail(o, -ENOENT, "the image layout holds no package of a plugin");
+        struct str document, signature;
+        if (r == 0)
+                r = read_beside(o, path_join(o->a, o->x->base, OCI_DOCUMENT), INDEX_MAX_BYTES, &document);
+        if (r == 0)
+                r = read_beside(o, path_join(o->a, o->x->base, OCI_DOCUMENT SEAL_SUFFIX), MINISIGN_FILE_MAX, &signature);
+        return r ? r : check_seal(o, document, signature, NULL, false);
 }
 
 /* ---- opening ---- */
@@ -282,21 +362,36 @@ static int open_url(struct opening *o, const char *where)
         bool is_document = str_has_suffix(str_of(where), STR(".json"));
         o->x->base = is_document ? where : arena_printf(o->a, "%s%s" INDEX_FILE, where, where[strlen(where) - 1] == '/' ? "" : "/");
         int r = fetch_text(o->a, o->x->base, o->x->ca_file, INDEX_MAX_BYTES, &text, o->ret_err);
-        return r ? r : read_document(o, text, INDEX_FILE);
+        struct str signature = STR_NULL;
+        struct yaml_node *root;
+        if (r)
+                return r;
+        r = fetch_text(o->a, arena_printf(o->a, "%s" SEAL_SUFFIX, o->x->base), o->x->ca_file, MINISIGN_FILE_MAX, &signature, o->ret_err);
+        if (r == 0 || r == -ENOENT)
+                r = read_document(o, text, INDEX_FILE, &root);
+        return r ? r : check_seal(o, text, signature, root, true);
 }
 
 static int open_folder(struct opening *o, const char *file)
 {
         struct str text;
         int r = trust_read_file(o->a, file, INDEX_MAX_BYTES, &text);
-        return r ? fail(o, r, arena_printf(o->a, "%s: %s", INDEX_FILE, strerror(-r))) : read_document(o, text, INDEX_FILE);
+        if (r)
+                return fail(o, r, arena_printf(o->a, "%s: %s", INDEX_FILE, strerror(-r)));
+        struct str signature;
+        struct yaml_node *root;
+        r = read_beside(o, arena_printf(o->a, "%s" SEAL_SUFFIX, file), MINISIGN_FILE_MAX, &signature);
+        if (r == 0)
+                r = read_document(o, text, INDEX_FILE, &root);
+        return r ? r : check_seal(o, text, signature, root, true);
 }
 
-int index_open(struct arena *a, const char *where, const char *ca_file, struct index *ret, const char **ret_err)
+int index_open(struct arena *a, const struct index_ask *q, struct index *ret, const char **ret_err)
 {
+        const char *where = q->where;
         bool oci = strncmp(where, "oci:", 4) == 0;
-        *ret = (struct index){.base = oci ? where + 4 : where, .ca_file = ca_file};
-        struct opening o = {.a = a, .x = ret, .ret_err = ret_err};
+        *ret = (struct index){.base = oci ? where + 4 : where, .ca_file = q->ca_file};
+        struct opening o = {.a = a, .x = ret, .q = q, .ret_err = ret_err};
         const char *slash = strrchr(where, '/');
         int r;
         if (fetch_is_url(where)) {

@@ -27,6 +27,20 @@ void sources_fini(struct sources *s)
         if (s->index_opened)
                 index_close(&s->index);
         s->index_opened = false;
+        for (size_t i = 0; i < s->n_held; i++)
+                index_close(&s->held[i]);
+        s->n_held = 0;
+}
+
+/* Takes it. */
+static int hold(struct sources *s, const struct index *x)
+{
+        struct index *v = arena_grow(s->a, s->held, s->n_held * sizeof *v, (s->n_held + 1) * sizeof *v);
+        if (!v)
+                return -ENOMEM;
+        s->held = v;
+        v[s->n_held++] = *x;
+        return 0;
 }
 
 static int complain(const char *err)
@@ -44,9 +58,10 @@ static int open_index(struct sources *s)
                 return 0;
         if (!*where)
                 return complain("There is no index to look it up in: say --index URL (or a folder, a bundle, oci:DIR), or set DAPR_PLUGIN_INDEX");
-        if (index_open(s->a, where, s->o->ca_file, &s->index, &err))
+        if (index_open(s->a, &(struct index_ask){where, s->o->ca_file, s->o->allow_old_index, false}, &s->index, &err))
                 return complain(err);
         s->index_opened = true;
+        s->seal = s->index.seal;
         return 0;
 }
 
@@ -101,8 +116,9 @@ static int all_of_index(struct sources *s, const char *where, source_fn fn, void
 {
         struct index x;
         const char *err = NULL;
-        if (index_open(s->a, where, s->o->ca_file, &x, &err))
+        if (index_open(s->a, &(struct index_ask){where, s->o->ca_file, s->o->allow_old_index, false}, &x, &err))
                 return complain(err);
+        s->seal = x.seal;
         int r = 0;
         size_t used = 0;
         for (size_t i = 0; r == 0 && i < x.n; i++) {
@@ -114,8 +130,10 @@ static int all_of_index(struct sources *s, const char *where, source_fn fn, void
         }
         if (r == 0 && used == 0)
                 r = complain(arena_printf(s->a, "%s holds no package for %s", where, package_platform()));
+        if (hold(s, &x) == 0)
+                return r;
         index_close(&x);
-        return r;
+        return complain(NULL);
 }
 
 static int from_url(struct sources *s, const char *url, source_fn fn, void *arg)
