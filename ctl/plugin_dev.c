@@ -22,6 +22,8 @@
 #include "sdk/net/http.h"
 
 #define SWAP_TIMEOUT_S 120.0
+#define DEBUG_TIMEOUT_S 86400.0
+#define POLL_S 0.2
 #define SETTLE_S 0.3     /* an editor writes several files */
 #define END_LOG_S 2.0
 enum { WATCH_DIRS_MAX = 256, SOURCE_MAX = 4 * 1024 * 1024, WATCH = IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE };
@@ -30,7 +32,7 @@ enum { WATCH_DIRS_MAX = 256, SOURCE_MAX = 4 * 1024 * 1024, WATCH = IN_CLOSE_WRIT
 static const struct flag_row rows[] = {
         {"app-id", FLAG_STRING, O(app_id), "", "ID", "The app whose sidecar runs the component", .short_name = 'a'},
         {"component", FLAG_STRING, O(component), "", "NAME", "The component to swap (default: the one that has the plugin's type)", .short_name = 'c'},
-        {"debug", FLAG_BOOL, O(debug), "false", NULL, "Print the command that attaches gdb to each new process"},
+        {"debug", FLAG_BOOL, O(debug), "false", NULL, "Start each new process stopped, and print the command that attaches gdb to it"},
         {"once", FLAG_BOOL, O(once), "false", NULL, "Swap in one build and leave it there"},
         CTL_GLOBAL_ROWS(plugin_dev_opts),
 };
@@ -39,7 +41,8 @@ const struct flag_program plugin_dev_program = {
         .name = "dapr plugin dev", .summary = "Build a plugin and swap it into a running sidecar at each change of its sources",
         .usage = "dapr plugin dev [DIR] --app-id ID [flags]",
         .examples = "  # One terminal\n  dapr run --app-id demo --resources-path mystore/resources\n\n  # Another: edit and save; Ctrl-C brings back what ran before\n"
-                    "  dapr plugin dev mystore --app-id demo\n",
+                    "  dapr plugin dev mystore --app-id demo\n\n"
+                    "  # With gdb from the first instruction on; nothing is killed meanwhile\n  dapr plugin dev mystore --app-id demo --debug --once\n",
         .rows = rows, .n_rows = sizeof(rows) / sizeof(*rows)};
 
 struct dev {
@@ -103,22 +106,67 @@ static int find_component(struct dev *d, struct arena *a)
         return 0;
 }
 
-static const char *swap_to(struct dev *d, struct arena *a, const char *folder)
+static const char *swap_to(struct dev *d, struct arena *a, const char *folder, bool debug)
 {
         struct str body, value = url_escape(a, str_of(folder));
         struct sidecars all;
         struct sidecar *s = sidecars_find(a, false, &all) ? NULL : sidecars_get(&all, d->o->app_id);
         if (!s)
                 return "the sidecar has ended";
-        return live_try(a, s, "POST", live_path(a, d->component, arena_printf(a, "/upgrade?path=%.*s", STR_FMT(value))), SWAP_TIMEOUT_S, &body);
+        return live_try(a, s, "POST", live_path(a, d->component, arena_printf(a, "/upgrade?path=%.*s%s", STR_FMT(value), debug ? "&debug=1" : "")),
+                        debug ? DEBUG_TIMEOUT_S : SWAP_TIMEOUT_S, &body);
 }
 
-static void say_debug(struct dev *d, struct arena *a)
+struct debugging { /* a swap whose new process waits for gdb */
+        struct dev *d;
+        struct arena a;
+        const char *folder, *err;
+        bool done;
+};
+
+static void debug_fiber(void *arg)
 {
-        struct sidecar *s = live_sidecar(a, d->o->app_id);
+        struct debugging *g = arg;
+        g->err = swap_to(g->d, &g->a, g->folder, true);
+        g->done = true;
+        cond_signal(&g->d->wake);
+}
+
+/* True once it was told. */
+static bool tell_debugger(struct dev *d)
+{
+        struct arena a;
+        struct sidecars all;
         struct live l;
-        if (d->o->debug && s && live_get(a, s, d->component, &l) == 0 && l.pid > 0)
-                ui_say(UI_INFO, "Debug it: gdb -p %d   (the sidecar waits for a process that a debugger holds)", (int)l.pid);
+        arena_init(&a, 0);
+        struct sidecar *s = sidecars_find(&a, false, &all) ? NULL : sidecars_get(&all, d->o->app_id);
+        bool there = s && live_get(&a, s, d->component, &l) == 0 && l.candidate_pid > 0;
+        if (there)
+                ui_say(UI_INFO, "The new process is stopped before its first instruction. To debug it:\n    gdb -p %d -ex 'handle SIGSTOP SIGCONT nostop noprint nopass'\n"
+                                "    then: break FUNCTION, continue. Or let it run: kill -CONT %d", (int)l.candidate_pid, (int)l.candidate_pid);
+        arena_fini(&a);
+        return there;
+}
+
+static const char *swap_for_debugger(struct dev *d, struct arena *a, const char *folder)
+{
+        struct debugging g = {.d = d, .folder = folder};
+        struct scope scope;
+        bool told = false;
+        arena_init(&g.a, 0);
+        scope_init(&scope);
+        if (fiber_go_flags(&scope, "dev-swap", FIBER_BIG, debug_fiber, &g))
+                return "out of memory";
+        while (!g.done && !d->over) {
+                told = told || tell_debugger(d);
+                cond_wait_until(&d->wake, loop_now() + POLL_S);
+        }
+        if (!g.done)
+                scope_cancel(&scope);
+        scope_join(&scope);
+        const char *err = g.err ? arena_strdup(a, str_of(g.err)) : NULL;
+        arena_fini(&g.a);
+        return err;
 }
 
 /* One build, copied and swapped in. 0 or 1 after saying what is wrong: what ran before still does. */
@@ -135,13 +183,13 @@ static int build_and_swap(struct dev *d)
         if (r == 0 && (package_from_folder(built, &p, &a, &err) || path_mkdirs(root) || store_install(root, p, false, &a, &err)))
                 r = refuse(err);
         double compiled = loop_now_exact();
-        if (r == 0 && (err = swap_to(d, &a, arena_printf(&a, "%s/%s/%s", root, p->name, p->version))))
+        const char *folder = r == 0 ? arena_printf(&a, "%s/%s/%s", root, p->name, p->version) : NULL;
+        if (r == 0 && (err = d->o->debug ? swap_for_debugger(d, &a, folder) : swap_to(d, &a, folder, false)))
                 r = refuse(err);
         if (r == 0) {
                 ui_say(UI_SUCCESS, "%s runs build %u of %s %s (built in %.0f ms, swapped in %.0f ms)", d->component, d->builds, p->name, p->version,
                        (compiled - start) * 1000, (loop_now_exact() - compiled) * 1000);
                 d->swaps++;
-                say_debug(d, &a);
         } else if (d->swaps || d->before) {
                 ui_say(UI_INFO, "%s keeps running what it ran before", d->component);
         }
@@ -275,7 +323,7 @@ static int run(struct dev *d, struct arena *a)
         stop_log(d);
         if (!d->swaps)
                 return 0;
-        const char *err = swap_to(d, a, d->before);
+        const char *err = swap_to(d, a, d->before, false);
         if (err)
                 return refuse(arena_printf(a, "%s still runs the last build: %s", d->component, err));
         ui_say(UI_SUCCESS, "%s runs %s again", d->component, d->before);

@@ -98,6 +98,8 @@ static void row_begin(struct json_writer *w, const struct component *c, struct a
         control_kv(w, "type", c->now ? c->now->spec->type : "");
         control_kv(w, "version", c->now ? c->now->spec->version : "");
         flag(w, "disabled", c->disabled);
+        if (c->candidate && c->candidate->life && c->candidate->life->pid > 0)
+                control_number(w, "candidatePid", (uint64_t)c->candidate->life->pid);
         write_state(w, &st);
         write_walls(w, st.walls);
         write_features(w, component_features(c));

@@ -14,8 +14,9 @@
  *   GET  /v1/plugins/{component}/logs   {"lines":[{"time" (RFC 3339),"level","msg"}...]}, oldest first, at most LOG_RING_LINES
  *   GET  /v1/plugins/{component}/history {"events":[{"time","event","detail"}...]}, oldest first, also of one that is gone
  *   POST /v1/plugins/{component}/restart|enable|disable  204, or 500 {"error"}
- *   POST /v1/plugins/{component}/upgrade?path=DIR|version=V[&shadow=30s], .../rollback
+ *   POST /v1/plugins/{component}/upgrade?path=DIR|version=V[&shadow=30s][&debug=1], .../rollback
  *                                       {"plugin","version","shadowReads","shadowDifferences"}, or 500 {"error"}: what ran before still does
+ *                                       debug: the new process starts stopped, and may take a day until it is ready
  *   POST /v1/plugins/{component}/fault?[delay=100ms][&error=UNAVAILABLE][&kill=true][&rate=0.1][&for=10s], .../unfault   204; fault.h.
  *                                       kill alone: once, now
  *   POST /v1/plugins/{component}/tap?for=30s, .../untap    204; GET .../tap: what was recorded since the last time; tap.h
@@ -28,7 +29,8 @@
  * row: {"component","type","version","disabled","state","plugin","pluginVersion","executable","socket","pid","foreign","backend" ("reachable",
  *       "unreachable", "unknown"),"lastError","lastDeath","restarts","deaths","adopted" (how often
  *       its process was taken over from a daprd that crashed),"calls","errors","inflight","rssBytes",
- *       "cpuSeconds","sinceSeconds","features":[...]}, with "fault":{"what","leftSeconds","hits"} while there is one; a component that could not start has state FAILED and lastError only.
+ *       "cpuSeconds","sinceSeconds","features":[...]}, with "fault":{"what","leftSeconds","hits"} while there is one, and "candidatePid" while another
+ *       process comes up to take its place; a component that could not start has state FAILED and lastError only.
  * Errors: {"error": text} with 404 or 400.
  */
 #ifndef KERNEL_SUPER_CONTROL_H

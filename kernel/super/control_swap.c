@@ -109,6 +109,7 @@ static void upgrade(struct control *k, struct http_req *r, struct component *c)
                 return;
         }
         q.shadow_s = (double)ns / 1e9;
+        q.debug = control_query(r, "debug");
         if (!path == !version) {
                 control_refuse(r, 400, "say the path of a plugin's folder or the version of an installed one");
                 return;

@@ -188,7 +188,7 @@ static void start_components(struct plugin *p)
 static void hello_own(struct life *l, struct arena *a)
 {
         struct plugin *p = l->plugin;
-        struct rpc_opts o = {.timeout_s = p->super->tuning.hello_timeout_s};
+        struct rpc_opts o = {.timeout_s = life_limit_s(l, p->super->tuning.hello_timeout_s)};
         struct rpc_status st = {0};
         const char *fix = NULL;
         hello_t *h;
@@ -312,7 +312,7 @@ static int init_once(struct instance *c, struct life *l, struct arena *a, struct
                               {STR("x-component-type"), str_of(c->spec->type)},
                               {STR("x-component-version"), str_of(c->spec->version ? c->spec->version : "")}};
         int64_t ns = c->spec->init_timeout_ns > 0 ? c->spec->init_timeout_ns : 5000000000;
-        struct rpc_opts o = {.md = md, .n_md = c->plugin->manifest ? 3 : 1, .timeout_s = (double)ns / 1e9};
+        struct rpc_opts o = {.md = md, .n_md = c->plugin->manifest ? 3 : 1, .timeout_s = life_limit_s(l, (double)ns / 1e9)};
         struct str resp;
         int r = RPC_UNIMPLEMENTED;
         if (c->plugin->manifest)

@@ -160,7 +160,7 @@ int instance_ask_features(struct instance *c, struct life *l, struct arena *a, c
 {
         Dapr__Proto__Components__V1__FeaturesRequest req = DAPR__PROTO__COMPONENTS__V1__FEATURES_REQUEST__INIT;
         const Dapr__Proto__Components__V1__FeaturesResponse *resp;
-        struct rpc_opts o = {.md = &c->md, .n_md = 1, .timeout_s = c->plugin->super->tuning.hello_timeout_s};
+        struct rpc_opts o = {.md = &c->md, .n_md = 1, .timeout_s = life_limit_s(l, c->plugin->super->tuning.hello_timeout_s)};
         if (c->component->kind == KIND_BINDING) { /* has no Features: its services say it */
                 for (size_t i = 0; i < 2; i++)
                         if (binding_serves(c, directions[i].service))

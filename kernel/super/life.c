@@ -17,6 +17,8 @@
 #include "kernel/super/proof.h"
 #include "kernel/super/spawn.h"
 
+#define DEBUGGER_POLL_S 0.3
+
 void life_ref(struct life *l)
 {
         l->refs++;
@@ -100,25 +102,59 @@ static void on_kill_timer(struct timer *t)
         life_kill(l, l->kill_why);
 }
 
+bool life_is_debugged(const struct life *l)
+{
+        return l->plugin->debugged && l->number == 1;
+}
+
+double life_limit_s(const struct life *l, double s)
+{
+        return life_is_debugged(l) ? DEBUG_LIMIT_S : s;
+}
+
+struct tracing {
+        char state;     /* 'T' = stopped */
+        int tracer;     /* pid of its debugger, 0 = none */
+};
+
+static struct tracing trace_of(const struct life *l)
+{
+        char path[64], line[128];
+        struct tracing t = {0};
+        snprintf(path, sizeof path, "/proc/%d/status", (int)l->pid);
+        FILE *f = fopen(path, "re");
+        while (f && fgets(line, sizeof line, f))
+                if (sscanf(line, "State: %c", &t.state) != 1 && sscanf(line, "TracerPid: %d", &t.tracer) == 1)
+                        break;
+        if (f)
+                fclose(f);
+        return t;
+}
+
+/* A debugger holds the process, or it is stopped and waits for one. */
+static bool is_held(const struct life *l)
+{
+        struct tracing t = trace_of(l);
+        return t.tracer > 0 || (l->plugin->debugged && t.state == 'T');
+}
+
+/* It is stopped twice then: as it started, and by its debugger, which has had a moment to take hold of it. The former ends here. */
+static void on_debug_timer(struct timer *timer)
+{
+        struct life *l = container_of(timer, struct life, debug_timer);
+        struct tracing t = trace_of(l);
+        bool had = l->has_debugger;
+        l->has_debugger = t.tracer > 0;
+        if (had && l->has_debugger)
+                syscall(SYS_pidfd_send_signal, l->pidfd, SIGCONT, NULL, 0);
+        if ((had && l->has_debugger) || (t.tracer == 0 && t.state != 'T'))
+                timer_stop(timer);
+}
+
 static void on_start_timer(struct timer *t)
 {
         struct life *l = container_of(t, struct life, start_timer);
         plugin_event(l->plugin, EV_TIMEOUT);
-}
-
-/* A debugger holds the process. */
-static bool is_traced(pid_t pid)
-{
-        char path[64], line[128];
-        int tracer = 0;
-        snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
-        FILE *f = fopen(path, "re");
-        while (f && fgets(line, sizeof line, f))
-                if (sscanf(line, "TracerPid: %d", &tracer) == 1)
-                        break;
-        if (f)
-                fclose(f);
-        return tracer > 0;
 }
 
 /* A report that is late because this process did not run (stopped, suspended) is no hang: then one more interval is given. The same
@@ -135,7 +171,7 @@ static void on_watchdog(struct timer *t)
         if (we_slept) {
                 if (l->report_at < now - limit + u->health_interval_s)
                         l->report_at = now - limit + u->health_interval_s;
-        } else if (now - l->report_at > limit && is_traced(l->pid)) {
+        } else if (now - l->report_at > limit && is_held(l)) {
                 l->report_at = now;
         } else if (now - l->report_at > limit) {
                 timer_stop(t);
@@ -167,6 +203,7 @@ static struct life *life_new(struct plugin *p)
         timer_init(&l->watchdog, on_watchdog);
         timer_init(&l->kill_timer, on_kill_timer);
         timer_init(&l->start_timer, on_start_timer);
+        timer_init(&l->debug_timer, on_debug_timer);
         return l;
 }
 
@@ -283,7 +320,8 @@ static int spawn(struct life *l, const struct life_program *program)
         struct confinement *c = arena_alloc(&a, sizeof *c);
         int r = env && c ? confine_prepare(p, &a, c) : -ENOMEM;
         if (r == 0) {
-                struct spawn_how how = {.cgroup_fd = confine_group(l, c), .exec_fd = program->exec_fd, .listen_fd = p->listen_fd, .sandbox = &c->sandbox};
+                struct spawn_how how = {.cgroup_fd = confine_group(l, c), .exec_fd = program->exec_fd, .listen_fd = p->listen_fd, .sandbox = &c->sandbox,
+                                        .stopped = life_is_debugged(l)};
                 l->executable_id = p->super->linger_s > 0 ? executable_id(p->manifest, program) : 0;
                 r = prepare_linger(l, &a, &how);
                 if (r == 0)
@@ -314,7 +352,10 @@ static int spawn(struct life *l, const struct life_program *program)
         output_start(&l->err, sp.err_fd, LOG_WARN, p->name, only_component(p), &p->ring);
         io_watch_init(&l->exit_watch, l->pidfd, on_exit_event);
         io_watch_set(&l->exit_watch, IO_READ);
-        timer_start(&l->start_timer, p->super->tuning.hello_timeout_s, 0);
+        if (life_is_debugged(l))
+                timer_start(&l->debug_timer, DEBUGGER_POLL_S, DEBUGGER_POLL_S);
+        else
+                timer_start(&l->start_timer, p->super->tuning.hello_timeout_s, 0);
         return 0;
 }
 
@@ -476,6 +517,7 @@ void life_end(struct life *l)
         timer_stop(&l->watchdog);
         timer_stop(&l->kill_timer);
         timer_stop(&l->start_timer);
+        timer_stop(&l->debug_timer);
         io_watch_stop(&l->exit_watch);
         output_stop(&l->out);
         output_stop(&l->err);

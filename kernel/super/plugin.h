@@ -23,6 +23,7 @@
 #include "sdk/base/map.h"
 
 #define SUPER_SCOPE "dapr.super" /* of log lines */
+#define DEBUG_LIMIT_S 86400.0    /* a person with a debugger */
 
 enum { CONTRACT_VERSION = 1, DEATHS_KEPT = 32, ERROR_BYTES = 1024, VIOLATION_BYTES = 320, LINGER_TOKEN_BYTES = 36 };
 
@@ -59,6 +60,7 @@ struct life {
         struct rpc_channel *ch;
         struct scope scope;        /* Hello, Init, health */
         bool usable;               /* calls may use ch */
+        bool has_debugger;         /* of one that started stopped: when it was last looked for */
         bool ended;                /* the process is reaped, or the foreign connection dropped */
         struct sandbox_watch *watch; /* of what a confined process asks for; NULL = none */
         unsigned walls;            /* WALL_ bits of those that stand around it; 0 = not confined */
@@ -68,7 +70,7 @@ struct life {
         double started_at, ready_at; /* loop time; ready_at 0 = never */
         uint64_t good_calls;
         double report_at;          /* of the last health report */
-        struct timer watchdog, kill_timer, start_timer;
+        struct timer watchdog, kill_timer, start_timer, debug_timer;
         double watchdog_due;       /* when it should fire */
         enum death_class kill_why;
         /* What tells it to a kernel that comes after this one's crash. */
@@ -120,6 +122,7 @@ struct component {
         bool disabled;             /* by the operator */
         uint64_t calls, errors;
         /* swap.c */
+        struct plugin *candidate;  /* that comes up; NULL = none */
         struct instance *standby;  /* the one before, kept until the present one has proved itself; NULL = none */
         double standby_until;
         char *previous;            /* plugin.yaml of the one before, for a roll-back; NULL = none */
@@ -147,6 +150,7 @@ struct plugin {
         unsigned lives;
         struct list instances;
         struct cond changed;       /* state, or an instance's Init */
+        bool debugged;             /* its first process starts stopped, for a debugger; nobody is in a hurry then */
         bool first;                /* has never been ready: a failure is final */
         bool wanted;
         unsigned restarts;
@@ -234,6 +238,8 @@ struct life_program {
         bool is_pinned_script;     /* its interpreter must leave nothing in the plugin's folder */
 };
 void life_run(struct life *l, const struct life_program *program);
+bool life_is_debugged(const struct life *l);
+double life_limit_s(const struct life *l, double s); /* how long it may take for something that usually takes s at most */
 void life_kill(struct life *l, enum death_class why);
 void life_kill_after(struct life *l, double s, enum death_class why);
 void life_let_go(struct life *l);   /* the end of the control socket, or of the stream in its place, tells the process to go */

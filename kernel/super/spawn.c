@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -46,6 +47,7 @@ struct child {
         int exec_fd;            /* its copy, >= SAFE_FD; -1 = exec by path */
         int cgroup_fd;          /* -1 = as we are */
         pid_t parent;
+        bool stopped;           /* to be traced, so that exec stops it */
         volatile int *error; /* in memory that both share, whatever the clone */
 };
 
@@ -76,6 +78,10 @@ __attribute__((no_sanitize("address", "undefined", "thread"))) static int child_
         if (syscall(SYS_close_range, FIRST_FREE_FD + keep, ~0U, 0))
                 for (int fd = FIRST_FREE_FD + keep; fd < 65536; fd++) /* a kernel before 5.9 */
                         close(fd);
+        if (c->stopped) {
+                prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY); /* where Yama lets only parents trace */
+                c->error[1] = syscall(SYS_ptrace, PTRACE_TRACEME, 0, NULL, NULL) == 0;
+        }
         if (c->sandbox) {
                 int r = sandbox_enter(c->sandbox, FIRST_FREE_FD, FIRST_FREE_FD - 1);
                 if (!c->lingers)
@@ -91,6 +97,16 @@ __attribute__((no_sanitize("address", "undefined", "thread"))) static int child_
 failed:
         *c->error = errno;
         _exit(127);
+}
+
+/* We are its tracer for as long as it takes to leave it stopped; where that is forbidden, it may have run a little. */
+static void stop_at_entry(pid_t pid, int pidfd, bool traced)
+{
+        int status;
+        if (traced && waitpid(pid, &status, __WALL) == pid && WIFSTOPPED(status))
+                syscall(SYS_ptrace, PTRACE_DETACH, pid, NULL, (void *)(intptr_t)SIGSTOP);
+        else
+                syscall(SYS_pidfd_send_signal, pidfd, SIGSTOP, NULL, 0);
 }
 
 /* Born in another group: moving a process there stops the whole machine for milliseconds. Only clone3 can, and without a stack of its
@@ -121,6 +137,7 @@ static int clone_child(struct child *c, pid_t *ret_pid, int *ret_pidfd, bool *re
         if (pid < 0)
                 pid = clone(child_main, (void *)top, CLONE_HOW, c, &pidfd);
         int r = pid < 0 ? -errno : 0, error = *c->error;
+        bool traced = c->error[1];
         pthread_sigmask(SIG_SETMASK, &old, NULL);
         munmap(stack, CHILD_STACK_BYTES);
         if (r)
@@ -132,6 +149,8 @@ static int clone_child(struct child *c, pid_t *ret_pid, int *ret_pidfd, bool *re
                 close(pidfd);
                 return -error;
         }
+        if (c->stopped)
+                stop_at_entry(pid, pidfd, traced);
         fcntl(pidfd, F_SETFD, FD_CLOEXEC);
         *ret_pid = pid;
         *ret_pidfd = pidfd;
@@ -249,7 +268,7 @@ int spawn_plugin(const char *path, char *const *envp, const struct spawn_how *ho
         int ours[3] = {-1, -1, -1};
         char *argv[] = {(char *)path, NULL};
         struct child c = {.path = path, .by_fd = "/proc/self/fd/N", .argv = argv, .envp = envp, .parent = getpid(),
-                          .lingers = how->lingers, .cgroup_fd = how->cgroup_fd,
+                          .lingers = how->lingers, .stopped = how->stopped, .cgroup_fd = how->cgroup_fd,
                           .sandbox = how->sandbox && how->sandbox->on ? how->sandbox : NULL};
         int r = make_fds(c.fds, ours, how);
         c.ruleset_fd = c.sandbox && c.sandbox->ruleset_fd >= 0 ? fcntl(c.sandbox->ruleset_fd, F_DUPFD_CLOEXEC, SAFE_FD) : -1;

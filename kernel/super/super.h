@@ -120,6 +120,7 @@ struct swap_request {
         const struct component_spec *spec; /* other settings of the same name and kind, type included; NULL = as it is */
         const char *manifest;              /* plugin.yaml of another version of the plugin; NULL = the one that serves the type */
         const struct component *join;      /* whose process it joins when that serves the same manifest and shares; NULL = one of its own */
+        bool debug;                        /* the candidate starts stopped, for a debugger, and may take its time */
         bool restart;                      /* with the manifest that it has */
         double settle_s;                   /* the candidate must live so long before calls go to it */
         double shadow_s;                   /* so long reads go to both and answers are compared; 0 = no */

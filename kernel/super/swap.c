@@ -232,7 +232,10 @@ static int bring_up(struct swap *w)
                 return r;
         }
         instance_attach(w->candidate, &w->to);
-        r = super_bring_up(w->candidate, component_timeout_s(w->spec), w->a, &w->err);
+        w->plugin->debugged = w->q->debug && !w->in_place;
+        w->c->candidate = w->plugin;
+        r = super_bring_up(w->candidate, w->plugin->debugged ? DEBUG_LIMIT_S : component_timeout_s(w->spec), w->a, &w->err);
+        w->c->candidate = NULL;
         if (r == -ETIMEDOUT)
                 w->err = arena_printf(w->a, "%s\ninit timeout for component %s", w->err, w->candidate->log_name);
         if (r)
