@@ -151,18 +151,72 @@ def test_init_where_nothing_can_be_written(home, folder):
     assert r.returncode == 1 and "HOME" in r.stderr
 
 
-def test_completion(home):
-    for shell in ("bash", "zsh", "fish"):
-        r = ctl(home, "completion", shell)
-        assert r.returncode == 0 and "app-id" in r.stdout
-    script = ctl(home, "completion", "bash").stdout
+def candidates(env, *words):
+    r = ctl(env, "completion", "candidates", "--", *words)
+    assert r.returncode == 0, r.stderr
+    return [line.split("\t")[0] for line in r.stdout.splitlines()]
 
-    def complete(*words):
-        code = script + f"\nCOMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _dapr; echo \"${{COMPREPLY[@]}}\"\n"
-        return subprocess.run(["bash"], input=code, capture_output=True, text=True, check=True).stdout.split()
-    assert complete("dapr", "ver") == ["version"] and set(complete("dapr", "pl")) == {"plugin"}
-    assert "--app-id" in complete("dapr", "run", "--app-i") and complete("dapr", "plugin", "log") == ["logs"]
-    assert complete("dapr", "plugin", "logs", "--fol") == ["--follow"] and complete("dapr", "run", "--", "--app-i") == []
+
+def test_completion_knows_commands_flags_and_what_there_is(home, daprd):
+    assert candidates(home, "ver") == ["version"] and candidates(home, "pl") == ["plugin"]
+    assert candidates(home, "plugin", "lo") == ["logs", "lock"] and candidates(home, "plugin", "index", "s") == ["sign"]
+    assert candidates(home, "plugin", "trust", "") == ["add", "list", "remove"] and candidates(home, "subscription", "") == ["list", "pause", "resume"]
+    assert "--app-id" in candidates(home, "run", "--app-i") and candidates(home, "plugin", "logs", "--fol") == ["--follow"]
+    assert candidates(home, "run", "--", "--app-i") == [":command"] and candidates(home, "plugin", "install", "") == [":files"]
+    assert candidates(home, "plugin", "install", "--index", "") == [":files"] and candidates(home, "nonsense", "") == []
+    assert candidates(home, "list", "-o", "") == ["json", "table"] and candidates(home, "list", "--output=j") == ["--output=json"]
+    assert candidates(home, "list", "--output", "=", "j") == ["json"] and candidates(home, "completion", "") == ["bash", "zsh", "fish"]
+    assert "state.in-memory" in candidates(home, "plugin", "remove", "state.")
+    me = f"complete{os.getpid()}"
+    daprd([component("thestore", "state.in-memory")], app_id=me)
+    assert me in candidates(home, "plugin", "logs", "--app-id", "compl")
+    assert candidates(home, "plugin", "logs", "--app-id", me, "the") == ["thestore"]
+    assert ctl(home, "completion", "tcsh").returncode == 1
+
+
+@pytest.mark.parametrize("shell, argv", [("bash", ["bash", "--norc", "-i"]), ("zsh", ["zsh", "-f", "-i"])])
+def test_completion_in_a_shell(home, folder, shell, argv):
+    """What a person gets who types and presses TAB: the whole line is then given to echo."""
+    if not shutil.which(shell):
+        pytest.skip(f"needs {shell}")
+    (folder / "somewhere.tar").write_text("")
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.chdir(folder)
+        os.execvpe(argv[0], argv, {**home, "TERM": "dumb", "PS1": "", "PATH": f"{BUILD}/bin:{os.environ['PATH']}"})
+    seen = b""
+
+    def until(mark):
+        nonlocal seen
+        deadline = time.monotonic() + 20
+        while mark not in seen:
+            assert time.monotonic() < deadline, seen[-2000:]
+            if select.select([fd], [], [], 0.2)[0]:
+                seen += os.read(fd, 4096)
+
+    def typed(text, n=[0]):
+        n[0] += 1
+        os.write(fd, text.encode() + b"\t")
+        os.write(fd, b"\x01echo %d:\x05:\n" % n[0])
+        mark = b"\n%d:" % n[0]
+        until(mark)
+        until(b":\r\n")
+        line = seen.replace(b"\r", b"").split(mark)[-1].split(b"\n")[0].decode()
+        return line.rstrip(":").rstrip()
+    try:
+        setup = "autoload -Uz compinit; compinit -u -D; bindkey -e; unsetopt prompt_cr prompt_sp;" if shell == "zsh" else ""
+        os.write(fd, f"{setup} source <(daprctl completion {shell}); echo re''ady\n".encode())
+        until(b"ready\r\n")
+        assert typed("daprctl vers") == "daprctl version"
+        assert typed("daprctl plugin inst") == "daprctl plugin install"
+        assert typed("daprctl plugin logs --fol") == "daprctl plugin logs --follow"
+        assert typed("daprctl plugin trust li") == "daprctl plugin trust list"
+        assert typed("daprctl plugin verify state.in-m") == "daprctl plugin verify state.in-memory"
+        assert typed("daprctl plugin install some") == "daprctl plugin install somewhere.tar"
+    finally:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+        os.close(fd)
 
 
 # ---- run ----
