@@ -18,9 +18,11 @@ const struct flag_program plugin_trust_add_program = {
         .rows = plain_rows, .n_rows = sizeof(plain_rows) / sizeof(*plain_rows)};
 const struct flag_program plugin_trust_list_program = {
         .name = "dapr plugin trust list", .summary = "List the keys that are trusted", .usage = "dapr plugin trust list [flags]",
+        .examples = "  dapr plugin trust list\n\n  # For scripts\n  dapr plugin trust list -o json\n",
         .rows = rows, .n_rows = sizeof(rows) / sizeof(*rows)};
 const struct flag_program plugin_trust_remove_program = {
         .name = "dapr plugin trust remove", .summary = "Trust a key no more", .usage = "dapr plugin trust remove NAME|KEYID",
+        .examples = "  dapr plugin trust remove ada\n",
         .rows = plain_rows, .n_rows = sizeof(plain_rows) / sizeof(*plain_rows)};
 
 static int refuse(const char *err)

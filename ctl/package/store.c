@@ -15,6 +15,7 @@
 #include "sdk/base/semver.h"
 
 #define TEMP_PREFIX ".new-"
+enum { PUT_TRIES = 5 };
 
 const char *store_root(struct arena *a, const char *dir)
 {
@@ -124,6 +125,18 @@ static int occupied(const char *place, const struct package *p, struct arena *a)
         return same ? 1 : -EEXIST;
 }
 
+/* Another process that removes the last version takes the empty folder away, too: then it is made again. */
+static int put(const char *temp, const char *dir, const char *place, bool exchange)
+{
+        int r = -ENOENT;
+        for (int i = 0; i < PUT_TRIES && r == -ENOENT; i++) {
+                r = path_mkdirs(dir);
+                if (r == 0 && renameat2(AT_FDCWD, temp, AT_FDCWD, place, exchange ? RENAME_EXCHANGE : RENAME_NOREPLACE) != 0)
+                        r = -errno;
+        }
+        return r;
+}
+
 int store_install(const char *root, const struct package *p, bool replace, struct arena *a, const char **ret_err)
 {
         const char *dir = path_join(a, root, p->name), *place = dir ? path_join(a, dir, p->version) : NULL, *temp = temp_name(a, root);
@@ -139,13 +152,15 @@ int store_install(const char *root, const struct package *p, bool replace, struc
         clear_leftovers(a, root);
         if (r == 0)
                 r = fill(temp, p, a);
-        if (r == 0 && renameat2(AT_FDCWD, temp, AT_FDCWD, place, exchange ? RENAME_EXCHANGE : RENAME_NOREPLACE) != 0)
-                r = -errno;
+        if (r == 0)
+                r = put(temp, dir, place, exchange);
+        if (r == -EEXIST && occupied(place, p, a) == 1)
+                r = 1; /* somebody else was faster */
         if (r || exchange)
                 store_remove_tree(temp);
         if (r)
                 rmdir(dir); /* only when it is empty */
-        return r ? fail(a, ret_err, place, r) : 0;
+        return r < 0 ? fail(a, ret_err, place, r) : r;
 }
 
 /* ---- what is there ---- */

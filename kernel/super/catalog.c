@@ -1,6 +1,7 @@
 /*
  * Looks first where the folder has the type's name, then into every manifest: one plugin may serve several types. In one folder the
- * highest version that the component's constraint allows is taken; a folder that stands earlier in the order goes before.
+ * highest version that the component's constraint allows is taken; a folder that stands earlier in the order goes before. Two plugins
+ * of different names in one folder that would both do are an error: nothing says which is meant.
  */
 #include "kernel/super/catalog.h"
 
@@ -103,6 +104,7 @@ struct search {
         const char *pinned;     /* "plugins.lock pins state.x to 1.0.0": what kept the excluded ones out, when that was it */
         const char *wanted;     /* what to install then: "state.x@1.0.0" */
         const char *folder;     /* where the best manifest so far was found */
+        const char *name, *rival; /* of the best, and another plugin of its folder that would do as well; NULL = none */
         const char *file, *best; /* that serves type and version within the constraint, and the version of its plugin */
         struct buf excluded;    /* versions of plugins that serve it, outside the constraint */
         const char *broken;     /* text of the first manifest that cannot be read */
@@ -144,8 +146,15 @@ static void consider_version(struct search *s, const char *folder, const struct 
                 buf_printf(&s->excluded, "%s%s", s->excluded.len ? ", " : "", m->version);
                 return;
         }
-        if (s->file && (strcmp(folder, s->folder) != 0 || semver_compare(str_of(m->version), str_of(s->best)) <= 0))
+        bool here = s->file && strcmp(folder, s->folder) == 0, is_rival = here && strcmp(m->name, s->name) != 0;
+        if (s->file && (!here || semver_compare(str_of(m->version), str_of(s->best)) <= 0)) {
+                if (is_rival)
+                        s->rival = arena_printf(s->a, "%s %s (%s)", m->name, m->version, m->file);
                 return;
+        }
+        if (is_rival)
+                s->rival = arena_printf(s->a, "%s %s (%s)", s->name, s->best, s->file);
+        s->name = arena_strdup(s->a, str_of(m->name));
         s->folder = folder;
         s->file = arena_strdup(s->a, str_of(m->file));
         s->best = arena_strdup(s->a, str_of(m->version));
@@ -247,7 +256,11 @@ int catalog_find(const struct super_conf *conf, const char *noun, const char *ty
                 buf_clear(&s.versions);
                 buf_clear(&s.excluded);
                 catalog_each(conf, a, consider, &s);
-                if (s.file)
+                if (s.file && s.rival) {
+                        *ret_err = arena_printf(a, "%s is served by two plugins, %s %s (%s) and %s: which one is meant cannot be told; to mend it: "
+                                                   "dapr plugin remove the other one, or give the folder of yours the name %s", type, s.name, s.best, s.file, s.rival, type);
+                        r = -EINVAL;
+                } else if (s.file)
                         r = manifest_read(s.file, ret, a, ret_err);
                 else
                         *ret_err = not_found(&s, conf, noun, a);

@@ -3,7 +3,7 @@
  * DAPR_PLUGINS_PATH (colon-separated), ../plugins and ../lib/dapr/plugins beside the executable, ~/.dapr/plugins,
  * /usr/local/lib/dapr/plugins, /usr/lib/dapr/plugins. A folder of a plugin may hold folders named after versions (1.2.0/plugin.yaml)
  * besides or instead. What plugins.lock pins counts in the pinned version only. The first folder that has a plugin for type, version and
- * constraint gives the one of the highest version.
+ * constraint gives the one of the highest version; two plugins of it that both would do are an error.
  */
 #ifndef KERNEL_SUPER_CATALOG_H
 #define KERNEL_SUPER_CATALOG_H

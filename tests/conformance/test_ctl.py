@@ -86,6 +86,11 @@ def test_help_everywhere(home):
         assert ctl(home, "help", c).stdout == r.stdout
     for c in ("list", "info", "logs", "restart", "new"):
         assert ctl(home, "plugin", c, "--help").returncode == 0
+    names = [line[2:22].strip() for line in ctl(home, "--help").stdout.split("Commands\n")[1].split("\n\n")[0].splitlines()]
+    assert len(names) > 45
+    for c in names:  # every command shows how it is used
+        text = ctl(home, *c.split(), "--help").stdout
+        assert "Usage" in text and "Examples" in text and f"dapr {c.split()[0]}" in text.split("Examples")[1], c
     r = ctl(home, "plugin")
     assert r.returncode == 0 and "plugin new" in r.stdout and "completion" not in r.stdout
 

@@ -1,5 +1,5 @@
 """Packages of plugins: built, signed, verified, installed, pinned; and everything that must not be installed."""
-import functools, http.server, io, json, os, pathlib, shutil, ssl, subprocess, tarfile, threading
+import functools, http.server, io, json, os, pathlib, random, shutil, ssl, subprocess, tarfile, threading, time
 
 import pytest
 
@@ -108,6 +108,93 @@ def test_a_component_without_its_plugin_prints_the_command_that_installs_it(fold
     assert d.wait_exit() == 1
     d.out.close()
     assert "to install it: dapr plugin install state.nobody-has-it" in d.log()
+
+
+def test_two_plugins_of_one_type_are_told_apart_by_a_person(home, work, folder):
+    key = keys(home, work)
+    for name, version in (("state.one", "1.0.0"), ("state.two", "2.0.0")):
+        run(home, work, "install", packed(home, work, folder, key, name=name, version=version, types="state.both"))
+    d = Daprd(folder, [component("store", "state.both")], plugins_path=f"{home['HOME']}/.dapr/plugins")
+    d.start(healthy=False)
+    assert d.wait_exit() == 1
+    d.out.close()
+    log = d.log()
+    assert "state.both is served by two plugins, state." in log and "state.one 1.0.0 (" in log and "state.two 2.0.0 (" in log
+    assert "to mend it: dapr plugin remove the other one" in log
+
+
+@pytest.mark.parametrize("name, annotation, said", [
+    ("state.in-memry", None, "did you mean state.in-memory?"), ("state.in-memory", "^77.1", "dapr plugin install 'state.in-memory@^77.1'"),
+    ("state.nobody", ">=1 <2", "dapr plugin install 'state.nobody@>=1 <2'"), ("state.in-memory", "newest", "is no version constraint: write one such as")])
+def test_what_is_not_installed_is_named_with_the_command_that_brings_it(folder, name, annotation, said):
+    c = json.loads(component("store", name))
+    if annotation:
+        c["metadata"]["annotations"] = {"microdapr.io/version": annotation}
+    d = Daprd(folder, [json.dumps(c)])
+    d.start(healthy=False)
+    assert d.wait_exit() == 1
+    d.out.close()
+    assert said in d.log()
+
+
+def place_of(env):
+    return pathlib.Path(env["HOME"]) / ".dapr/plugins"
+
+
+def test_an_installation_that_is_killed_leaves_all_or_nothing(home, work, folder):
+    """SIGKILL at a random moment, again and again: there is the whole package or none, and the next one clears what was left."""
+    out = packed(home, work, folder, keys(home, work))
+    rng, whole, none = random.Random(7), 0, 0
+    start = time.monotonic()
+    run(home, work, "install", out)
+    took = time.monotonic() - start
+    run(home, work, "remove", "state.mine")
+    for _ in range(40):
+        p = subprocess.Popen([str(BUILD / "bin/daprctl"), "plugin", "install", out], env=home, cwd=work, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            p.wait(rng.uniform(0, took * 1.2))
+        except subprocess.TimeoutExpired:
+            p.kill()
+            p.wait()
+        if (place_of(home) / "state.mine/1.0.0").exists():
+            run(home, work, "verify", "state.mine")
+            run(home, work, "remove", "state.mine")
+            whole += 1
+        else:
+            none += 1
+    run(home, work, "install", out)
+    run(home, work, "verify", "state.mine")
+    assert sorted(f.name for f in place_of(home).iterdir()) == ["state.mine"], (whole, none)
+
+
+def test_many_install_at_once(home, work, folder):
+    key = keys(home, work)
+    files = [packed(home, work, folder, key, version=v) for v in ("1.0.0", "1.1.0")]
+    ps = [subprocess.Popen([str(BUILD / "bin/daprctl"), "plugin", "install", "--allow-downgrade", files[i % 2]], env=home, cwd=work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                           text=True) for i in range(12)]
+    texts = [p.communicate(timeout=60)[0] for p in ps]
+    assert [p.returncode for p in ps] == [0] * 12, texts
+    for v in ("1.0.0", "1.1.0"):
+        run(home, work, "verify", f"state.mine@{v}")
+    assert sorted(f.name for f in place_of(home).iterdir()) == ["state.mine"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a read-only file system")
+def test_a_store_that_cannot_be_written_is_left_alone(home, work, folder):
+    out = packed(home, work, folder, keys(home, work))
+    run(home, work, "install", out)
+    place = place_of(home)
+    if subprocess.run(["mount", "--bind", "-o", "ro", place, place], capture_output=True).returncode or \
+       subprocess.run(["mount", "-o", "remount,bind,ro", place], capture_output=True).returncode:
+        pytest.skip("cannot mount here")
+    try:
+        text = run(home, work, "remove", "state.mine", code=1)
+        assert "Read-only file system; nothing was removed" in text
+        other = packed(home, work, folder, f"{work}/plugin.key", version="2.0.0")
+        assert "Read-only file system; nothing was installed" in run(home, work, "install", other, code=1)
+        run(home, work, "verify", "state.mine")
+    finally:
+        subprocess.run(["umount", place], check=True)
 
 
 def test_nothing_unsigned_or_signed_by_strangers_is_installed(home, work, folder):
