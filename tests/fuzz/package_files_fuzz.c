@@ -63,7 +63,7 @@ static void read_index(struct arena *a)
         struct index x = {0};
         const char *err = NULL;
 
-        if (index_open(a, folder, NULL, &x, &err)) {
+        if (index_open(a, &(struct index_ask){.where = folder, .ca_file = ""}, &x, &err)) {
                 must(err && *err);
                 return;
         }
