@@ -111,6 +111,21 @@ def test_data_in_memory_survives_two_kernels(lingering):
         assert "adopted" in ctl(d, "plugin", "list").stdout
 
 
+class Publishing(Load):
+    """Every third caller publishes instead; `sent` is what the broker has taken."""
+
+    def __init__(self, d, callers):
+        self.sent = []
+        super().__init__(d, callers)
+
+    def call(self, c, i, n):
+        if i % 3:
+            return super().call(c, i, n)
+        status, data = self.ask(c, "POST", "/v1.0/publish/pub/t", json.dumps({"n": f"{i}-{n}"}))
+        assert status == 204, (status, data)
+        self.sent.append(f"{i}-{n}")
+
+
 def test_under_load_nothing_acknowledged_is_lost(lingering, app, redis, folder):
     a = app()
     d = lingering([MEM, component("store", "state.sqlite", [("connectionString", str(folder / "s.db"))]), redis_pub(redis),
@@ -118,7 +133,7 @@ def test_under_load_nothing_acknowledged_is_lost(lingering, app, redis, folder):
     for n in range(2):
         wait_until("subscribed", lambda: d.metadata().get("subscriptions"))
         put(d, "mem", f"k{n}", n)
-        load = Load(d, 4, 2)
+        load = Publishing(d, 6)
         wait_until("messages come", lambda: len(a.data("/got")) > 50 * (n + 1))
         old = crash(d)
         load.stop()
