@@ -154,6 +154,21 @@ static void refuse(struct h2_stream *s, const char *http, int code, struct str m
         h2_release(s);
 }
 
+/* No gRPC at all: an HTTP client, which is told in a body, as a gRPC client would be in trailers. */
+static void refuse_http(struct h2_stream *s, struct str type)
+{
+        char *text = arena_printf(&s->arena, "invalid gRPC request content-type \"%.*s\"", STR_FMT(type));
+        struct str message = text ? str_of(text) : STR("out of memory");
+        const struct http_header h[] = {{STR(":status"), STR("415")},
+                                        {STR("content-type"), STR("text/plain")},
+                                        {STR("grpc-status"), code_text(&s->arena, RPC_INVALID_ARGUMENT)},
+                                        {STR("grpc-message"), rpc_percent_encode(&s->arena, message)}};
+        bool headers_only = str_eq(s->method, STR("HEAD"));
+        if (!h2_respond_nocopy(s, h, sizeof(h) / sizeof(h[0]), headers_only) && !headers_only)
+                h2_send(s, message.p, message.n, true);
+        h2_release(s);
+}
+
 /* ---- calls ---- */
 
 static void call_done(struct rpc_server *sv, unsigned turn)
@@ -276,7 +291,7 @@ static bool read_headers(struct call *k)
                 }
         }
         if (!rpc_is_grpc_content(type)) {
-                refuse(s, "415", RPC_INVALID_ARGUMENT, format(s, "invalid gRPC request content-type \"%.*s\"", STR_FMT(type)));
+                refuse_http(s, type);
                 return false;
         }
         if (!str_eq(s->method, STR("POST"))) {
