@@ -28,7 +28,6 @@
 
 enum {
         GUARD_BYTES = 4096,
-        TURN_ROUNDS = 16,    /* rounds of the run queue before descriptors are looked at again */
         POOL_KEEP = 64,      /* stacks that are never given back */
         POOL_TRIM_S = 1,     /* how often the pool is looked at while it is larger ... */
         POOL_TRIM_MAX = 512, /* ... and how many stacks then go at most, so that the loop is not held up */
@@ -383,17 +382,14 @@ void fiber_turn_begin(void)
         F.yield_tail = &F.yield_head;
 }
 
-bool fiber_run_ready(void)
+bool fiber_run_ready(unsigned max)
 {
         must(!F.current);
-        for (int i = 0; i < TURN_ROUNDS && F.ready_head; i++) {
-                struct fiber *round = F.ready_head;
-                F.ready_head = NULL;
-                F.ready_tail = &F.ready_head;
-                for (struct fiber *next; round; round = next) {
-                        next = round->next; /* a fiber that runs may be queued again */
-                        resume(round);
-                }
+        for (struct fiber *f; max && (f = F.ready_head); max--) {
+                F.ready_head = f->next;
+                if (!F.ready_head)
+                        F.ready_tail = &F.ready_head;
+                resume(f);
         }
         return F.ready_head || F.yield_head;
 }

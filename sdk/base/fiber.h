@@ -76,9 +76,9 @@ int fiber_yield(void);           /* lets every ready fiber and every ready descr
 void *fiber_local(void);
 void fiber_set_local(void *p);
 
-/* For the loop only: fibers that yielded become ready; ready fibers run. True when some are ready still. */
+/* For the loop only: fibers that yielded become ready; at most max ready fibers run. True when some are ready still. */
 void fiber_turn_begin(void);
-bool fiber_run_ready(void);
+bool fiber_run_ready(unsigned max);
 void fiber_pool_fini(void);
 
 /* Condition: fibers wait, others signal. */

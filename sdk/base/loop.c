@@ -4,6 +4,8 @@
  * A turn: events' callbacks -> ready fibers -> defers -> sleep. Fibers and defers may make each other ready, so both are run
  * until neither has work, at most TURN_ROUNDS times; what is left then (a defer that queues itself, fibers that yield or play
  * ping-pong) waits for the next turn, which does not sleep. So neither can starve descriptors and timers.
+ * A turn of many events goes in portions of 2, 4, 8 ... events and fibers, with defers behind each: the first requests of a burst
+ * leave, and wake the next process, while the others are still read; a long turn still gathers most of what it writes.
  * Posts from other threads are a list under a mutex; the doorbell is one ev_async, coalesced by libev.
  */
 #include "sdk/base/loop.h"
@@ -18,7 +20,7 @@
 #include "sdk/base/fiber.h"
 #include "sdk/base/log.h"
 
-enum { TURN_ROUNDS = 16 };
+enum { TURN_ROUNDS = 16, PORTION_FIRST = 2, PORTION_MAX = 256 };
 
 _Static_assert(sizeof(ev_io) <= sizeof(((struct io_watch *)0)->priv), "ev_io fits");
 _Static_assert(sizeof(ev_timer) <= sizeof(((struct timer *)0)->priv), "ev_timer fits");
@@ -31,6 +33,7 @@ static struct {
         bool running, stopping;
         bool now_valid;
         double now;
+        unsigned events, portion; /* events handled since fibers ran; how many are handled before they run */
         bool active;             /* something happened since the last poll */
         double spin_s, last_active;
         struct defer *defer_head, **defer_tail;
@@ -210,16 +213,28 @@ static void run_defers(void)
 
 /* ---- the loop ---- */
 
-/* True when work is left that must not wait for an event. */
-static bool end_turn(void)
+/* Runs what is ready, in portions. True when work is left that must not wait for an event. */
+static bool settle(unsigned steps)
 {
-        bool fibers = fiber_run_ready();
-        for (int i = 0; i < TURN_ROUNDS && (fibers || L.defer_head); i++) {
+        bool more;
+        do {
+                fiber_run_ready(L.portion);
                 if (L.defer_head)
                         run_defers();
-                fibers = fiber_run_ready();
+                L.portion = L.portion < PORTION_MAX / 2 ? L.portion * 2 : PORTION_MAX;
+                more = fiber_run_ready(0) || L.defer_head;
+        } while (more && --steps);
+        return more;
+}
+
+/* The same in the midst of a turn: behind a portion of its events. */
+static void event_done(void)
+{
+        L.active = true;
+        if (++L.events >= L.portion) {
+                L.events = 0;
+                settle(1);
         }
-        return fibers || L.defer_head;
 }
 
 static int poll_flag(bool more)
@@ -241,15 +256,18 @@ void loop_run(void)
         must(L.ev && !L.running);
         L.running = true;
         L.now_valid = false;
+        L.portion = PORTION_FIRST;
         ev_now_update(L.ev);
         while (!L.stopping) {
                 fiber_turn_begin();
-                bool more = end_turn();
+                bool more = settle(TURN_ROUNDS);
                 if (L.stopping)
                         break;
                 int flag = poll_flag(more);
                 L.active = false;
                 L.now_valid = false;
+                L.events = 0;
+                L.portion = PORTION_FIRST;
                 ev_run(L.ev, flag);
         }
         L.running = false;
@@ -282,9 +300,9 @@ static ev_io *io_of(struct io_watch *w)
 static void io_cb(EV_P_ ev_io *e, int revents)
 {
         struct io_watch *w = (struct io_watch *)((char *)e - offsetof(struct io_watch, priv));
-        L.active = true;
         /* EV_ERROR (the descriptor was closed under us) is shown as ready: the next read or write tells. */
         w->cb(w, revents & EV_ERROR ? IO_READ | IO_WRITE : revents & (IO_READ | IO_WRITE));
+        event_done();
 }
 
 void io_watch_init(struct io_watch *w, int fd, void (*cb)(struct io_watch *, int events))

@@ -77,6 +77,53 @@ START_TEST(a_turn_runs_events_then_fibers_then_defers)
 }
 END_TEST
 
+static int portions_left;
+
+static void portion_flush_cb(struct defer *d)
+{
+        note('d');
+        if (!portions_left)
+                loop_stop();
+}
+
+static void portion_fiber(void *arg)
+{
+        note('f');
+        portions_left--;
+        defer_run(&flush);
+}
+
+static void portion_readable_cb(struct io_watch *w, int events)
+{
+        note('e');
+        io_watch_stop(w);
+        ck_assert_int_eq(fiber_go(&scope, "f", portion_fiber, NULL), 0);
+}
+
+/* What a burst's first events lead to leaves before its last events are looked at. */
+START_TEST(a_burst_is_handled_in_portions)
+{
+        enum { N = 8 };
+        int fd[N][2];
+        struct io_watch w[N] = {0};
+        scope_init(&scope);
+        flush = (struct defer){.cb = portion_flush_cb};
+        portions_left = N;
+        for (int i = 0; i < N; i++) {
+                ck_assert_int_eq(pipe(fd[i]), 0);
+                io_watch_init(&w[i], fd[i][0], portion_readable_cb);
+                io_watch_set(&w[i], IO_READ);
+                ck_assert_int_eq(write(fd[i][1], "x", 1), 1);
+        }
+        loop_run();
+        ck_assert_str_eq(trace, "eeffdeeeeffffdeeffd");
+        for (int i = 0; i < N; i++) {
+                close(fd[i][0]);
+                close(fd[i][1]);
+        }
+}
+END_TEST
+
 static struct defer again;
 static struct timer timer;
 static int runs;
@@ -321,6 +368,7 @@ int main(void)
         TCase *t = tcase_create("loop");
         tcase_add_checked_fixture(t, setup, teardown);
         tcase_add_test(t, a_turn_runs_events_then_fibers_then_defers);
+        tcase_add_test(t, a_burst_is_handled_in_portions);
         tcase_add_test(t, a_defer_that_queues_itself_does_not_starve_timers);
         tcase_add_test(t, a_cancelled_defer_does_not_run);
         tcase_add_test(t, io_interest_can_be_changed_and_stopped);
