@@ -228,7 +228,7 @@ SC = {
 }
 def main():
     ap = argparse.ArgumentParser(); ap.add_argument("--only"); ap.add_argument("--rounds", type=int, default=3); ap.add_argument("bins", nargs="+"); o = ap.parse_args()
-    bins = [b.split("=", 1) for b in o.bins]
+    bins = [(l, os.path.abspath(p)) for l, p in (b.split("=", 1) for b in o.bins)]
     for name, fn in SC.items():
         if o.only and not any(x in name for x in o.only.split(",")): continue
         res = {l: [] for l, _ in bins}
