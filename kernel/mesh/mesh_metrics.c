@@ -2,7 +2,6 @@
 #include "kernel/mesh/mesh_metrics.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 enum metric_id { SENT, RECEIVED, ANSWER_SENT, ANSWERED, LATENCY, ACL_APP_ALLOWED, ACL_GLOBAL_ALLOWED, ACL_APP_BLOCKED, ACL_GLOBAL_BLOCKED, METRICS };
@@ -81,7 +80,7 @@ void mesh_count_sent(struct mesh_metrics *m, struct str callee, bool is_stream)
 void mesh_count_answered(struct mesh_metrics *m, struct str callee, int status, bool is_stream, double elapsed_ms)
 {
         char text[12];
-        struct str code = str_n(text, (size_t)snprintf(text, sizeof text, "%d", status));
+        struct str code = str_int(text, status);
         const struct str labels[] = {m ? m->app_id : STR(""), callee, code};
 
         if (!m)
@@ -107,7 +106,7 @@ void mesh_count_answer_sent(struct mesh_metrics *m, struct str caller, int statu
         char text[12];
 
         if (m)
-                count(m, ANSWER_SENT, known(caller), str_n(text, (size_t)snprintf(text, sizeof text, "%d", status)), STR(""));
+                count(m, ANSWER_SENT, known(caller), str_int(text, status), STR(""));
 }
 
 void mesh_count_acl(struct mesh_metrics *m, bool by_app, bool allowed, struct str app_id, struct str trust_domain, struct str ns)

@@ -267,11 +267,10 @@ void observe_http_server(struct observe *o, struct arena *a, const struct observ
 
         if (!o || !o->on)
                 return;
-        snprintf(status, sizeof status, "%d", h->status);
         labels[0] = o->app_id;
         labels[1] = http_method(o, h->method);
         labels[2] = http_path_label(&o->paths, a, h->path);
-        labels[3] = str_of(status);
+        labels[3] = str_int(status, h->status);
         key_add(&k, STR("http"));
         for (int i = 1; i < 4; i++)
                 key_add(&k, labels[i]);
@@ -358,11 +357,10 @@ void observe_http_client_completed(struct observe *o, struct arena *a, struct st
 
         if (!o || !o->on)
                 return;
-        snprintf(text, sizeof text, "%d", status);
         labels[0] = o->app_id;
         labels[1] = http_method(o, method);
         labels[2] = http_path_label_client(&o->paths, a, path);
-        labels[3] = str_of(text);
+        labels[3] = str_int(text, status);
         key_add(&k, STR("app<"));
         for (int i = 1; i < 4; i++)
                 key_add(&k, labels[i]);

@@ -134,14 +134,17 @@ struct str arena_str(struct arena *a, struct str s)
 
 char *arena_vprintf(struct arena *a, const char *fmt, va_list ap)
 {
+        char text[256];
         va_list ap2;
         va_copy(ap2, ap);
-        int n = vsnprintf(NULL, 0, fmt, ap2);
+        int n = vsnprintf(text, sizeof(text), fmt, ap2);
         va_end(ap2);
         if (n < 0)
                 return NULL;
         char *p = arena_alloc(a, (size_t)n + 1);
-        if (p)
+        if (p && (size_t)n < sizeof(text))
+                memcpy(p, text, (size_t)n + 1);
+        else if (p)
                 vsnprintf(p, (size_t)n + 1, fmt, ap);
         return p;
 }

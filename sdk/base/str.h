@@ -50,6 +50,19 @@ static inline struct str str_skip(struct str a, size_t n)
 {
         return n >= a.n ? (struct str){a.p + a.n, 0} : (struct str){a.p + n, a.n - n};
 }
+/* Decimal text in the caller's room, NUL-terminated: printf for paths where it would show. */
+static inline struct str str_int(char room[12], int v)
+{
+        unsigned u = v < 0 ? 0u - (unsigned)v : (unsigned)v;
+        char *p = room + 11;
+        *p = '\0';
+        do
+                *--p = (char)('0' + u % 10);
+        while (u /= 10);
+        if (v < 0)
+                *--p = '-';
+        return str_n(p, (size_t)(room + 11 - p));
+}
 /* Index of c, or -1. */
 static inline ptrdiff_t str_chr(struct str a, char c)
 {

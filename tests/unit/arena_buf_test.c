@@ -1,5 +1,6 @@
 /* arena.h, buf.h, str.h and list.h */
 #include <stdint.h>
+#include <stdio.h>
 
 #include "sdk/base/arena.h"
 #include "sdk/base/buf.h"
@@ -124,6 +125,32 @@ START_TEST(str_cut_gives_every_part)
 }
 END_TEST
 
+START_TEST(str_int_is_the_decimal_text)
+{
+        static const int v[] = {0, 7, 200, -1, 2147483647, -2147483647 - 1};
+        for (size_t i = 0; i < sizeof(v) / sizeof(v[0]); i++) {
+                char room[12], want[12];
+                struct str s = str_int(room, v[i]);
+                snprintf(want, sizeof(want), "%d", v[i]);
+                ck_assert_str_eq(s.p, want);
+                ck_assert_uint_eq(s.n, strlen(want));
+        }
+}
+END_TEST
+
+START_TEST(arena_printf_takes_any_length)
+{
+        struct arena a;
+        arena_init(&a, 0);
+        for (int n = 250; n < 262; n++) {
+                char *p = arena_printf(&a, "%0*d", n, 1);
+                ck_assert_uint_eq(strlen(p), (size_t)n);
+                ck_assert_int_eq(p[n - 1], '1');
+        }
+        arena_fini(&a);
+}
+END_TEST
+
 START_TEST(list_del_twice_is_harmless)
 {
         struct list h, a, b;
@@ -181,6 +208,8 @@ int main(void)
         tcase_add_test(t, buf_adds_and_consumes);
         tcase_add_test(t, buf_refuses_what_cannot_fit);
         tcase_add_test(t, str_cut_gives_every_part);
+        tcase_add_test(t, str_int_is_the_decimal_text);
+        tcase_add_test(t, arena_printf_takes_any_length);
         tcase_add_test(t, list_del_twice_is_harmless);
         tcase_add_test(t, failed_allocations_are_reported_and_nothing_is_lost);
         suite_add_tcase(s, t);
