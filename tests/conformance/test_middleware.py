@@ -84,7 +84,7 @@ def test_calls_of_the_runtime_go_through_the_apps_pipeline(start, app):
 def test_calls_to_http_endpoints_go_through_the_apps_pipeline(start, app):
     other = HttpApp()
     try:
-        other.handlers["/base/new"] = lambda r: (307, {"location": "/base/old"}, b"")
+        other.handlers["/base/new"] = lambda r: (302, {"location": "/base/old"}, b"")
         endpoint = json.dumps({"apiVersion": "dapr.io/v1alpha1", "kind": "HTTPEndpoint", "metadata": {"name": "out"},
                                "spec": {"baseUrl": f"http://127.0.0.1:{other.port}/base"}})
         d = start([alias("a", {"/base/old": "/base/new"}), component("u", "middleware.http.uppercase", [("direction", "both")]), endpoint],
