@@ -27,6 +27,7 @@ static const struct flag_row doctor_rows[] = {
 };
 #undef O
 const struct flag_program doctor_program = {
+        .exits = "0 when nothing is wrong (warnings do not count); 1 when something is, or nothing can be asked.",
         .name = "dapr doctor", .summary = "Find out why a component does not work, and what to do", .usage = "dapr doctor [--app-id ID] [--resources-path DIR] [flags]",
         .examples = "  # A running app\n  dapr doctor --app-id myapp\n\n  # Before anything runs; exits with 1 when something is wrong\n"
                     "  dapr doctor --resources-path ./resources --app-id myapp --app-port 3000\n\n  # For scripts\n"

@@ -208,6 +208,7 @@ static const struct flag_row verify_rows[] = {
 };
 #undef O
 const struct flag_program plugin_verify_program = {
+        .exits = "0 when each is unchanged and signed by a key that is trusted; else 1.",
         .name = "dapr plugin verify", .summary = "Check a package, or an installed plugin, against its digests and its signature",
         .usage = "dapr plugin verify PACKAGE|NAME[@VERSION]... [flags]",
         .examples = "  dapr plugin verify mystore-1.0.0-linux-amd64.tar\n\n  # What is installed, file by file\n  dapr plugin verify state.mystore\n\n"

@@ -37,6 +37,7 @@ static const struct flag_row rows[] = {
 };
 #undef O
 const struct flag_program plugin_conformance_program = {
+        .exits = "0 when every check passed; else 1.",
         .name = "dapr plugin conformance", .summary = "Check that a plugin keeps the contract and does what its kind must",
         .usage = "dapr plugin conformance FOLDER|PACKAGE|NAME|SOCKET [flags]",
         .examples = "  # What you are writing\n  dapr plugin conformance ./mystore\n\n  # With a component's settings\n  dapr plugin conformance state.redis --resource components/redis.yaml\n\n"

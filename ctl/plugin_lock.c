@@ -20,6 +20,7 @@ static const struct flag_row rows[] = {
 };
 #undef O
 const struct flag_program plugin_lock_program = {
+        .exits = "0 when it is written, or with --check, when all that is pinned is there and unchanged; else 1.",
         .name = "dapr plugin lock", .summary = "Pin the installed plugins in plugins.lock", .usage = "dapr plugin lock [NAME[@VERSION]...] [flags]",
         .examples = "  # The newest version of each installed plugin\n  dapr plugin lock\n\n  # In CI\n  dapr plugin lock --check\n",
         .rows = rows, .n_rows = sizeof(rows) / sizeof(*rows)};

@@ -40,6 +40,7 @@ static const struct flag_row run_rows[] = {
 };
 #undef O
 const struct flag_program run_program = {
+        .exits = "the app's; 128 and the signal's number when one ended it; 1 when app or sidecar cannot be started, or the sidecar is lost.",
         .name = "dapr run", .summary = "Run Dapr and (optionally) your application side by side", .usage = "dapr run [flags] [-- COMMAND [ARG ...]]",
         .examples = "  # An app that listens on port 3000\n  dapr run --app-id myapp --app-port 3000 -- node app.js\n\n"
                     "  # An app that only calls Dapr\n  dapr run --app-id myapp -- python3 myapp.py\n\n  # A sidecar alone\n  dapr run --app-id myapp\n\n"

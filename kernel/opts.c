@@ -130,6 +130,7 @@ static const struct flag_row rows[] = {
 #undef F
 
 const struct flag_program daprd_program = {
+        .exits = "0 after a shutdown in good order; 1 after a fatal error, which is the last line of the log; 2 for wrong flags.",
         .name = "daprd",
         .summary = "the Dapr sidecar",
         .usage = "daprd --app-id ID [flags]",

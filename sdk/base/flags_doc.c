@@ -115,6 +115,11 @@ static void heading(FILE *to, const char *text, bool color)
         fprintf(to, "\n%s%s:%s\n", color ? "\x1b[1m" : "", text, color ? "\x1b[0m" : "");
 }
 
+static const char *exits(const struct flag_program *p)
+{
+        return p->exits ? p->exits : "0 when it is done; 1 when it is not, with the reason on the standard error output.";
+}
+
 void flags_help(const struct flag_program *p, FILE *to, bool color)
 {
         static const struct flag_row help = {"help", FLAG_BOOL, .help = "Print this text.", .short_name = 'h'};
@@ -136,6 +141,8 @@ void flags_help(const struct flag_program *p, FILE *to, bool color)
                 heading(to, "Examples", color);
                 fprintf(to, "%s%s", p->examples, str_has_suffix(str_of(p->examples), STR("\n")) ? "" : "\n");
         }
+        heading(to, "Exit codes", color);
+        fprintf(to, "  %s\n", exits(p));
 }
 
 /* ---- man page ---- */
@@ -207,6 +214,9 @@ void flags_man(const struct flag_program *p, FILE *to)
                 roff(to, p->examples);
                 fputs("\n.fi\n", to);
         }
+        fputs(".SH EXIT STATUS\n", to);
+        roff(to, exits(p));
+        fputc('\n', to);
 }
 
 /* ---- reference page ---- */
@@ -255,6 +265,7 @@ void flags_markdown(const struct flag_program *p, FILE *to)
         if (p->examples)
                 fprintf(to, "\n## Examples\n\n```\n%s%s```\n", p->examples,
                         str_has_suffix(str_of(p->examples), STR("\n")) ? "" : "\n");
+        fprintf(to, "\nExit codes: %s\n", exits(p));
 }
 
 /* ---- completion ---- */
