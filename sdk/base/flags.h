@@ -46,9 +46,9 @@ struct flag_program {
         const char *name, *summary;
         const char *usage;       /* "daprd [flags]" */
         const char *examples;    /* shown at the end of --help */
-        const char *exits;       /* what the exit code says, as a sentence; NULL = 0 it is done, 1 it is not */
         const struct flag_row *rows;
         size_t n_rows;
+        const char *exits;       /* what the exit code says, as a sentence; NULL = 0 it is done, 1 it is not */
 };
 
 /* Fills *opts (defaults first; a string is never NULL). Strings are borrowed from argv and the rows, lists are copies. Returns

@@ -142,7 +142,9 @@ void flags_help(const struct flag_program *p, FILE *to, bool color)
                 fprintf(to, "%s%s", p->examples, str_has_suffix(str_of(p->examples), STR("\n")) ? "" : "\n");
         }
         heading(to, "Exit codes", color);
-        fprintf(to, "  %s\n", exits(p));
+        fputs("  ", to);
+        wrap(to, str_of(exits(p)), 2, 2, width);
+        fputc('\n', to);
 }
 
 /* ---- man page ---- */

@@ -323,7 +323,9 @@ START_TEST(otel_variables_count_without_an_endpoint)
         ck_assert_str_eq(c.tracing_otel_protocol, "grpc");
         apply("spec: {tracing: {otel: {endpointAddress: mine}}}");
         ck_assert_str_eq(c.tracing_otel_endpoint, "mine");
-        ck_assert_uint_eq(c.n_tracing_otel_headers, 0);
+        ck_assert_uint_eq(c.n_tracing_otel_headers, 2); /* as otel's exporters: what the endpoint leaves open */
+        apply("spec: {tracing: {otel: {endpointAddress: mine, headers: [x=y]}}}");
+        ck_assert_uint_eq(c.n_tracing_otel_headers, 1);
         ck_assert_str_eq(c.tracing_sampling_rate, "");
 }
 END_TEST
