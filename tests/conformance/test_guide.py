@@ -1,5 +1,6 @@
 """docs/plugin-author.md does what it says: its commands, one after the other, in a fresh home, by a shell, as a newcomer types them. Only the
-port, the index's address and the password of the key are the test's; what the guide leaves to the reader (an edit, Ctrl-C) stands in STEPS."""
+port, the index's address and the password of the key are the test's; what the guide leaves to the reader (an edit, Ctrl-C) stands in the test.
+GUIDE_TRANSCRIPT=docs/plugin-author-transcript.md writes what each command printed."""
 import http.server, os, pathlib, re, shutil, signal, subprocess, threading, urllib.request
 
 import pytest
@@ -87,11 +88,45 @@ def version_two(shell):
         f.write_text(f.read_text().replace("0.1.0", "0.2.0"))
 
 
+INTRO = """# A plugin from nothing to a package: the transcript
+
+What the commands of [Writing a plugin](plugin-author.md) printed, run one after the other in an empty home folder by a test
+(tests/conformance/test_guide.py), which types faster than a person. A `&` stands for another terminal; paths and ports are as after `make install`.
+"""
+
+
+class Transcript:
+    """Collects commands and what they printed; kept when GUIDE_TRANSCRIPT names a file."""
+
+    def __init__(self, *shown):
+        self.shown, self.text, self.heading = shown, INTRO, None
+
+    def __call__(self, heading, line, out=""):
+        if heading != self.heading:
+            self.text += ("```\n" if self.heading else "") + f"\n## {heading}\n\n```\n"
+            self.heading = heading
+        else:
+            self.text += "\n"
+        kept = [l.rstrip() for l in out.splitlines() if not re.search(r"% Total|Dload|--:--:--", l)] # curl's progress is for a terminal
+        if "--save" in line:
+            kept = ["..."] + kept[-2:] # the table stands above
+        text = f"$ {line}\n" + "".join(l + "\n" for l in kept if l)
+        for real, shown in self.shown:
+            text = text.replace(str(real), shown)
+        self.text += text
+
+    def keep(self):
+        if os.environ.get("GUIDE_TRANSCRIPT"):
+            (ROOT / os.environ["GUIDE_TRANSCRIPT"]).write_text(self.text + "```\n")
+
+
 def test_every_command_of_the_guide_works(shell):
     port, ran = free_port(), []
     web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("H", (http.server.SimpleHTTPRequestHandler,), {
         "log_message": lambda *a: None, "__init__": lambda s, *a: http.server.SimpleHTTPRequestHandler.__init__(s, *a, directory=str(shell.home / "public"))}))
     threading.Thread(target=web.serve_forever, daemon=True).start()
+    index = f"http://127.0.0.1:{web.server_address[1]}/"
+    told = Transcript((BUILD.resolve(), "/usr/local"), (shell.home, "~"), (index, "https://plugins.example.com/"), (port, "3500"))
 
     def healthy():
         return urllib.request.urlopen(f"http://127.0.0.1:{port}/v1.0/healthz").status == 204
@@ -99,24 +134,30 @@ def test_every_command_of_the_guide_works(shell):
         if heading.startswith("Upgrade"):
             version_two(shell)
         for line in lines:
-            line = line.replace("3500", str(port)).replace("https://plugins.example.com/", f"http://127.0.0.1:{web.server_address[1]}/")
+            line = line.replace("3500", str(port)).replace("https://plugins.example.com/", index)
             if "dapr run " in line:
                 shell.stay("run", line)
                 wait_until("the sidecar is healthy", healthy)
+                told(heading, f"{line} &")
             elif "plugin dev " in line:
                 shell.stay("dev", line)
                 wait_until("it watches", lambda: "Watching" in shell.output("dev"))
                 with open(shell.home / "mystore/main.c", "a") as f:
                     f.write("/* saved */\n")
                 wait_until("a save is swapped in", lambda: "build 2" in shell.output("dev"))
+                log = shell.staying["dev"][1]
                 shell.end("dev")
+                told(heading, f"{line} &     # one save, then Ctrl-C", pathlib.Path(log).read_text())
             else:
-                out = shell.run(line.replace("plugin keygen", "plugin keygen --no-password"))
+                line = line.replace("plugin keygen", "plugin keygen --no-password")
+                out = shell.run(line)
+                told(heading, line, out)
                 if line.endswith("/greeting") and not ran:
                     assert '"hello"' in out
                     ran.append(line)
                 if "kill -9" in line:
                     wait_until("one restart is counted", lambda: re.search(r"READY +\d+ +1 ", shell.run("dapr plugin list --app-id demo")))
+    told.keep()
     assert ran and (shell.home / "plugins.lock").exists() and (shell.home / ".dapr/plugins/state.mystore/0.2.0").exists()
     web.shutdown()
     web.server_close()
