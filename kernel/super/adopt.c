@@ -323,16 +323,19 @@ static void make_room(struct plugin *p, const struct component *c)
 static void wait_callable(const struct plugin *p, unsigned life)
 {
         double until = loop_now() + CONNECT_S;
-        while (!plugin_is_callable(p) && p->life && p->life->number == life)
+        while (!plugin_is_callable(p) && !p->super->stopping && p->life && p->life->number == life)
                 if (cond_wait_until((struct cond *)&p->changed, until))
                         break;
 }
 
+/* The instance, which is the component's from then on; whether its plugin can be called is not known yet. */
 static struct instance *take(struct component *c, struct plugin *p, const struct ledger_instance *e, const struct component_spec *spec, struct arena *a)
 {
         struct instance *i;
         if (p->life->attached) {
                 wait_callable(p, p->life->number);
+                if (p->super->stopping)
+                        return NULL;
                 if (!plugin_is_callable(p)) {
                         log_warn(SUPER_SCOPE, "plugin %s of the daprd before is not taken over, component %s is started anew: %s", p->name, c->name,
                                  p->last_error[0] ? p->last_error : "it does not answer");
@@ -355,6 +358,18 @@ static struct instance *take(struct component *c, struct plugin *p, const struct
         i->started = true;
         i->init_life = p->life ? p->life->number : 0;
         c->now = i;
+        return i;
+}
+
+static struct instance *take_and_wait(struct super *s, struct component *c, struct plugin *p, const struct ledger_instance *e,
+                                      const struct component_spec *spec, struct arena *a)
+{
+        s->taking++;
+        struct instance *i = take(c, p, e, spec, a);
+        if (--s->taking == 0)
+                cond_broadcast(&s->taken);
+        if (!i)
+                return NULL;
         wait_callable(p, i->init_life);
         if (!instance_is_usable(i)) {
                 c->now = NULL;
@@ -372,7 +387,7 @@ struct instance *adopt_instance(struct super *s, struct component *c, const stru
                 struct plugin *p = list_entry(pos, struct plugin, in_super);
                 const struct ledger_instance *e = p->life ? find_instance(p, c, spec) : NULL;
                 if (e)
-                        return take(c, p, e, spec, a);
+                        return take_and_wait(s, c, p, e, spec, a);
         }
         return NULL;
 }
@@ -386,10 +401,23 @@ static void stop_fiber(void *arg)
                 plugin_free(p);
 }
 
+/* Starts that still wait for an adopted plugin, the name resolver's above all. */
+static void wait_taken(struct super *s)
+{
+        if (s->taking && s->stopping)
+                list_for_each(pos, &s->plugins)
+                        cond_broadcast(&list_entry(pos, struct plugin, in_super)->changed);
+        fiber_shield_begin();
+        while (s->taking)
+                cond_wait(&s->taken);
+        fiber_shield_end();
+}
+
 void super_adopted(struct super *s)
 {
         struct scope scope;
         scope_init(&scope);
+        wait_taken(s);
         list_for_each_safe(pos, next, &s->plugins) {
                 struct plugin *p = list_entry(pos, struct plugin, in_super);
                 bool left_over = p->adopted && list_is_empty(&p->instances);

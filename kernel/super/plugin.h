@@ -192,6 +192,8 @@ struct super {
         struct history *history;
         double linger_s;           /* plugins go on for so long after a crash of the kernel; 0 = they end with it */
         struct remains *remains;   /* of a daprd that crashed; NULL = none, or not needed any more */
+        unsigned taking;           /* starts that wait for an adopted plugin, which stays for them, and so does the ledger */
+        struct cond taken;         /* the last of them waits no more */
         struct keeper *keeper;     /* of the ledger on disk */
         struct cgroups cgroups;
         uint64_t oom_before, oom_now; /* processes killed for want of memory on this machine, as last read and before that */

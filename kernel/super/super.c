@@ -59,6 +59,7 @@ int super_new(struct super **ret, const struct super_conf *conf)
         list_init(&s->gone);
         scope_init(&s->scope);
         scope_init(&s->cleanup);
+        cond_init(&s->taken);
         runtime_dir_init(&s->dir);
         if (history_new(&s->history)) {
                 free(s);

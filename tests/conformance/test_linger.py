@@ -187,6 +187,25 @@ def test_what_changed_meanwhile_is_started_anew(lingering, folder):
     gone(*(old[n] for n in names[1:]))
 
 
+def resolvers(d):
+    return {p for p, exe in d.children(resolver=True).items() if exe.startswith("nameresolution.")}
+
+
+@pytest.mark.parametrize("stop", [False, True])
+def test_a_name_resolver_that_hangs(lingering, stop):
+    """Its start goes on when everything else has long been taken over, and is waited for."""
+    d = lingering([MEM])
+    wait_until("the resolver runs", lambda: resolvers(d))
+    old = resolvers(d)
+    crash(d)
+    for p in old:
+        os.kill(p, signal.SIGSTOP)
+    d.start()
+    if not stop:
+        wait_until("another resolver runs", lambda: resolvers(d) - old)
+    # in the end the kernel stops as it should, also while it waits for the one that hangs
+
+
 def flip(path):
     data = bytearray(path.read_bytes())
     data[-9] ^= 1
