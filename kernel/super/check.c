@@ -36,6 +36,7 @@ static struct check *check_new(const struct plugin *p)
         struct check *c = calloc(1, sizeof *c);
         if (!c)
                 return NULL;
+        c->found.exec_fd = -1; /* also when the pool is full and nothing was looked at */
         arena_init(&c->a, 0);
         struct arena *a = &c->a;
         c->ask = (struct verify_ask){.folder = slash ? arena_strdup(a, str_n(m->file, (size_t)(slash - m->file))) : ".",
