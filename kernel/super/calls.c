@@ -194,6 +194,7 @@ int component_open(struct component *c, struct arena *a, const char *method, str
                 c->errors++;
                 return r;
         }
-        rpc_watch(*ret, see_message, c); /* always: somebody may begin to record a stream that stands already */
+        /* always: somebody may begin to record a stream that stands already */
+        rpc_watch(*ret, see_message, c->stands_for ? c->stands_for : c);
         return 0;
 }

@@ -117,6 +117,7 @@ struct component {
         struct super *super;
         enum component_kind kind;
         char *name;
+        struct component *stands_for; /* a handle on this one's candidate, which is gone before streams on it are; NULL = it is no such */
         struct instance *now;      /* NULL = removed; the handle stays, for who still holds it, and serves the next of its name */
         struct fmutex changing;    /* swap, restart, removal: one after the other */
         bool disabled;             /* by the operator */

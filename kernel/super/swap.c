@@ -386,7 +386,7 @@ static int swap(struct swap *w)
         struct component *c = w->c;
         w->spec = w->q->spec ? w->q->spec : c->now->spec;
         w->other_spec = w->spec != c->now->spec;
-        w->to = (struct component){.super = w->s, .kind = c->kind, .name = c->name};
+        w->to = (struct component){.super = w->s, .kind = c->kind, .name = c->name, .stands_for = c};
         list_init(&w->to.in_super);
         swap_standby_over(c);
         int r = choose_plugin(w);

@@ -6,6 +6,7 @@ import pytest
 from dapr.proto.runtime.v1 import configuration_pb2, dapr_pb2_grpc
 
 from conftest import BUILD, component, wait_until
+from test_swap import version_of
 
 APP = f"tap-{os.getpid()}"
 
@@ -251,12 +252,17 @@ def control_sockets():
             yield from pathlib.Path(base).glob(f"dapr-{os.getuid()}/{APP}.*.sock")
 
 
-def test_messages_of_streams_are_recorded_too(daprd, folder, redis):
-    """A watch that stands before the recording begins: each change is a message, redacted; a replay leaves them out."""
+@pytest.mark.parametrize("moved", [False, True])
+def test_messages_of_streams_are_recorded_too(daprd, folder, redis, moved):
+    """A watch that stands before the recording begins, be it on the plugin of the first start or on one that took its place: each change is
+    a message, redacted; a replay leaves them out."""
     d = daprd([component("cfg", "configuration.redis", [("redisHost", redis.addr)])], app_id=APP)
     stub = dapr_pb2_grpc.DaprStub(grpc.insecure_channel(f"127.0.0.1:{d.grpc}"))
     watch = iter(stub.SubscribeConfiguration(configuration_pb2.SubscribeConfigurationRequest(store_name="cfg", keys=["color"])))
     assert next(watch).id
+    if moved:
+        other = version_of(folder, "configuration.redis", "1.1.0")
+        ctl("upgrade", "cfg", "--path", str(other))
     tape = str(folder / "s.tap")
     p = subprocess.Popen([str(BUILD / "bin/daprctl"), "plugin", "tap", "cfg", "--for", "20s", "-w", tape, "--app-id", APP], env={"NO_COLOR": "1"},
                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
