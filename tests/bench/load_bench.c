@@ -349,7 +349,8 @@ static int by_value(const void *a, const void *b)
 
 static void tell_samples(const struct samples *s, double unit)
 {
-        qsort(s->v, s->n, sizeof *s->v, by_value);
+        if (s->n)
+                qsort(s->v, s->n, sizeof *s->v, by_value);
         double last = s->n ? s->v[s->n - 1] : 0;
         printf("\"n\":%zu,\"p50\":%.3f,\"p99\":%.3f,\"p999\":%.3f,\"max\":%.3f", s->n, s->n ? s->v[s->n / 2] * unit : 0, s->n ? s->v[s->n * 99 / 100] * unit : 0,
                s->n ? s->v[s->n * 999 / 1000] * unit : 0, last * unit);
