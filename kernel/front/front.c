@@ -18,6 +18,7 @@
 #include "kernel/front/unconfigured.h"
 #include "kernel/mesh/identity.h"
 #include "kernel/mesh/mesh.h"
+#include "kernel/observe/metrics_serve.h"
 #include "kernel/pipeline/pipeline.h"
 #include "kernel/super/ledger.h"
 #include "sdk/base/log.h"
@@ -332,14 +333,9 @@ int front_start_http(struct front *f, char *err, size_t err_n)
 static void serve_metrics(struct http_req *r, void *arg)
 {
         struct front *f = arg;
-        const struct http_header h = {STR("Content-Type"), STR(METRICS_TYPE)};
-        struct buf b = {0};
 
-        if (metrics_write(f->k->metrics, &b) == 0)
-                http_resp_send(r, 200, &h, 1, buf_str(&b));
-        else
+        if (metrics_serve(f->k->metrics, r, STR(METRICS_TYPE)) == -ENOMEM)
                 http_resp_send(r, 500, NULL, 0, STR("out of memory\n"));
-        buf_fini(&b);
 }
 
 int front_start_metrics(struct front *f, char *err, size_t err_n)

@@ -316,23 +316,58 @@ void metrics_each(const struct metrics *m, void (*fn)(void *arg, const struct me
                 fn(arg, &x->def);
 }
 
-int metrics_write(struct metrics *m, struct buf *out)
+static void write_family(struct buf *b, const struct metric *x)
 {
         static const char *const types[] = {[METRIC_COUNTER] = "counter", [METRIC_GAUGE] = "gauge", [METRIC_HISTOGRAM] = "histogram"};
 
-        for (size_t i = 0; i < m->n_scrapers; i++)
-                m->scrapers[i].fn(m->scrapers[i].arg);
-        for (const struct metric *x = m->first; x; x = x->next) {
-                if (list_is_empty(&x->series))
+        buf_printf(b, "# HELP %s %s\n# TYPE %s %s\n", x->def.name, x->def.help, x->def.name, types[x->def.type]);
+}
+
+/* Series of one family from the given number on, until the buffer has so many bytes. Are there more? */
+static bool write_series(struct buf *b, const struct metric *x, size_t *from, size_t bytes)
+{
+        size_t i = 0;
+
+        list_for_each (l, &x->series) {
+                const struct metric_series *s = list_entry(l, struct metric_series, link);
+
+                if (i++ < *from)
                         continue;
-                buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", x->def.name, x->def.help, x->def.name, types[x->def.type]);
-                list_for_each (l, &x->series) {
-                        const struct metric_series *s = list_entry(l, struct metric_series, link);
-                        if (x->def.type == METRIC_HISTOGRAM)
-                                write_histogram(out, s);
-                        else
-                                write_sample(out, x->def.name, "", s->labels, NULL, s->value);
-                }
+                if (buf_len(b) >= bytes)
+                        return true;
+                if (i == 1)
+                        write_family(b, x);
+                if (x->def.type == METRIC_HISTOGRAM)
+                        write_histogram(b, s);
+                else
+                        write_sample(b, x->def.name, "", s->labels, NULL, s->value);
+                *from = i;
         }
+        return false;
+}
+
+static int write_until(struct metrics *m, struct metrics_at *at, struct buf *out, size_t bytes)
+{
+        if (!at->begun) {
+                *at = (struct metrics_at){.begun = true};
+                for (size_t i = 0; i < m->n_scrapers; i++)
+                        m->scrapers[i].fn(m->scrapers[i].arg);
+                at->metric = m->first;
+        }
+        for (; at->metric; at->metric = at->metric->next, at->series = 0)
+                if (write_series(out, at->metric, &at->series, bytes))
+                        return out->failed ? -ENOMEM : 1;
         return out->failed ? -ENOMEM : 0;
+}
+
+int metrics_write_some(struct metrics *m, struct metrics_at *at, struct buf *out)
+{
+        return write_until(m, at, out, METRICS_PORTION_BYTES);
+}
+
+int metrics_write(struct metrics *m, struct buf *out)
+{
+        struct metrics_at at = {0};
+
+        return write_until(m, &at, out, SIZE_MAX);
 }

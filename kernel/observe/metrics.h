@@ -9,7 +9,7 @@
 #include "sdk/base/map.h"
 #include "sdk/base/str.h"
 
-enum { METRIC_LABELS_MAX = 8, METRIC_SERIES_MAX = 20000 };
+enum { METRIC_LABELS_MAX = 8, METRIC_SERIES_MAX = 20000, METRICS_PORTION_BYTES = 64 * 1024 };
 enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
 
 struct metric_def {
@@ -43,6 +43,14 @@ void metrics_on_scrape(struct metrics *m, void (*fn)(void *arg), void *arg);
 /* Calls fn for every metric, by name, whether it has series or not. */
 void metrics_each(const struct metrics *m, void (*fn)(void *arg, const struct metric_def *def), void *arg);
 int metrics_write(struct metrics *m, struct buf *out); /* appends the text form; 0 or -ENOMEM */
+/* The same in portions, for readers that may be slow: appends whole series until out has METRICS_PORTION_BYTES. at: zeroed before the first.
+ * 1 = there is more, 0 = that was all, -ENOMEM. What is counted between two portions is in the later one only. */
+struct metrics_at {
+        const struct metric *metric; /* the next one; NULL with begun = the end */
+        size_t series;               /* so many of it are written */
+        bool begun;
+};
+int metrics_write_some(struct metrics *m, struct metrics_at *at, struct buf *out);
 /* A number as the text form has it: shortest decimal that reads back, exponent from 1e+06 on. */
 void metric_number(char to[32], double v);
 

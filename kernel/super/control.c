@@ -11,7 +11,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "kernel/observe/metrics.h"
+#include "kernel/observe/metrics_serve.h"
 #include "kernel/observe/slow.h"
 #include "kernel/opts.h"
 #include "kernel/super/control_internal.h"
@@ -207,13 +207,12 @@ static void list(struct control *k, struct http_req *r)
 
 static void metrics(struct control *k, struct http_req *r)
 {
-        const struct http_header h = {STR("Content-Type"), STR("text/plain; version=0.0.4; charset=utf-8")};
-        struct buf b = {0};
-        if (k->super->conf.metrics && metrics_write(k->super->conf.metrics, &b))
+        const struct str type = STR("text/plain; version=0.0.4; charset=utf-8");
+
+        if (!k->super->conf.metrics)
+                http_resp_send(r, 200, &(struct http_header){STR("Content-Type"), type}, 1, (struct str){0});
+        else if (metrics_serve(k->super->conf.metrics, r, type) == -ENOMEM)
                 control_refuse(r, 500, "out of memory");
-        else
-                http_resp_send(r, 200, &h, 1, buf_str(&b));
-        buf_fini(&b);
 }
 
 static void slow_requests(struct control *k, struct http_req *r)

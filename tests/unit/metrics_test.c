@@ -132,6 +132,48 @@ START_TEST(scrape_callbacks_run_before_each_text)
 }
 END_TEST
 
+/* The text, written in portions. Returns how many these were. */
+static size_t portions(struct buf *all)
+{
+        struct metrics_at at = {0};
+        struct buf b = {0};
+        size_t n = 0;
+        int more;
+
+        do {
+                more = metrics_write_some(m, &at, &b);
+                ck_assert_int_ge(more, 0);
+                ck_assert_uint_gt(buf_len(&b), 0);
+                ck_assert_uint_lt(b.cap, 4 * METRICS_PORTION_BYTES);
+                buf_adds(all, buf_str(&b));
+                buf_clear(&b);
+                n++;
+        } while (more);
+        buf_fini(&b);
+        return n;
+}
+
+START_TEST(portions_are_the_whole_text)
+{
+        struct metric *h = metric_add(m, &(struct metric_def){"h", "H.", METRIC_HISTOGRAM, "a", NULL});
+        struct metric *g = metric_add(m, &(struct metric_def){"i", "I.", METRIC_GAUGE, "a", NULL});
+        struct buf all = {0};
+        char name[16];
+
+        metric_set(metric_series_get(g, &STR("v")), 1);
+        ck_assert_uint_eq(portions(&all), 1);
+        for (int i = 0; i < 500; i++) {
+                snprintf(name, sizeof name, "v%d", i);
+                metric_observe(metric_series_get(h, &(struct str){name, strlen(name)}), i);
+        }
+        buf_clear(&all);
+        ck_assert_uint_gt(portions(&all), 5);
+        buf_addc(&all, '\0');
+        ck_assert_str_eq(all.p, text());
+        buf_fini(&all);
+}
+END_TEST
+
 static bool fill(void *arg)
 {
         struct metrics *x;
@@ -333,6 +375,7 @@ int main(void)
         tcase_add_test(t, numbers_are_written_as_prometheus_clients_do);
         tcase_add_test(t, series_are_bounded);
         tcase_add_test(t, scrape_callbacks_run_before_each_text);
+        tcase_add_test(t, portions_are_the_whole_text);
         tcase_add_test(t, a_failed_allocation_only_loses_counts);
         tcase_add_test(t, high_cardinality_paths_lose_their_ids);
         tcase_add_test(t, low_cardinality_keeps_what_daprd_asks_the_app_for);
