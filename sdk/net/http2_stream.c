@@ -12,22 +12,22 @@
 
 enum {
         POOL_MAX = 1024,
-        SMALL_BUF_BYTES = 16 * 1024,       /* buffers up to this stay in the pool */
+        SMALL_BUF_BYTES = 16 * 1024,       /* buffers up to this stay in the pool ... */
         LARGE_BUF_BYTES = 256 * 1024,      /* some up to this too ... */
-        LARGE_TOTAL_BYTES = 1024 * 1024,   /* ... so many in all */
 };
 
 static struct {
         struct stream *head;
         size_t count;
-        size_t large_bytes;          /* in buffers that are not small */
+        size_t small_bytes, large_bytes; /* in its buffers */
 } pool;
 
 /* ---- memory ---- */
 
-static size_t large(const struct buf *b)
+/* Where the bytes of such a buffer are counted. */
+static size_t *counter(const struct buf *b)
 {
-        return b->cap > SMALL_BUF_BYTES ? b->cap : 0;
+        return b->cap > SMALL_BUF_BYTES ? &pool.large_bytes : &pool.small_bytes;
 }
 
 struct stream *h2_stream_new(struct h2_conn *c)
@@ -38,7 +38,8 @@ struct stream *h2_stream_new(struct h2_conn *c)
                 pool.count--;
                 struct arena arena = s->s.arena;
                 struct buf in = s->s.in, out = s->out;
-                pool.large_bytes -= large(&in) + large(&out);
+                *counter(&in) -= in.cap;
+                *counter(&out) -= out.cap;
                 memset(s, 0, sizeof(*s));
                 s->s.arena = arena;
                 s->s.in = in;
@@ -57,11 +58,12 @@ struct stream *h2_stream_new(struct h2_conn *c)
 
 static void buf_recycle(struct buf *b)
 {
-        if (large(b) && (b->cap > LARGE_BUF_BYTES || pool.large_bytes + b->cap > LARGE_TOTAL_BYTES))
+        size_t *bytes = counter(b), total = bytes == &pool.small_bytes ? H2_POOL_SMALL_BYTES : H2_POOL_LARGE_BYTES;
+        if (b->cap > LARGE_BUF_BYTES || *bytes + b->cap > total)
                 buf_fini(b);
         else
                 buf_clear(b);
-        pool.large_bytes += large(b);
+        *bytes += b->cap;
 }
 
 void h2_stream_free(struct stream *s)
@@ -89,6 +91,11 @@ void h2_stream_free(struct stream *s)
         pool.count++;
 }
 
+size_t h2_pool_bytes(void)
+{
+        return pool.small_bytes + pool.large_bytes;
+}
+
 void h2_pool_fini(void)
 {
         while (pool.head) {
@@ -99,7 +106,7 @@ void h2_pool_fini(void)
                 buf_fini(&s->out);
                 free(s);
         }
-        pool.count = pool.large_bytes = 0;
+        pool.count = pool.small_bytes = pool.large_bytes = 0;
 }
 
 void h2_stream_changed(struct stream *s)

@@ -7,7 +7,7 @@
 #include <sys/socket.h>
 
 #include "sdk/base/log.h"
-#include "sdk/net/http2.h"
+#include "sdk/net/http2_impl.h"
 #include "tests/unit/net_test.h"
 
 enum { DATA, HEADERS, PRIORITY, RST_STREAM, SETTINGS, PUSH_PROMISE, PING, GOAWAY, WINDOW_UPDATE, CONTINUATION };
@@ -837,6 +837,29 @@ static void both_stop(struct both *b)
         h2_pool_fini();
 }
 
+ON_LOOP_TEST(buffers_of_pooled_streams_have_a_limit)
+{
+        static const size_t sizes[] = {16 * 1024, 200 * 1024};
+        enum { N = 300 };
+        struct h2_conn c = {.n_streams = 1};
+        struct stream *s[N];
+
+        list_init(&c.streams);
+        for (size_t k = 0; k < 2; k++) {
+                for (size_t i = 0; i < N; i++) {
+                        ck_assert_ptr_nonnull(s[i] = h2_stream_new(&c));
+                        ck_assert_int_eq(buf_reserve(&s[i]->s.in, sizes[k]), 0);
+                        ck_assert_int_eq(buf_reserve(&s[i]->out, sizes[k]), 0);
+                }
+                for (size_t i = 0; i < N; i++)
+                        h2_stream_free(s[i]);
+                ck_assert_uint_gt(h2_pool_bytes(), H2_POOL_LARGE_BYTES / 2);
+                ck_assert_uint_le(h2_pool_bytes(), H2_POOL_SMALL_BYTES + H2_POOL_LARGE_BYTES);
+        }
+        h2_pool_fini();
+        ck_assert_uint_eq(h2_pool_bytes(), 0);
+}
+
 ON_LOOP_TEST(headers_body_and_trailers_pass)
 {
         struct both b;
@@ -1010,6 +1033,7 @@ static void add_all(TCase *t)
         tcase_add_test(t, slow_reader_stops_its_writer);
         tcase_add_test(t, reset_wakes_the_writer_with_an_error);
         tcase_add_test(t, released_response_still_goes_out_whole);
+        tcase_add_test(t, buffers_of_pooled_streams_have_a_limit);
         tcase_add_test(t, half_made_frame_of_a_reset_stream_goes_nowhere);
 }
 
