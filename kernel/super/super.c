@@ -384,8 +384,10 @@ void super_retire(struct instance *i, double calls_s, double grace_s)
                 ;
         fiber_shield_end();
         list_del(&i->in_plugin);
-        if (is_unused(p))
+        if (is_unused(p)) {
+                p->adopted = NULL; /* ended and freed here, it is nobody's left-over */
                 super_stop_plugin(p, grace_s);
+        }
         instance_wait_idle(i);
         instance_free(i);
         if (is_unused(p) && p->manifest && !p->life)
