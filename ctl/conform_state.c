@@ -287,7 +287,6 @@ static const char *ttl_is_told(struct conform *c)
         for (size_t i = 0; i < g->n_metadata; i++)
                 if (strcmp(g->metadata[i]->key, "ttlExpireTime") == 0)
                         at = g->metadata[i]->value;
-        MUST(state_set_all(c, key, STR("1"), NULL, false, "-2"), "the TTL -2 was taken");
         MUST(!at || (strlen(at) >= 20 && at[4] == '-' && at[10] == 'T'), "ttlExpireTime is no time of RFC 3339");
         TRY(state_set_all(c, key, STR("2"), NULL, false, "-1"), "Set with the TTL -1");
         TRY(state_get(c, key, &g), "Get");

@@ -98,7 +98,7 @@ def test_help_everywhere(home):
 @pytest.mark.parametrize("args, said", [
     (["rnu"], "rnu"), (["run", "--app-prt", "1"], "app-prt"), (["run", "--app-port", "many"], "many"), (["list", "-o", "xml"], "xml"),
     (["version", "-o", "xml"], "xml"), (["stop"], "stop --app-id"), (["plugin", "inof"], "inof"), (["plugin", "info"], "Say which"),
-    (["plugin", "info", "state.nothing"], "state.nothing"), (["plugin", "logs", "store"], "--app-id"), (["plugin", "new", "pubsub", "x"], "kinds"),
+    (["plugin", "info", "state.nothing"], "state.nothing"), (["plugin", "logs", "store"], "--app-id"), (["plugin", "new", "gardens", "x"], "kinds"),
     (["plugin", "new", "state", "No/Good"], "No/Good"), (["plugin", "list", "--app-id", "nobody"], "nobody"), (["completion"], "bash"),
     (["completion", "tcsh"], "bash"), (["stop", "nobody"], "nobody"), (["stop", "-f", "no.yaml"], "no.yaml"), (["list", "-k"], "Kubernetes"),
     (["init", "-k"], "Kubernetes"), (["--app-id"], "--app-id"), (["run", "-f", "/no/such.yaml"], "/no/such.yaml")])

@@ -479,10 +479,10 @@ def test_the_dev_loop_swaps_builds_and_brings_back_what_ran(home, work, folder):
         pid = d.metadata()["components"][0]["microdapr"]["pid"]
         return os.readlink(f"/proc/{pid}/exe")
     try:
-        p = subprocess.Popen([str(BUILD / "bin/daprctl"), "plugin", "dev", str(source), "--app-id", me, "--debug"], env=home | flags, cwd=work, stdout=log,
+        p = subprocess.Popen([str(BUILD / "bin/daprctl"), "plugin", "dev", str(source), "--app-id", me], env=home | flags, cwd=work, stdout=log,
                              stderr=log, start_new_session=True)
         wait_until("the first build runs", lambda: "Watching" in text(), 40)
-        assert "dapr-dev-" in program() and "gdb -p" in text()
+        assert "dapr-dev-" in program()
         main = source / "main.c"
         good = main.read_text()
         main.write_text(good.replace("return 0; /* not found is no error */", 'dapr_log(DAPR_LOG_INFO, "changed code"); return 0;'))
