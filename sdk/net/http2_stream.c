@@ -11,7 +11,7 @@
 #include "sdk/net/http2_impl.h"
 
 enum {
-        POOL_MAX = 1024,
+        POOL_MAX = 256,                    /* streams, each with an arena of up to 16 KiB: 4 MiB at most */
         SMALL_BUF_BYTES = 16 * 1024,       /* buffers up to this stay in the pool ... */
         LARGE_BUF_BYTES = 256 * 1024,      /* some up to this too ... */
 };
