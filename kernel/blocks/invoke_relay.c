@@ -288,16 +288,18 @@ static int try_relay(void *arg, struct policy_try *t)
         return r || !good;
 }
 
-/* Bodies that are to be held, or are small enough to go out with the head. 0, or answered. */
+/* Bodies that are to be held, or are small enough to go out with the head; those known to be too long are refused before
+ * the app sees anything of them. 0, or answered. */
 static int read_body(struct relay *x)
 {
         struct leg *g = &x->leg;
+        int64_t limit = x->c->k->opts.max_body_size;
         bool held = x->holds_back || (g->dest->kind != INVOKE_OWN && g->length <= INVOKE_HELD_BYTES) || g->length <= MESH_CHUNK_BYTES;
         int r;
 
         if (g->length == 0)
                 g->body = STR("");
-        if (g->length <= 0 || !held)
+        if (g->length <= 0 || (!held && (limit <= 0 || g->length <= limit)))
                 return 0;
         r = http_req_body(x->c->http, &g->body);
         if (!r)

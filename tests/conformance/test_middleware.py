@@ -290,11 +290,13 @@ def test_a_guard_that_is_killed_lets_nothing_through(start, app):
             seen.append((path, r.status, r.read()))
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         running = [pool.submit(ask, p) for p in ("/allowed", "/forbidden") * 2]
-        for _ in range(3):
-            n = len(seen)
-            os.kill(next(iter(d.children())), signal.SIGKILL)
-            wait_until("requests go on", lambda: len(seen) > n + 100)
-        stop.set()
+        try:
+            for _ in range(3):
+                os.kill(wait_until("the guard runs", lambda: next(iter(d.children()), None)), signal.SIGKILL)
+                n = len(seen)
+                wait_until("requests go on", lambda: len(seen) > n + 100)
+        finally:
+            stop.set()
         for f in running:
             f.result()
     # a guard sees the path of the API and that of the app
