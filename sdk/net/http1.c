@@ -193,6 +193,8 @@ static int check_request(struct reading *r, const llhttp_t *p)
                 return refuse(r, 400, "");
         if (p->http_major != 1 || p->http_minor > 1)
                 return refuse(r, 505, "unsupported protocol version");
+        if (h->target.p[-2] == ' ' || h->target.p[h->target.n + 1] == ' ') /* llhttp skips blanks beyond the one */
+                return refuse(r, 400, "");
         if (h->chunked && (r->lengths || h->version == 10))
                 return refuse(r, 400, "");
         if (h->version == 11 && !r->hosts && p->method != HTTP_CONNECT)
@@ -221,6 +223,17 @@ static bool is_other_version(struct str text)
         struct str v = str_trim(str_skip(line, (size_t)(sp - line.p) + 1));
         return v.n == 8 && !memcmp(v.p, "HTTP/", 5) && v.p[5] >= '0' && v.p[5] <= '9' && v.p[6] == '.' && v.p[7] >= '0' &&
                v.p[7] <= '9' && memcmp(v.p + 5, "1.0", 3) && memcmp(v.p + 5, "1.1", 3);
+}
+
+bool http1_is_foreign(struct str head)
+{
+        struct str rest = head, line = str_cut(&rest, '\n'), method = str_cut(&line, ' '), target = str_cut(&line, ' ');
+        if (!method.n || !target.n || line.n < 2 || line.p[0] == ' ' || (line.n >= 4 && str_ieq(str_n(line.p, 4), STR("HTTP"))))
+                return false;
+        for (size_t i = 0; i < target.n; i++)
+                if (strchr("/:*", target.p[i]))
+                        return false;
+        return true;
 }
 
 int http1_head_parse(struct http1_head *h, struct arena *a, struct str text)

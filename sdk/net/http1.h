@@ -38,6 +38,10 @@ struct http1_head {
  * headers.v may be preset to the caller's storage with its cap. */
 int http1_head_parse(struct http1_head *h, struct arena *a, struct str text);
 
+/* Is the first line of a head of no HTTP/1 at all: three words, of which the second has the form of no target and the third does
+ * not begin with "HTTP"? To a port that speaks HTTP/2 too this is a wrong preface (RFC 9113, 3.4). */
+bool http1_is_foreign(struct str head);
+
 enum http1_body_kind { HTTP1_BODY_NONE, HTTP1_BODY_LENGTH, HTTP1_BODY_CHUNKED, HTTP1_BODY_TO_END };
 struct http1_body {
         enum http1_body_kind kind;

@@ -319,7 +319,9 @@ static void serve_next(struct h1_conn *hc)
 {
         const struct http_server_conf *conf = &hc->peer.server->conf;
         ssize_t n = http1_head_scan(buf_str(&hc->io->in), &hc->scanned, conf->max_header_bytes + HTTP_HEADER_SLACK);
-        if (n > 0) {
+        if (n > 0 && !hc->served && !conf->no_h2c && http1_is_foreign(str_n(hc->io->in.p + hc->io->in.off, (size_t)n))) {
+                h1_close(hc, 0); /* without a word, as after a wrong preface on a port of HTTP/2 alone */
+        } else if (n > 0) {
                 begin_request(hc, (size_t)n);
         } else if (n < 0) {
                 refuse(hc, n == -EMSGSIZE ? 431 : 400, "");

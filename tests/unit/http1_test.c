@@ -70,6 +70,32 @@ START_TEST(keep_alive_upgrade_and_expect)
 }
 END_TEST
 
+START_TEST(a_line_of_another_protocol_is_told_from_a_bad_request)
+{
+        static const struct {
+                bool foreign;
+                const char *text;
+        } rows[] = {
+                {true, "INVALID CONNECTION PREFACE\r\n\r\n"},
+                {true, "a b c d\r\n\r\n"},
+                {false, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"},
+                {false, "GET / FTP/1.0\r\n\r\n"},
+                {false, "CONNECT a:80 X\r\n\r\n"},
+                {false, "PRI * X\r\n\r\n"},
+                {false, "GET x HTTP/1.1\r\n\r\n"},
+                {false, "GET x http1\r\n\r\n"},
+                {false, "GET x  HTTP/1.1\r\n\r\n"},
+                {false, "GET x \r\n\r\n"},
+                {false, "GET  x\r\n\r\n"},
+                {false, "GET x\r\n\r\n"},
+                {false, "\r\na b c\r\n\r\n"},
+                {false, "\r\n"},
+        };
+        for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++)
+                ck_assert_msg(http1_is_foreign(str_of(rows[i].text)) == rows[i].foreign, "%s", rows[i].text);
+}
+END_TEST
+
 START_TEST(ambiguous_requests_are_refused)
 {
         static const struct {
@@ -115,6 +141,8 @@ START_TEST(ambiguous_requests_are_refused)
                 {400, "get / HTTP/1.1\r\nHost: a\r\n\r\n"},
                 {400, "GET / HTTP/1.1 x\r\nHost: a\r\n\r\n"},
                 {400, "GET /a b HTTP/1.1\r\nHost: a\r\n\r\n"},
+                {400, "GET /  HTTP/1.1\r\nHost: a\r\n\r\n"},
+                {400, "GET  / HTTP/1.1\r\nHost: a\r\n\r\n"},
                 {400, "\x16\x03\x01\x02\r\n\r\n"},
                 {505, "GET / HTTP/2.0\r\nHost: a\r\n\r\n"},
                 {505, "GET / HTTP/1.2\r\nHost: a\r\n\r\n"},
@@ -322,6 +350,7 @@ int main(void)
         arena_init(&arena, 0);
         tcase_add_test(t, request_head_is_read);
         tcase_add_test(t, keep_alive_upgrade_and_expect);
+        tcase_add_test(t, a_line_of_another_protocol_is_told_from_a_bad_request);
         tcase_add_test(t, ambiguous_requests_are_refused);
         tcase_add_test(t, head_limits);
         tcase_add_test(t, response_heads);

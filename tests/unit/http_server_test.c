@@ -872,6 +872,23 @@ ON_LOOP_TEST(http2_by_upgrade)
         stop();
 }
 
+ON_LOOP_TEST(a_wrong_preface_gets_no_http1_answer)
+{
+        serve(conf());
+        struct conn *c = dial();
+        put(c, "INVALID CONN");
+        fiber_sleep(0.01); /* in two pieces, as far as the kernel likes */
+        put(c, "ECTION PREFACE\r\n\r\n");
+        ck_assert_str_eq(rest_of(c), "");
+        conn_free(c);
+        /* after a request the connection is HTTP/1.1 for good */
+        c = dial();
+        ck_assert_int_eq(ask(c, GET("/up")).status, 200);
+        ck_assert_int_eq(ask(c, "INVALID CONNECTION PREFACE\r\n\r\n").status, 400);
+        conn_free(c);
+        stop();
+}
+
 ON_LOOP_TEST(http2_can_be_refused)
 {
         struct http_server_conf cf = conf();
@@ -880,6 +897,10 @@ ON_LOOP_TEST(http2_can_be_refused)
         struct conn *c = dial();
         put(c, "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         ck_assert_int_eq(get_answer(c, "GET").status, 505);
+        conn_free(c);
+        c = dial();
+        put(c, "INVALID CONNECTION PREFACE\r\n\r\n");
+        ck_assert_int_eq(get_answer(c, "GET").status, 400);
         conn_free(c);
         stop();
 }
@@ -919,6 +940,7 @@ int main(void)
         tcase_add_test(t, a_handler_that_waits_for_the_body_is_cancelled_by_stop);
         tcase_add_test(t, http2_body_limit);
         tcase_add_test(t, http2_by_upgrade);
+        tcase_add_test(t, a_wrong_preface_gets_no_http1_answer);
         tcase_add_test(t, http2_can_be_refused);
         suite_add_tcase(s, t);
         SRunner *r = srunner_create(s);
