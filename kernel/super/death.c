@@ -251,7 +251,8 @@ double death_tally(struct plugin *p, const struct life *l, enum death_class why)
         if (p->n_deaths >= t->deaths_max) {
                 char last[ERROR_BYTES];
                 snprintf(last, sizeof last, "%s", p->last_error);
-                plugin_set_error(p, "died %zu times within %.3g s, the last time: it %s", p->n_deaths, now - p->deaths[0], last);
+                plugin_set_error(p, "died %zu times within %.3g s, the last time (%s) it %s", p->n_deaths, now - p->deaths[0],
+                                 death_class_name(why), last);
                 return -1;
         }
         return pause_after(t, p->n_deaths, t->backoff_max_s);

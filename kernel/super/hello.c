@@ -371,6 +371,8 @@ static bool init_attempt(struct instance *c, struct life *l, struct arena *a, un
         }
         if (st.transport && !st.unprocessed)
                 return false; /* the end of the life says more */
+        if (!c->started && st.transport && p->manifest)
+                return true; /* it has not heard of it: no answer */
         if (!c->started) {
                 first_init_failed(c, a, &st);
                 return false;

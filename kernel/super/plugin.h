@@ -153,6 +153,7 @@ struct plugin {
         struct cond changed;       /* state, or an instance's Init */
         bool debugged;             /* its first process starts stopped, for a debugger; nobody is in a hurry then */
         bool first;                /* has never been ready: a failure is final */
+        bool patient;              /* but for deaths by chance: somebody waits for as long as initTimeout says */
         bool wanted;
         unsigned restarts;
         double deaths[DEATHS_KEPT]; /* times of those that count, oldest first */

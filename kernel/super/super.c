@@ -214,6 +214,15 @@ double component_timeout_s(const struct component_spec *spec)
         return spec->init_timeout_ns > 0 ? (double)spec->init_timeout_ns / 1e9 : 5;
 }
 
+static const char *why_late(const struct plugin *p, double timeout_s, struct arena *a)
+{
+        if (p->first && p->n_deaths)
+                return arena_printf(a, "plugin %s was not ready within %.3g s and died %zu time%s, the last time (%s) it %s", p->name, timeout_s,
+                                    p->n_deaths, p->n_deaths > 1 ? "s" : "", death_class_name(p->last_death), p->last_error);
+        return arena_printf(a, "plugin %s is not ready after %.3g s (%s)%s%s", p->name, timeout_s, plugin_state_name(p->state),
+                            p->last_error[0] ? ": it " : "", p->last_error);
+}
+
 int super_bring_up(struct instance *i, double timeout_s, struct arena *a, const char **ret_err)
 {
         struct plugin *p = i->plugin;
@@ -235,13 +244,7 @@ int super_bring_up(struct instance *i, double timeout_s, struct arena *a, const 
                 *ret_err = arena_printf(a, "plugin %s %s", p->name, p->last_error);
                 return p->last_death == DEATH_START_TIMEOUT ? -ETIMEDOUT : -EIO;
         }
-        if (r == -ETIMEDOUT)
-                *ret_err = p->last_error[0] ? arena_printf(a, "plugin %s is not ready after %.3g s (%s): it %s", p->name, timeout_s,
-                                                           plugin_state_name(p->state), p->last_error)
-                                            : arena_printf(a, "plugin %s is not ready after %.3g s (%s)", p->name, timeout_s,
-                                                           plugin_state_name(p->state));
-        else
-                *ret_err = strerrordesc_np(-r);
+        *ret_err = r == -ETIMEDOUT ? why_late(p, timeout_s, a) : strerrordesc_np(-r);
         return r;
 }
 
@@ -316,6 +319,7 @@ static int start_instance(struct super *s, struct component *c, const struct com
         }
         instance_attach(i, c);
         c->now = i;
+        p->patient = true;
         r = super_bring_up(i, component_timeout_s(spec), a, ret_err);
         if (r) {
                 c->now = NULL;

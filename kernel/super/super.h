@@ -99,7 +99,9 @@ int super_discover(struct super *s);
 /* Finds the plugin or foreign socket for spec->type/version, starts it when needed, Hello, Init. Parks up to spec->init_timeout_ns.
  * 0 and *ret; or -errno with the text for the log in *ret_err (arena a). -ENOENT: nothing serves the type ("couldn't find state
  * store state.x/v1", near names, how to install): the reference's CREATE_COMPONENT_FAILURE; all others are its
- * INIT_COMPONENT_FAILURE, -ETIMEDOUT with the line "init timeout for component ..." at the end. Takes a reference of
+ * INIT_COMPONENT_FAILURE, -ETIMEDOUT with the line "init timeout for component ..." at the end. A plugin that dies before it was ever
+ * ready (by a signal, for want of memory, hanging, or ending by itself in Init) is started again for as long as there is time and
+ * deaths_max are not reached; an Init that is answered with an error is final. Takes a reference of
  * spec; on failure nothing is kept but a row for daprctl. */
 int super_component_start(struct super *s, const struct component_spec *spec, struct arena *a, struct component **ret,
                           const char **ret_err);

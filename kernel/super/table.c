@@ -4,6 +4,7 @@
  *   ABSENT --start--> STARTING --connected--> HELLO --hello--> INIT --ready--> READY <--backend--> DEGRADED
  *      STARTING, HELLO, INIT, READY, DEGRADED --exit--> (tally) --> STARTING at once | BACKOFF --over--> STARTING | FAILED
  *      READY, DEGRADED --lost, hang--> BACKOFF (until the process is gone, then as after exit)
+ *      One that was never ready starts again only after a death by chance, while its component's start has time; else it has FAILED.
  *      HELLO --refused--> FAILED        any --give up--> FAILED        FAILED --start--> STARTING
  *      any --stop--> DRAINING --drained, exit--> STOPPED --start--> STARTING
  *
@@ -149,12 +150,21 @@ static enum plugin_state too_slow(struct plugin *p)
         return p->state;
 }
 
+/* A first start has failed for good when the program says so, or is of no use here: it ends by itself before it answers Hello, is
+ * refused, breaks its walls. Any other death may come of the moment or of somebody else, and is no answer to Init. */
+static bool fails_at_first(const struct plugin *p)
+{
+        bool by_itself = p->last_death == DEATH_ERROR || p->last_death == DEATH_CLEAN;
+        bool by_chance = p->last_death == DEATH_SIGNAL || p->last_death == DEATH_OOM || p->last_death == DEATH_HANG;
+        return p->first && !(p->patient && (by_chance || (by_itself && p->state == PLUGIN_INIT)));
+}
+
 static enum plugin_state died(struct plugin *p)
 {
-        bool first = p->first, was_ready = p->life->ready_at > 0;
+        bool fails = fails_at_first(p), was_ready = p->life->ready_at > 0;
         double delay = death_tally(p, p->life, p->last_death);
         life_end(p->life);
-        if (first)
+        if (fails)
                 return PLUGIN_FAILED;
         if (!p->manifest && was_ready)
                 log_warn(SUPER_SCOPE, "pluggable component %s: %s; connecting again", p->name, p->last_error);

@@ -1,7 +1,9 @@
 """Plugins that crash, hang or never work: the sidecar stays, idempotent requests do not fail, the reason is told."""
-import http.client, json, os, signal, threading, time
+import http.client, json, os, re, shutil, signal, threading, time
 
-from conftest import component, wait_until
+import pytest
+
+from conftest import BUILD, component, wait_until
 
 STORE = component("store", "state.in-memory")
 
@@ -73,3 +75,43 @@ def test_a_store_that_keeps_dying_ends_failed_and_the_rest_serves(daprd, folder)
     assert d.request("GET", "/v1.0/secrets/vault/a").json() == {"a": "b"}
     assert d.request("GET", "/v1.0/healthz").status == 204
     assert d.proc.poll() is None
+
+
+@pytest.fixture
+def faulty(folder):
+    """A folder of plugins with state.faulty, whose Init ends by a signal while the file of its metadata is there."""
+    home = folder / "plugins/state.faulty"
+    home.mkdir(parents=True)
+    shutil.copy(BUILD / "tests/faulty", home / "faulty")
+    (home / "plugin.yaml").write_text("name: state.faulty\nversion: 1.0.0\nexecutable: faulty\ncontract: [1]\ntypes: [{type: state.faulty}]\n")
+    return home.parent
+
+
+def crashing(folder, timeout, **kw):
+    (folder / "broken").write_text("")
+    return component("odd", "state.faulty", [("mode", "init-crash"), ("file", str(folder / "broken"))], initTimeout=timeout, **kw)
+
+
+def test_a_crash_in_the_first_init_is_no_end_of_the_start(daprd, folder, faulty):
+    d = daprd([STORE, crashing(folder, "60s")], plugins_path=f"{faulty}:{BUILD / 'plugins'}", healthy=False)
+    wait_until("it has died twice", lambda: d.log().count("plugin state.faulty was killed in Init by signal 11") >= 2)
+    assert d.proc.poll() is None
+    (folder / "broken").unlink()
+    d.wait_healthy()
+    assert {c["name"] for c in d.metadata()["components"]} == {"odd", "store"} and d.request("GET", "/v1.0/state/odd/k").status == 200
+
+
+def test_a_first_init_that_only_crashes_ends_the_start_with_class_and_count(daprd, folder, faulty):
+    d = daprd([crashing(folder, "1s")], plugins_path=faulty, healthy=False)
+    assert d.wait_exit() == 1, d.log()
+    told = re.search(r"\[INIT_COMPONENT_FAILURE\].*plugin state.faulty was not ready within 1 s and died (\d+) times, the last time \(signal\) it was "
+                     r"killed in Init by signal 11 .*init timeout for component odd", d.log())
+    assert told and int(told[1]) > 1, d.log()
+    d.proc = None
+
+
+def test_with_ignore_errors_the_others_serve_without_what_only_crashes(daprd, folder, faulty):
+    d = daprd([STORE, crashing(folder, "1s", ignoreErrors=True)], plugins_path=f"{faulty}:{BUILD / 'plugins'}")
+    assert [c["name"] for c in d.metadata()["components"]] == ["store"]
+    assert "plugin state.faulty was not ready within 1 s and died" in d.log()
+    assert d.request("POST", "/v1.0/state/store", [{"key": "k", "value": 1}]).status == 204

@@ -39,6 +39,8 @@ static int init(struct dapr_call *c, const struct dapr_metadata *md, void **inst
                 fprintf(stderr, "no such backend\n");
                 _exit(4);
         }
+        if (strcmp(mode, "init-crash") == 0 && (!dapr_md_has(md, "file") || access(dapr_md_string(md, "file"), F_OK) == 0))
+                crash();
         if (strcmp(mode, "init-fail") == 0)
                 return dapr_fail(c, DAPR_INVALID_ARGUMENT, "missing connection string");
         if (strcmp(mode, "init-blocked") == 0 && access(dapr_md_string(md, "file"), F_OK) == 0)

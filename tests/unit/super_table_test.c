@@ -171,6 +171,33 @@ START_TEST(a_death_is_followed_by_a_start_a_pause_or_the_end)
 }
 END_TEST
 
+/* Never ready, and a start waits for it: the class of the death decides, and whose doing it was. */
+START_TEST(a_first_start_outlives_a_death_by_chance)
+{
+        static const enum death_class again[] = {DEATH_SIGNAL, DEATH_OOM, DEATH_HANG, DEATH_ERROR, DEATH_CLEAN};
+        for (int d = 0; d < DEATH_CLASSES; d++) {
+                for (enum plugin_state s = PLUGIN_STARTING; s <= PLUGIN_INIT; s++) {
+                        struct plugin *p = plugin_in(s, true);
+                        bool expected = false;
+                        for (size_t i = 0; i < (s == PLUGIN_INIT ? 5 : 3); i++)
+                                expected |= again[i] == (enum death_class)d;
+                        p->first = p->patient = true;
+                        p->last_death = (enum death_class)d;
+                        T.tally = 0.2;
+                        plugin_event(p, EV_EXIT);
+                        ck_assert_msg(p->state == (expected ? PLUGIN_BACKOFF : PLUGIN_FAILED), "%d in %s", d, plugin_state_name(s));
+                        ck_assert(p->first);
+                }
+        }
+        struct plugin *p = plugin_in(PLUGIN_INIT, true);
+        p->first = p->patient = true;
+        p->last_death = DEATH_SIGNAL;
+        T.tally = -1; /* too often */
+        plugin_event(p, EV_EXIT);
+        ck_assert_int_eq(p->state, PLUGIN_FAILED);
+}
+END_TEST
+
 START_TEST(a_hang_kills_and_waits_for_the_end)
 {
         becomes(PLUGIN_READY, EV_HANG, PLUGIN_BACKOFF, "kill ");
@@ -245,6 +272,7 @@ int main(void)
         tcase_add_test(t, the_way_up);
         tcase_add_test(t, ready_opens_the_plugin_for_calls);
         tcase_add_test(t, a_death_is_followed_by_a_start_a_pause_or_the_end);
+        tcase_add_test(t, a_first_start_outlives_a_death_by_chance);
         tcase_add_test(t, a_hang_kills_and_waits_for_the_end);
         tcase_add_test(t, a_start_that_fails_is_a_death);
         tcase_add_test(t, stop_from_anywhere);
