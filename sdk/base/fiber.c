@@ -25,12 +25,12 @@
 #include "sdk/base/fiber_san.h"
 #include "sdk/base/log.h"
 #include "sdk/base/loop.h"
+#include "sdk/base/spare.h"
 
 enum {
         GUARD_BYTES = 4096,
-        POOL_KEEP = 64,      /* stacks that are never given back */
-        POOL_TRIM_S = 1,     /* how often the pool is looked at while it is larger ... */
-        POOL_TRIM_MAX = 512, /* ... and how many stacks then go at most, so that the loop is not held up */
+        POOL_KEEP = 64,      /* stacks that are never given back ... */
+        BIG_KEEP = 8,        /* ... and big ones */
         COLOURS = 16,        /* stack tops differ in their cache lines */
         MAPS_RESERVED = 8192 /* mappings left for everything else */
 };
@@ -71,8 +71,8 @@ struct fiber {
 };
 
 struct pool {
+        struct spare spare;
         struct fiber *head;
-        size_t count, low;       /* low: the smallest count since the last trim */
 };
 
 static struct {
@@ -84,7 +84,7 @@ static struct {
         struct pool pools[2];    /* by FIBER_BIG */
         struct fiber **heap;
         size_t heap_n, heap_cap;
-        struct timer timer, trim;
+        struct timer timer;
         double timer_at;         /* INFINITY = not set */
         bool light_guards;       /* the kernel has guards that split no mapping */
         bool started;
@@ -255,8 +255,7 @@ static struct fiber *pool_get(int flags)
         if (!f)
                 return stack_new(flags);
         p->head = f->next;
-        if (--p->count < p->low)
-                p->low = p->count;
+        spare_taken(&p->spare);
         return f;
 }
 
@@ -266,36 +265,15 @@ static void pool_put(struct fiber *f)
         f->state = IDLE;
         f->next = p->head;
         p->head = f;
-        if (++p->count > POOL_KEEP && !timer_is_active(&F.trim)) {
-                p->low = 0;
-                timer_start(&F.trim, POOL_TRIM_S, 0);
-        }
+        spare_put(&p->spare);
 }
 
-static void pool_drop(struct pool *p, size_t n)
+static void pool_drop(struct spare *s)
 {
-        for (; n && p->head; n--) {
-                struct fiber *f = p->head;
-                p->head = f->next;
-                p->count--;
-                stack_free(f);
-        }
-}
-
-/* Gives back what was not needed at any time since the last look. Runs only while a pool is larger than it should stay. */
-static void trim_cb(struct timer *t)
-{
-        bool again = false;
-        for (int i = 0; i < 2; i++) {
-                struct pool *p = &F.pools[i];
-                size_t n = p->low < POOL_TRIM_MAX ? p->low : POOL_TRIM_MAX;
-                if (p->count > POOL_KEEP)
-                        pool_drop(p, n < p->count - POOL_KEEP ? n : p->count - POOL_KEEP);
-                p->low = p->count;
-                again |= p->count > POOL_KEEP;
-        }
-        if (again)
-                timer_start(t, POOL_TRIM_S, 0);
+        struct pool *p = container_of(s, struct pool, spare);
+        struct fiber *f = p->head;
+        p->head = f->next;
+        stack_free(f);
 }
 
 static void start(void)
@@ -306,7 +284,8 @@ static void start(void)
         F.timer_at = INFINITY;
         F.light_guards = true;
         timer_init(&F.timer, deadline_cb);
-        timer_init(&F.trim, trim_cb);
+        for (int i = 0; i < 2; i++)
+                F.pools[i].spare = (struct spare){.keep = i ? BIG_KEEP : POOL_KEEP, .drop = pool_drop};
 }
 
 void fiber_pool_fini(void)
@@ -314,10 +293,9 @@ void fiber_pool_fini(void)
         if (!F.started)
                 return;
         timer_stop(&F.timer);
-        timer_stop(&F.trim);
         F.timer_at = INFINITY;
-        pool_drop(&F.pools[0], SIZE_MAX);
-        pool_drop(&F.pools[1], SIZE_MAX);
+        spare_drop(&F.pools[0].spare);
+        spare_drop(&F.pools[1].spare);
         if (F.total)
                 return; /* some still live: the process is about to end anyway */
         free(F.heap);

@@ -19,6 +19,7 @@
 
 #include "sdk/base/fiber.h"
 #include "sdk/base/log.h"
+#include "sdk/base/spare.h"
 
 enum { TURN_ROUNDS = 16, PORTION_FIRST = 2, PORTION_MAX = 256 };
 
@@ -151,6 +152,7 @@ void loop_fini(void)
                 return;
         must(!L.running);
         fiber_pool_fini();
+        spare_fini();
         pthread_mutex_lock(&P.lock);
         P.open = false;
         for (struct post *p = P.head, *next; p; p = next) {

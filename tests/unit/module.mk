@@ -9,7 +9,7 @@ url_test_LD = $(NET_LD) $(BASE_LD)
 
 # sdk/base. FAULT_LD: for programs that include tests/unit/fault.h.
 FAULT_LD := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc
-UNIT_TESTS += arena_buf_test map_test loop_test fiber_test work_test log_test flags_test
+UNIT_TESTS += arena_buf_test map_test loop_test fiber_test spare_test work_test log_test flags_test
 arena_buf_test_SRC := tests/unit/arena_buf_test.c
 arena_buf_test_LIBS := base
 arena_buf_test_LD = $(FAULT_LD) $(BASE_LD)
@@ -22,6 +22,9 @@ loop_test_LD = $(BASE_LD)
 fiber_test_SRC := tests/unit/fiber_test.c
 fiber_test_LIBS := base
 fiber_test_LD = $(BASE_LD)
+spare_test_SRC := tests/unit/spare_test.c
+spare_test_LIBS := base
+spare_test_LD = $(BASE_LD)
 work_test_SRC := tests/unit/work_test.c
 work_test_LIBS := base
 work_test_LD = $(BASE_LD)
