@@ -112,7 +112,7 @@ static struct h1_req *req_new(struct h1_conn *hc)
         struct h1_req *q = s->pool;
         if (q) {
                 s->pool = q->next;
-                s->n_pooled--;
+                spare_taken(&s->spare);
                 /* the arena keeps its block, the fields need no clearing */
                 struct arena a = q->arena;
                 memset(q, 0, offsetof(struct h1_req, fields));
@@ -128,27 +128,40 @@ static struct h1_req *req_new(struct h1_conn *hc)
         return q;
 }
 
+static void req_fini(struct h1_req *q)
+{
+        arena_fini(&q->arena);
+        free(q);
+}
+
+static void req_drop(struct spare *spare)
+{
+        struct http_server *s = container_of(spare, struct http_server, spare);
+        struct h1_req *q = s->pool;
+        s->pool = q->next;
+        req_fini(q);
+}
+
 static void req_free(struct http_server *s, struct h1_req *q)
 {
-        if (s->n_pooled >= HTTP_POOLED_REQUESTS) {
-                arena_fini(&q->arena);
-                free(q);
+        if (s->spare.count >= HTTP_POOLED_REQUESTS) {
+                req_fini(q);
                 return;
         }
         arena_reset(&q->arena);
         q->next = s->pool;
         s->pool = q;
-        s->n_pooled++;
+        spare_put(&s->spare);
+}
+
+void h1_req_pool_init(struct http_server *s)
+{
+        s->spare = (struct spare){.keep = HTTP_KEPT_REQUESTS, .drop = req_drop};
 }
 
 void h1_req_pool_fini(struct http_server *s)
 {
-        for (struct h1_req *q; (q = s->pool);) {
-                s->pool = q->next;
-                arena_fini(&q->arena);
-                free(q);
-        }
-        s->n_pooled = 0;
+        spare_drop(&s->spare);
 }
 
 static struct h1_req *h1_of(struct http_req *r)

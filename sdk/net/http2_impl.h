@@ -2,6 +2,7 @@
 #ifndef SDK_NET_HTTP2_IMPL_H
 #define SDK_NET_HTTP2_IMPL_H
 
+#include "sdk/base/spare.h"
 #include "sdk/net/http2.h"
 
 struct nghttp2_session;

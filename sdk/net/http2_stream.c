@@ -11,16 +11,18 @@
 #include "sdk/net/http2_impl.h"
 
 enum {
-        POOL_MAX = 256,                    /* streams, each with an arena of up to 16 KiB: 4 MiB at most */
+        POOL_MAX = 256,                    /* streams, each with an arena of up to 16 KiB: 4 MiB at most ... */
+        POOL_KEEP = 16,                    /* ... and so many when nobody needs more */
         SMALL_BUF_BYTES = 16 * 1024,       /* buffers up to this stay in the pool ... */
         LARGE_BUF_BYTES = 256 * 1024,      /* some up to this too ... */
 };
 
+static void pool_drop(struct spare *s);
 static struct {
+        struct spare spare;
         struct stream *head;
-        size_t count;
         size_t small_bytes, large_bytes; /* in its buffers */
-} pool;
+} pool = {.spare = {.keep = POOL_KEEP, .drop = pool_drop}};
 
 /* ---- memory ---- */
 
@@ -30,16 +32,36 @@ static size_t *counter(const struct buf *b)
         return b->cap > SMALL_BUF_BYTES ? &pool.large_bytes : &pool.small_bytes;
 }
 
-struct stream *h2_stream_new(struct h2_conn *c)
+static struct stream *pool_pop(void)
 {
         struct stream *s = pool.head;
-        if (s) {
-                pool.head = s->next_free;
-                pool.count--;
+        pool.head = s->next_free;
+        *counter(&s->s.in) -= s->s.in.cap;
+        *counter(&s->out) -= s->out.cap;
+        return s;
+}
+
+static void stream_fini(struct stream *s)
+{
+        arena_fini(&s->s.arena);
+        buf_fini(&s->s.in);
+        buf_fini(&s->out);
+        free(s);
+}
+
+static void pool_drop(struct spare *spare)
+{
+        stream_fini(pool_pop());
+}
+
+struct stream *h2_stream_new(struct h2_conn *c)
+{
+        struct stream *s;
+        if (pool.head) {
+                s = pool_pop();
+                spare_taken(&pool.spare);
                 struct arena arena = s->s.arena;
                 struct buf in = s->s.in, out = s->out;
-                *counter(&in) -= in.cap;
-                *counter(&out) -= out.cap;
                 memset(s, 0, sizeof(*s));
                 s->s.arena = arena;
                 s->s.in = in;
@@ -76,11 +98,8 @@ void h2_stream_free(struct stream *s)
                 c->idle_since = loop_now();
                 defer_run(&c->pump); /* a draining connection ends with its last stream */
         }
-        if (pool.count >= POOL_MAX) {
-                arena_fini(&s->s.arena);
-                buf_fini(&s->s.in);
-                buf_fini(&s->out);
-                free(s);
+        if (pool.spare.count >= POOL_MAX) {
+                stream_fini(s);
                 return;
         }
         arena_reset(&s->s.arena);
@@ -88,7 +107,7 @@ void h2_stream_free(struct stream *s)
         buf_recycle(&s->out);
         s->next_free = pool.head;
         pool.head = s;
-        pool.count++;
+        spare_put(&pool.spare);
 }
 
 size_t h2_pool_bytes(void)
@@ -98,15 +117,7 @@ size_t h2_pool_bytes(void)
 
 void h2_pool_fini(void)
 {
-        while (pool.head) {
-                struct stream *s = pool.head;
-                pool.head = s->next_free;
-                arena_fini(&s->s.arena);
-                buf_fini(&s->s.in);
-                buf_fini(&s->out);
-                free(s);
-        }
-        pool.count = pool.small_bytes = pool.large_bytes = 0;
+        spare_drop(&pool.spare);
 }
 
 void h2_stream_changed(struct stream *s)

@@ -553,6 +553,7 @@ int http_server_new(struct http_server **ret, const struct http_server_conf *c)
                 s->conf.arena_cap_bytes = DEFAULT_ARENA_BYTES + (c->max_body_bytes > 0 ? (size_t)c->max_body_bytes : 0);
         if (c->tls)
                 s->conf.tls = tls_context_ref(c->tls);
+        h1_req_pool_init(s);
         scope_init(&s->handlers);
         list_init(&s->peers);
         cond_init(&s->changed);

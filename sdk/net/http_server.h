@@ -2,6 +2,7 @@
 #ifndef SDK_NET_HTTP_SERVER_H
 #define SDK_NET_HTTP_SERVER_H
 
+#include "sdk/base/spare.h"
 #include "sdk/net/http.h"
 #include "sdk/net/http1.h"
 #include "sdk/net/turns.h"
@@ -11,6 +12,7 @@ enum {
         HTTP_HEADER_SLACK = 4096,          /* Go's bufio: so much more than max_header_bytes passes */
         HTTP_DRAIN_BYTES = 256 * 1024,     /* of a body that no handler reads */
         HTTP_POOLED_REQUESTS = 128,
+        HTTP_KEPT_REQUESTS = 16,           /* of them, when nobody needs more */
 };
 #define HTTP_LINGER_S 30.0 /* for the peer to read an answer before the connection goes */
 
@@ -40,7 +42,7 @@ struct http_server {
         void (*give)(void *arg, const char *name, int fd, bool listening);
         void *give_arg;
         struct h1_req *pool;
-        size_t n_pooled;
+        struct spare spare; /* of the pool */
 };
 
 /* The handler, on its fiber. */
@@ -55,6 +57,7 @@ void h1_serve(struct http_server *s, struct conn *io);
 void h2_serve(struct http_server *s, struct conn *io);
 /* HTTP/1 Upgrade: the 101 is written. Headers are copied. */
 void h2_serve_upgrade(struct http_server *s, struct conn *io, struct str settings, const struct http1_head *h);
+void h1_req_pool_init(struct http_server *s);
 void h1_req_pool_fini(struct http_server *s);
 
 /* Splits the target, absolute form too, into path, query and authority. */
