@@ -21,12 +21,13 @@ const double metric_latency_buckets[] = {1,   2,   3,   4,   5,   6,   8,   10, 
 const double metric_size_buckets[] = {1024,    2048,    4096,     16384,    65536,      262144,     1048576,
                                       4194304, 16777216, 67108864, 268435456, 1073741824, 4294967296, INFINITY};
 
-enum { SCRAPERS_MAX = 8 };
+enum { SCRAPERS_MAX = 8, SERIES_MORE_BYTES = 2 * sizeof(struct map_entry) + 48 /* map, what malloc adds to three blocks */ };
 
 struct metric_series {
         struct list link; /* of the metric, in order of creation */
         struct metric *metric;
         char *labels;     /* `a="x",b="y"` as written */
+        size_t bytes;     /* what it takes, its place in the map included */
         double value;     /* counter, gauge; histogram: sum */
         uint64_t count;
         uint64_t buckets[]; /* histogram: one each upper bound, not cumulated; what is above all is only in count */
@@ -40,12 +41,14 @@ struct metric {
         const char *label_names[METRIC_LABELS_MAX];
         size_t label_lens[METRIC_LABELS_MAX];
         struct list series;
+        size_t n_series, bytes; /* of its series */
+        bool full_said;
 };
 struct metrics {
         struct metric *first;
         struct map series;
+        size_t bytes; /* of all series */
         uint32_t n_metrics;
-        bool full_said;
         const double *latency_buckets; /* NULL = metric_latency_buckets */
         struct str (*rewrite)(void *arg, const char *metric, struct str label, struct str value, struct arena *a);
         void *rewrite_arg;
@@ -65,17 +68,27 @@ int metrics_new(struct metrics **ret)
         return 0;
 }
 
+/* Out of the map already. */
+static void series_free(struct metric_series *s)
+{
+        struct metric *m = s->metric;
+
+        list_del(&s->link);
+        m->n_series--;
+        m->bytes -= s->bytes;
+        m->owner->bytes -= s->bytes;
+        free(s->labels);
+        free(s);
+}
+
 void metrics_free(struct metrics *m)
 {
         if (!m)
                 return;
         for (struct metric *x = m->first, *next; x; x = next) {
                 next = x->next;
-                list_for_each_safe (l, tmp, &x->series) {
-                        struct metric_series *s = list_entry(l, struct metric_series, link);
-                        free(s->labels);
-                        free(s);
-                }
+                list_for_each_safe (l, tmp, &x->series)
+                        series_free(list_entry(l, struct metric_series, link));
                 free(x);
         }
         map_fini(&m->series);
@@ -127,27 +140,68 @@ static void escape_label(struct buf *b, struct str v)
         }
 }
 
-static struct metric_series *series_new(struct metric *m, const struct str *values, struct str key)
+/* Label values come from clients: what they make grow has an end. */
+static bool has_room(const struct metric *m, size_t bytes)
 {
-        struct metric_series *s = calloc(1, sizeof *s + m->n_buckets * sizeof s->buckets[0]);
-        struct buf b = {0};
+        const struct metrics *all = m->owner;
 
-        if (!s)
-                return NULL;
+        return all->series.count < METRIC_SERIES_MAX && m->n_series < METRIC_SERIES_MAX / 2 && all->bytes + bytes <= METRIC_BYTES_MAX &&
+               m->bytes + bytes <= METRIC_BYTES_MAX / 2;
+}
+
+static void series_add(struct metric *m, struct metric_series *s)
+{
+        s->metric = m;
+        list_add_tail(&m->series, &s->link);
+        m->n_series++;
+        m->bytes += s->bytes;
+        m->owner->bytes += s->bytes;
+}
+
+/* `a="x",b="y"`, in a block of its own size. */
+static char *label_text(const struct metric *m, const struct str *values, size_t *ret_bytes)
+{
+        struct buf b = {0};
+        char *text = NULL;
+
         for (size_t i = 0; i < m->n_labels; i++) {
                 buf_printf(&b, "%s%.*s=\"", i ? "," : "", (int)m->label_lens[i], m->label_names[i]);
                 escape_label(&b, values[i]);
                 buf_addc(&b, '"');
         }
         buf_addc(&b, '\0');
-        if (b.failed || map_set(&m->owner->series, key, s)) {
-                buf_fini(&b);
+        if (!b.failed && (text = malloc(buf_len(&b))))
+                memcpy(text, buf_str(&b).p, *ret_bytes = buf_len(&b));
+        buf_fini(&b);
+        return text;
+}
+
+static void say_full(struct metric *m)
+{
+        if (!m->full_said)
+                log_warn("dapr.runtime.diagnostics",
+                         "the metric %s, or all together, have more series than %d (of one half of them) or longer ones than %d MiB: "
+                         "new label values of it are no longer counted", m->def.name, METRIC_SERIES_MAX, METRIC_BYTES_MAX >> 20);
+        m->full_said = true;
+}
+
+/* NULL without memory, and when there is no room. */
+static struct metric_series *series_new(struct metric *m, const struct str *values, struct str key)
+{
+        size_t bytes = sizeof(struct metric_series) + m->n_buckets * sizeof(uint64_t), text_bytes;
+        struct metric_series *s;
+
+        if (!has_room(m, bytes + SERIES_MORE_BYTES + 2 * key.n)) {
+                say_full(m);
+                return NULL;
+        }
+        if (!(s = calloc(1, bytes)) || !(s->labels = label_text(m, values, &text_bytes)) || map_set(&m->owner->series, key, s)) {
+                free(s ? s->labels : NULL);
                 free(s);
                 return NULL;
         }
-        s->labels = b.p; /* takes the buffer: off is 0 */
-        s->metric = m;
-        list_add_tail(&m->series, &s->link);
+        s->bytes = bytes + SERIES_MORE_BYTES + text_bytes + key.n;
+        series_add(m, s);
         return s;
 }
 
@@ -176,13 +230,8 @@ static struct metric_series *series_find(struct metric *m, const struct str *val
                 key[at++] = '\0';
         }
         s = map_get(&m->owner->series, str_n(key, n));
-        if (!s && m->owner->series.count < METRIC_SERIES_MAX) {
+        if (!s)
                 s = series_new(m, values, str_n(key, n));
-        } else if (!s && !m->owner->full_said) {
-                m->owner->full_said = true;
-                log_warn("dapr.runtime.diagnostics", "more than %d metric series: new label values are no longer counted",
-                         METRIC_SERIES_MAX);
-        }
         if (key != local)
                 free(key);
         return s;
@@ -239,9 +288,7 @@ void metric_series_drop_all(struct metric *m)
                 if (s->metric != m)
                         continue;
                 map_del(map, str_n(e->key, e->key_n));
-                list_del(&s->link);
-                free(s->labels);
-                free(s);
+                series_free(s);
         }
 }
 
@@ -363,6 +410,11 @@ static int write_until(struct metrics *m, struct metrics_at *at, struct buf *out
 int metrics_write_some(struct metrics *m, struct metrics_at *at, struct buf *out)
 {
         return write_until(m, at, out, METRICS_PORTION_BYTES);
+}
+
+size_t metrics_bytes(const struct metrics *m)
+{
+        return m->bytes;
 }
 
 int metrics_write(struct metrics *m, struct buf *out)

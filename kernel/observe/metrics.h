@@ -9,7 +9,12 @@
 #include "sdk/base/map.h"
 #include "sdk/base/str.h"
 
-enum { METRIC_LABELS_MAX = 8, METRIC_SERIES_MAX = 20000, METRICS_PORTION_BYTES = 64 * 1024 };
+enum {
+        METRIC_LABELS_MAX = 8,
+        METRIC_SERIES_MAX = 20000,           /* of all metrics; one has half of them at most, so that no other loses its own */
+        METRIC_BYTES_MAX = 16 * 1024 * 1024, /* what they take in memory; of one metric half */
+        METRICS_PORTION_BYTES = 64 * 1024
+};
 enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
 
 struct metric_def {
@@ -28,7 +33,8 @@ void metrics_free(struct metrics *m);
 /* Upper bounds of histograms whose definition names none, INFINITY-terminated, from here on; kept. */
 void metrics_set_latency_buckets(struct metrics *m, const double *buckets);
 struct metric *metric_add(struct metrics *m, const struct metric_def *def);
-/* Series for label values in the order of def.labels; NULL when METRIC_SERIES_MAX is reached (then all calls on it do nothing). */
+/* Series for label values in the order of def.labels; NULL when METRIC_SERIES_MAX or METRIC_BYTES_MAX is reached: all
+ * calls on it do nothing then. */
 struct metric_series *metric_series_get(struct metric *m, const struct str *values);
 void metric_inc(struct metric_series *s, double by);
 void metric_set(struct metric_series *s, double v);
@@ -42,6 +48,7 @@ void metrics_set_rewrite(struct metrics *m, struct str (*fn)(void *arg, const ch
 void metrics_on_scrape(struct metrics *m, void (*fn)(void *arg), void *arg);
 /* Calls fn for every metric, by name, whether it has series or not. */
 void metrics_each(const struct metrics *m, void (*fn)(void *arg, const struct metric_def *def), void *arg);
+size_t metrics_bytes(const struct metrics *m); /* what the series take */
 int metrics_write(struct metrics *m, struct buf *out); /* appends the text form; 0 or -ENOMEM */
 /* The same in portions, for readers that may be slow: appends whole series until out has METRICS_PORTION_BYTES. at: zeroed before the first.
  * 1 = there is more, 0 = that was all, -ENOMEM. What is counted between two portions is in the later one only. */

@@ -130,6 +130,8 @@ static const struct {
         [OBSERVE_INPUT_BINDING] = {M_INPUT_BINDING_COUNT, M_INPUT_BINDING_LATENCY, false},
 };
 
+enum { BUNDLES_MAX = 4096, BUNDLE_KEY_BYTES = 512 }; /* what is more or longer is looked up label by label */
+
 /* Series that one event touches together. */
 struct bundle {
         struct metric_series *count, *latency, *extra, *received, *sent;
@@ -206,7 +208,7 @@ void observe_free(struct observe *o)
 /* ---- bundles ---- */
 
 struct key {
-        char text[512];
+        char text[BUNDLE_KEY_BYTES];
         size_t n;
         bool too_long;
 };
@@ -233,8 +235,8 @@ static struct bundle *bundle_keep(struct observe *o, const struct key *k, struct
 {
         struct bundle *copy;
 
-        /* rules may make one series of any number of labels */
-        if (k->too_long || !b->count || o->bundles.count >= METRIC_SERIES_MAX || !(copy = malloc(sizeof *copy)))
+        /* rules may make one series of any number of label values */
+        if (k->too_long || !b->count || o->bundles.count >= BUNDLES_MAX || !(copy = malloc(sizeof *copy)))
                 return b;
         *copy = *b;
         if (map_set(&o->bundles, str_n(k->text, k->n), copy)) {

@@ -100,20 +100,57 @@ START_TEST(numbers_are_written_as_prometheus_clients_do)
 }
 END_TEST
 
+static struct metric_series *numbered(struct metric *x, int i)
+{
+        char value[16];
+
+        return metric_series_get(x, &(struct str){value, (size_t)snprintf(value, sizeof value, "%d", i)});
+}
+
 START_TEST(series_are_bounded)
 {
         struct metric *x = metric_add(m, &(struct metric_def){"x", "X.", METRIC_COUNTER, "a", NULL});
-        char value[16];
+        struct metric *y = metric_add(m, &(struct metric_def){"y", "Y.", METRIC_COUNTER, "a", NULL});
+        struct metric *z = metric_add(m, &(struct metric_def){"z", "Z.", METRIC_COUNTER, "a", NULL});
 
-        for (int i = 0; i < METRIC_SERIES_MAX; i++)
-                ck_assert_ptr_nonnull(metric_series_get(x, &(struct str){value, (size_t)snprintf(value, sizeof value, "%d", i)}));
+        for (int i = 0; i < METRIC_SERIES_MAX / 2; i++)
+                ck_assert_ptr_nonnull(numbered(x, i));
         ck_assert_ptr_null(metric_series_get(x, &STR("one more")));
-        ck_assert_ptr_nonnull(metric_series_get(x, &STR("7"))); /* what is there is still found */
+        ck_assert_ptr_nonnull(numbered(x, 7)); /* what is there is still found */
+        for (int i = 0; i < METRIC_SERIES_MAX / 2; i++)
+                ck_assert_ptr_nonnull(numbered(y, i)); /* one metric takes no other's room */
+        ck_assert_ptr_null(metric_series_get(z, &STR("one more")));
         metric_inc(NULL, 1);
         metric_set(NULL, 1);
         metric_observe(NULL, 1);
         metric_series_drop_all(x);
+        ck_assert_ptr_nonnull(metric_series_get(z, &STR("one more")));
         ck_assert_ptr_nonnull(metric_series_get(x, &STR("one more")));
+}
+END_TEST
+
+/* Label values of a client's choice, 64 KiB each. */
+START_TEST(series_are_bounded_in_bytes)
+{
+        struct metric *x = metric_add(m, &(struct metric_def){"x", "X.", METRIC_HISTOGRAM, "a", NULL});
+        struct metric *y = metric_add(m, &(struct metric_def){"y", "Y.", METRIC_COUNTER, "a", NULL});
+        static char value[64 * 1024];
+        int n[2] = {0, 0};
+
+        memset(value, 'v', sizeof value);
+        for (int k = 0; k < 2; k++)
+                for (int i = 0; i < METRIC_SERIES_MAX / 2; i++) {
+                        snprintf(value, sizeof value, "%d/", i);
+                        n[k] += !!metric_series_get(k ? y : x, &(struct str){value, sizeof value});
+                }
+        ck_assert_int_eq(n[0], METRIC_BYTES_MAX / 2 / (2 * (int)sizeof value) - 1);
+        ck_assert_int_eq(n[1], n[0]);
+        ck_assert_uint_le(metrics_bytes(m), METRIC_BYTES_MAX);
+        ck_assert_uint_gt(metrics_bytes(m), METRIC_BYTES_MAX / 10 * 9);
+        metric_series_drop_all(x);
+        metric_series_drop_all(y);
+        ck_assert_uint_eq(metrics_bytes(m), 0);
+        ck_assert_ptr_nonnull(metric_series_get(x, &(struct str){value, sizeof value}));
 }
 END_TEST
 
@@ -374,6 +411,7 @@ int main(void)
         tcase_add_test(t, histogram_buckets_add_up);
         tcase_add_test(t, numbers_are_written_as_prometheus_clients_do);
         tcase_add_test(t, series_are_bounded);
+        tcase_add_test(t, series_are_bounded_in_bytes);
         tcase_add_test(t, scrape_callbacks_run_before_each_text);
         tcase_add_test(t, portions_are_the_whole_text);
         tcase_add_test(t, a_failed_allocation_only_loses_counts);
