@@ -28,10 +28,13 @@ struct span {
         enum span_status status;
         int64_t start_ns, end_ns;     /* wall clock */
         double began;                 /* loop time */
-        struct span_attr attrs[SPAN_ATTRS_MAX];
+        struct span_attr *attrs;      /* while it records, room for SPAN_ATTRS_MAX; behind the struct */
         size_t n_attrs, n_dropped;
 };
 void span_unref(struct span *s);
+/* A copy of an ended span in one block of its own size, a third of what recording takes: queues hold thousands. NULL without memory. */
+struct span *span_packed(const struct span *s);
+size_t span_bytes(const struct span *s); /* of such a copy */
 
 /* What describes the process to a collector: service.name first. */
 struct span_resource {

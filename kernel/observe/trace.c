@@ -62,11 +62,12 @@ static struct str keep(struct span *s, struct str v)
 
 static struct span *span_new(struct trace *t, const struct span_context *parent, bool remote, enum span_kind kind, struct str name)
 {
-        struct span *s = calloc(1, sizeof *s);
+        struct span *s = calloc(1, sizeof *s + SPAN_ATTRS_MAX * sizeof *s->attrs);
 
         if (!s)
                 return NULL;
         s->refs = 1;
+        s->attrs = (struct span_attr *)(s + 1);
         arena_init(&s->arena, SPAN_BYTES_MAX);
         s->ctx = t->ctx;
         s->kind = kind;
@@ -241,15 +242,58 @@ void trace_begin_child(struct trace *t, struct tracer *tr, const struct trace *o
 
 /* ---- end ---- */
 
+size_t span_bytes(const struct span *s)
+{
+        size_t n = sizeof *s + s->n_attrs * sizeof *s->attrs + s->state.n + s->name.n + s->status_text.n + 3;
+
+        for (size_t i = 0; i < s->n_attrs; i++)
+                n += s->attrs[i].key.n + s->attrs[i].value.n + 2;
+        return n;
+}
+
+/* To *at, with a NUL behind it. */
+static struct str put(char **at, struct str v)
+{
+        char *to = *at;
+
+        if (v.n)
+                memcpy(to, v.p, v.n);
+        to[v.n] = '\0';
+        *at += v.n + 1;
+        return str_n(to, v.n);
+}
+
+struct span *span_packed(const struct span *s)
+{
+        struct span *to = malloc(span_bytes(s));
+        char *at;
+
+        if (!to)
+                return NULL;
+        *to = *s;
+        to->refs = 1;
+        to->arena = (struct arena){0};
+        to->attrs = (struct span_attr *)(to + 1);
+        at = (char *)(to->attrs + s->n_attrs);
+        to->state = put(&at, s->state);
+        to->name = put(&at, s->name);
+        to->status_text = put(&at, s->status_text);
+        for (size_t i = 0; i < s->n_attrs; i++)
+                to->attrs[i] = (struct span_attr){put(&at, s->attrs[i].key), put(&at, s->attrs[i].value)};
+        return to;
+}
+
 void trace_end(struct trace *t)
 {
-        struct span *s = t->span;
+        struct span *s = t->span, *packed;
 
         if (!s)
                 return;
         t->span = NULL;
         s->end_ns = s->start_ns + (int64_t)((loop_now_exact() - s->began) * 1e9);
-        tracer_export(t->tracer, s);
+        packed = span_packed(s);
+        tracer_export(t->tracer, packed ? packed : s);
+        span_unref(packed);
         span_unref(s);
 }
 

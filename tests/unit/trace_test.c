@@ -255,6 +255,33 @@ ON_LOOP_TEST(a_span_has_limits)
         drop(tr);
 }
 
+ON_LOOP_TEST(an_ended_span_takes_what_it_says)
+{
+        struct tracer *tr = tracer("1", true);
+        struct trace t;
+        struct span *p;
+
+        begin(&t, tr, PARENT, "a=b");
+        trace_attr(&t, "key", STR("value"));
+        trace_attr(&t, "another", STR(""));
+        trace_attr(&t, "other", STR("o"));
+        trace_status_http(&t, 404);
+        p = span_packed(t.span);
+        trace_discard(&t);
+        ck_assert_ptr_nonnull(p);
+        ck_assert_uint_eq(span_bytes(p), sizeof *p + 2 * sizeof *p->attrs + sizeof "a=b" + sizeof "/x" + sizeof "Code(404): Not Found" +
+                                         sizeof "key" + sizeof "value" + sizeof "other" + sizeof "o");
+        ck_assert_str_eq(p->state.p, "a=b");
+        ck_assert_str_eq(p->name.p, "/x");
+        ck_assert_str_eq(p->status_text.p, "Code(404): Not Found");
+        ck_assert_uint_eq(p->n_attrs, 2);
+        ck_assert_str_eq(p->attrs[0].key.p, "key");
+        ck_assert_str_eq(p->attrs[1].value.p, "o");
+        ck_assert(p->has_parent);
+        span_unref(p);
+        drop(tr);
+}
+
 /* ---- bodies ---- */
 
 static struct span *sample(struct tracer *tr, struct trace *t)
@@ -416,6 +443,7 @@ int main(void)
         tcase_add_test(t, active_makes_a_child_and_keeps_the_callers_decision);
         tcase_add_test(t, new_traces_are_sampled_by_their_id);
         tcase_add_test(t, a_span_has_limits);
+        tcase_add_test(t, an_ended_span_takes_what_it_says);
         tcase_add_test(t, otlp_holds_what_a_span_says);
         tcase_add_test(t, zipkin_holds_what_a_span_says);
         tcase_add_test(t, a_full_queue_drops_and_never_waits);
