@@ -134,6 +134,12 @@ void *map_get(const struct map *m, struct str key)
         return e ? e->value : NULL;
 }
 
+struct str map_key(const struct map *m, struct str key)
+{
+        struct map_entry *e = m->count ? find(m, key, hash_bytes(key.p, key.n)) : NULL;
+        return e ? str_n(e->key, e->key_n) : STR_NULL;
+}
+
 int map_set(struct map *m, struct str key, void *value)
 {
         uint64_t hash = hash_bytes(key.p, key.n);

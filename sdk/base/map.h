@@ -20,6 +20,7 @@ struct map {
 
 void map_fini(struct map *m);
 void *map_get(const struct map *m, struct str key);      /* NULL if absent */
+struct str map_key(const struct map *m, struct str key); /* the copy of it, which stays where it is as long as its entry; none if absent */
 int map_set(struct map *m, struct str key, void *value); /* replaces; 0 or -ENOMEM; value must not be NULL */
 void *map_del(struct map *m, struct str key);            /* the value removed, or NULL */
 /* for (struct map_entry *e = NULL; (e = map_next(&m, e));) */

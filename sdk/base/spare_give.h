@@ -11,7 +11,7 @@
 #endif
 
 #ifdef SPARE_ASAN
-#include <sanitizer/allocator_interface.h>
+void __sanitizer_purge_allocator(void); /* of the runtime; GCC has no header for it */
 static inline void spare_give(void)
 {
         __sanitizer_purge_allocator();
