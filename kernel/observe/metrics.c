@@ -1,6 +1,7 @@
 /*
  * Metric registry. A metric owns its series; a series is found by its label values in one map whose key is the metric's number and
- * the values, and is never freed before the registry, so callers keep the pointer. Counts are doubles: exact up to 2^53.
+ * the values, each behind its length, and is never freed before the registry, so callers keep the pointer. The key is all that is kept
+ * of the labels: their text is made when it is written. Counts are doubles: exact up to 2^53.
  * Written in the text format 0.0.4: families sorted by name, families without series left out, labels in the order of the
  * definition.
  */
@@ -21,12 +22,12 @@ const double metric_latency_buckets[] = {1,   2,   3,   4,   5,   6,   8,   10, 
 const double metric_size_buckets[] = {1024,    2048,    4096,     16384,    65536,      262144,     1048576,
                                       4194304, 16777216, 67108864, 268435456, 1073741824, 4294967296, INFINITY};
 
-enum { SCRAPERS_MAX = 8, SERIES_MORE_BYTES = 2 * sizeof(struct map_entry) + 48 /* map, what malloc adds to three blocks */ };
+enum { SCRAPERS_MAX = 8, SERIES_MORE_BYTES = 2 * sizeof(struct map_entry) + 32 /* the map's slots, what malloc adds to two blocks */ };
 
 struct metric_series {
         struct list link; /* of the metric, in order of creation */
         struct metric *metric;
-        char *labels;     /* `a="x",b="y"` as written */
+        struct str key;   /* the map's */
         size_t bytes;     /* what it takes, its place in the map included */
         double value;     /* counter, gauge; histogram: sum */
         uint64_t count;
@@ -68,7 +69,7 @@ int metrics_new(struct metrics **ret)
         return 0;
 }
 
-/* Out of the map already. */
+/* Its key goes with the map's entry. */
 static void series_free(struct metric_series *s)
 {
         struct metric *m = s->metric;
@@ -77,7 +78,6 @@ static void series_free(struct metric_series *s)
         m->n_series--;
         m->bytes -= s->bytes;
         m->owner->bytes -= s->bytes;
-        free(s->labels);
         free(s);
 }
 
@@ -135,6 +135,8 @@ static void escape_label(struct buf *b, struct str v)
                         buf_addc(b, '\\');
                 if (v.p[i] == '\n')
                         buf_add(b, "\\n", 2);
+                else if (!v.p[i]) /* texts end there */
+                        buf_addc(b, '?');
                 else
                         buf_addc(b, v.p[i]);
         }
@@ -158,22 +160,21 @@ static void series_add(struct metric *m, struct metric_series *s)
         m->owner->bytes += s->bytes;
 }
 
-/* `a="x",b="y"`, in a block of its own size. */
-static char *label_text(const struct metric *m, const struct str *values, size_t *ret_bytes)
+/* `a="x",b="y"` */
+static void write_labels(struct buf *b, const struct metric_series *s)
 {
-        struct buf b = {0};
-        char *text = NULL;
+        const struct metric *m = s->metric;
+        const char *at = s->key.p + sizeof m->id;
+        uint32_t n;
 
-        for (size_t i = 0; i < m->n_labels; i++) {
-                buf_printf(&b, "%s%.*s=\"", i ? "," : "", (int)m->label_lens[i], m->label_names[i]);
-                escape_label(&b, values[i]);
-                buf_addc(&b, '"');
+        for (size_t i = 0; i < m->n_labels; i++, at += n) {
+                memcpy(&n, at, sizeof n);
+                at += sizeof n;
+                buf_printf(b, "%s%.*s=\"", i ? "," : "", (int)m->label_lens[i], m->label_names[i]);
+                escape_label(b, str_n(at, n));
+                buf_addc(b, '"');
         }
-        buf_addc(&b, '\0');
-        if (!b.failed && (text = malloc(buf_len(&b))))
-                memcpy(text, buf_str(&b).p, *ret_bytes = buf_len(&b));
-        buf_fini(&b);
-        return text;
+        buf_addc(b, '\0');
 }
 
 static void say_full(struct metric *m)
@@ -186,21 +187,21 @@ static void say_full(struct metric *m)
 }
 
 /* NULL without memory, and when there is no room. */
-static struct metric_series *series_new(struct metric *m, const struct str *values, struct str key)
+static struct metric_series *series_new(struct metric *m, struct str key)
 {
-        size_t bytes = sizeof(struct metric_series) + m->n_buckets * sizeof(uint64_t), text_bytes;
+        size_t bytes = sizeof(struct metric_series) + m->n_buckets * sizeof(uint64_t);
         struct metric_series *s;
 
-        if (!has_room(m, bytes + SERIES_MORE_BYTES + 2 * key.n)) {
+        if (!has_room(m, bytes + key.n + SERIES_MORE_BYTES)) {
                 say_full(m);
                 return NULL;
         }
-        if (!(s = calloc(1, bytes)) || !(s->labels = label_text(m, values, &text_bytes)) || map_set(&m->owner->series, key, s)) {
-                free(s ? s->labels : NULL);
+        if (!(s = calloc(1, bytes)) || map_set(&m->owner->series, key, s)) {
                 free(s);
                 return NULL;
         }
-        s->bytes = bytes + SERIES_MORE_BYTES + text_bytes + key.n;
+        s->key = map_key(&m->owner->series, key);
+        s->bytes = bytes + key.n + SERIES_MORE_BYTES;
         series_add(m, s);
         return s;
 }
@@ -219,19 +220,21 @@ static struct metric_series *series_find(struct metric *m, const struct str *val
         struct metric_series *s;
 
         for (size_t i = 0; i < m->n_labels; i++)
-                n += values[i].n + 1;
+                n += sizeof(uint32_t) + values[i].n;
         if (n > sizeof local && !(key = malloc(n)))
                 return NULL;
         memcpy(key, &m->id, sizeof m->id);
         for (size_t i = 0, at = sizeof m->id; i < m->n_labels; i++) {
-                if (values[i].n)
-                        memcpy(key + at, values[i].p, values[i].n);
-                at += values[i].n;
-                key[at++] = '\0';
+                uint32_t bytes = (uint32_t)values[i].n;
+                memcpy(key + at, &bytes, sizeof bytes);
+                at += sizeof bytes;
+                if (bytes)
+                        memcpy(key + at, values[i].p, bytes);
+                at += bytes;
         }
         s = map_get(&m->owner->series, str_n(key, n));
         if (!s)
-                s = series_new(m, values, str_n(key, n));
+                s = series_new(m, str_n(key, n));
         if (key != local)
                 free(key);
         return s;
@@ -341,7 +344,7 @@ static void write_sample(struct buf *b, const char *name, const char *suffix, co
         buf_addc(b, '\n');
 }
 
-static void write_histogram(struct buf *b, const struct metric_series *s)
+static void write_histogram(struct buf *b, const struct metric_series *s, const char *labels)
 {
         const struct metric *m = s->metric;
         uint64_t sum = 0;
@@ -350,11 +353,11 @@ static void write_histogram(struct buf *b, const struct metric_series *s)
         for (size_t i = 0; i < m->n_buckets; i++) {
                 sum += s->buckets[i];
                 metric_number(le, m->def.buckets[i]);
-                write_sample(b, m->def.name, "_bucket", s->labels, le, (double)sum);
+                write_sample(b, m->def.name, "_bucket", labels, le, (double)sum);
         }
-        write_sample(b, m->def.name, "_bucket", s->labels, "+Inf", (double)s->count);
-        write_sample(b, m->def.name, "_sum", s->labels, NULL, s->value);
-        write_sample(b, m->def.name, "_count", s->labels, NULL, (double)s->count);
+        write_sample(b, m->def.name, "_bucket", labels, "+Inf", (double)s->count);
+        write_sample(b, m->def.name, "_sum", labels, NULL, s->value);
+        write_sample(b, m->def.name, "_count", labels, NULL, (double)s->count);
 }
 
 void metrics_each(const struct metrics *m, void (*fn)(void *arg, const struct metric_def *def), void *arg)
@@ -370,8 +373,8 @@ static void write_family(struct buf *b, const struct metric *x)
         buf_printf(b, "# HELP %s %s\n# TYPE %s %s\n", x->def.name, x->def.help, x->def.name, types[x->def.type]);
 }
 
-/* Series of one family from the given number on, until the buffer has so many bytes. Are there more? */
-static bool write_series(struct buf *b, const struct metric *x, size_t *from, size_t bytes)
+/* Series of one family from the given number on, until the buffer has so many bytes. Are there more? labels: room for their text. */
+static bool write_series(struct buf *b, const struct metric *x, size_t *from, size_t bytes, struct buf *labels)
 {
         size_t i = 0;
 
@@ -384,10 +387,14 @@ static bool write_series(struct buf *b, const struct metric *x, size_t *from, si
                         return true;
                 if (i == 1)
                         write_family(b, x);
-                if (x->def.type == METRIC_HISTOGRAM)
-                        write_histogram(b, s);
+                buf_clear(labels);
+                write_labels(labels, s);
+                if (labels->failed)
+                        b->failed = true;
+                else if (x->def.type == METRIC_HISTOGRAM)
+                        write_histogram(b, s, labels->p);
                 else
-                        write_sample(b, x->def.name, "", s->labels, NULL, s->value);
+                        write_sample(b, x->def.name, "", labels->p, NULL, s->value);
                 *from = i;
         }
         return false;
@@ -395,16 +402,21 @@ static bool write_series(struct buf *b, const struct metric *x, size_t *from, si
 
 static int write_until(struct metrics *m, struct metrics_at *at, struct buf *out, size_t bytes)
 {
+        struct buf labels = {0};
+        bool more = false;
+
         if (!at->begun) {
                 *at = (struct metrics_at){.begun = true};
                 for (size_t i = 0; i < m->n_scrapers; i++)
                         m->scrapers[i].fn(m->scrapers[i].arg);
                 at->metric = m->first;
         }
-        for (; at->metric; at->metric = at->metric->next, at->series = 0)
-                if (write_series(out, at->metric, &at->series, bytes))
-                        return out->failed ? -ENOMEM : 1;
-        return out->failed ? -ENOMEM : 0;
+        while (at->metric && !(more = write_series(out, at->metric, &at->series, bytes, &labels))) {
+                at->metric = at->metric->next;
+                at->series = 0;
+        }
+        buf_fini(&labels);
+        return out->failed ? -ENOMEM : more;
 }
 
 int metrics_write_some(struct metrics *m, struct metrics_at *at, struct buf *out)
