@@ -134,12 +134,14 @@ def processes(scene):
 
 def rest(scene):
     """The memory of each process after it has come to rest, and its highest since the last time."""
+    scene.calm(True)
     pids, last, same, end = sorted(processes(scene)), {}, 0, time.monotonic() + REST_MAX_S
     while same < REST_S and time.monotonic() < end:
         now = {p: status(p[2], "VmRSS") for p in pids}
         same = same + 1 if last and all(abs(now[p] - last[p]) < 0.1 for p in pids) else 0
         last = now
         time.sleep(1)
+    scene.calm(False)
     highest = {p: status(p[2], "VmHWM") for p in pids}
     for p in pids:
         try:

@@ -1,5 +1,6 @@
 """Where random_requests.py speaks: sidecars with nearly every kind of component, and peers that answer badly: an app over HTTP or gRPC, a
-sidecar, a pluggable component, a collector of spans. Peers run in processes of their own: `random_scene.py app|grpc-app|proxy|sentry ...`."""
+sidecar, a pluggable component, a collector of spans. Peers run in processes of their own: `random_scene.py app|grpc-app|proxy|sentry ...`. While
+a file CALM lies in their folder they answer well, so that what waits for them can end: memory is read then."""
 import asyncio, datetime, ipaddress, json, os, pathlib, random, shutil, signal, socket, sqlite3, struct, subprocess, sys, time, urllib.request
 
 import random_grammar as grammar
@@ -19,6 +20,10 @@ def free_port():
 
 
 # ---- peers ----
+
+def calm():
+    return os.path.exists("CALM")
+
 
 class App:
     """An HTTP server whose answers come from the grammar; right ones to what daprd asks at its start."""
@@ -50,7 +55,7 @@ class App:
                 if path == b"/dapr/subscribe":
                     body = self.subscriptions()
                     data, last = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body, False
-                elif path.startswith((b"/dapr/", b"/healthz")) or verb == b"OPTIONS":
+                elif path.startswith((b"/dapr/", b"/healthz")) or verb == b"OPTIONS" or calm():
                     data, last = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", False
                 else:
                     data, last = grammar.answer(self.r, verb.decode())
@@ -141,7 +146,7 @@ class Proxy:
         first = True
         try:
             while data := await reader.read(1 << 16):
-                if not first and self.r.random() < rate and time.monotonic() > self.until:
+                if not first and self.r.random() < rate and time.monotonic() > self.until and not calm():
                     what = self.r.random()
                     data = grammar.mutate(self.r, data) if what < 0.6 else self.r.randbytes(60) if what < 0.7 else data[:len(data) // 2]
                     writer.write(data)
@@ -395,8 +400,8 @@ class Scene:
             argv += ["--enable-app-health-check", "--app-health-probe-interval=1"] if "walls" in self.marks else []
         (f / "run").mkdir(mode=0o700)
         env = {"PATH": os.environ["PATH"], "DAPR_COMPONENTS_SOCKETS_FOLDER": str(self.folder / "sockets") if odd else "/nonexistent", "XDG_RUNTIME_DIR": str(f / "run"),
-               "ASAN_OPTIONS": "detect_leaks=1:malloc_context_size=12:quarantine_size_mb=1:thread_local_quarantine_size_kb=64", "UBSAN_OPTIONS": "print_stacktrace=1",
-               "OTEL_BSP_SCHEDULE_DELAY": "500"}
+               "ASAN_OPTIONS": "detect_leaks=1:malloc_context_size=6:quarantine_size_mb=1:thread_local_quarantine_size_kb=64", "UBSAN_OPTIONS": "print_stacktrace=1",
+               "OTEL_BSP_SCHEDULE_DELAY": "500", "OTEL_BSP_MAX_QUEUE_SIZE": "512", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "256"}
         if self.token:
             env |= {"DAPR_API_TOKEN": self.token, "APP_API_TOKEN": "other"}
         if "mtls" in self.marks:
@@ -424,6 +429,9 @@ class Scene:
             self.tls.check_hostname, self.tls.verify_mode = False, ssl.CERT_NONE
             self.tls.load_cert_chain(self.folder / "client.pem", self.folder / "client.key")
             self.tls.set_alpn_protocols(["h2"])
+
+    def calm(self, on):
+        (self.folder / "CALM").touch() if on else (self.folder / "CALM").unlink()
 
     def healthy(self, who):
         at = self.targets[who, "http"]
