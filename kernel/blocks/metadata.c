@@ -22,7 +22,7 @@ typedef Dapr__Proto__Runtime__V1__MetadataWorkflows workflows;
 
 #define RUNTIME_VERSION_KEY "daprRuntimeVersion"
 
-enum { CAPABILITIES_MAX = 16, EXTENDED_KEYS_MAX = 10000 };
+enum { CAPABILITIES_MAX = 16, EXTENDED_KEYS_MAX = 10000, EXTENDED_BYTES_MAX = 4 * 1024 * 1024 };
 
 /* ---- the message ---- */
 
@@ -198,6 +198,15 @@ static int get(struct call *c, const ProtobufCMessage *in, ProtobufCMessage *out
         return metadata_fill(c->k, c->arena, (metadata_message *)out) ? call_fail(c, ERR_UNTYPED, "out of memory") : 0;
 }
 
+static size_t extended_bytes(const struct kernel *k)
+{
+        size_t n = 0;
+
+        for (struct map_entry *e = NULL; (e = map_next(&k->extended, e));)
+                n += e->key_n + strlen(e->value);
+        return n;
+}
+
 static int set_value(struct kernel *k, struct str key, struct str value)
 {
         char *copy, *old;
@@ -207,6 +216,8 @@ static int set_value(struct kernel *k, struct str key, struct str value)
         old = map_get(&k->extended, key);
         if (!old && k->extended.count >= EXTENDED_KEYS_MAX)
                 return -ENOSPC;
+        if (key.n + value.n > EXTENDED_BYTES_MAX || extended_bytes(k) - (old ? key.n + strlen(old) : 0) + key.n + value.n > EXTENDED_BYTES_MAX)
+                return -EDQUOT;
         if (!(copy = strndup(value.p ? value.p : "", value.n)))
                 return -ENOMEM;
         if (map_set(&k->extended, key, copy)) {
@@ -221,6 +232,9 @@ static int set_fails(struct call *c, int r)
 {
         if (r == -ENOSPC)
                 return call_fail(c, ERR_UNTYPED, arena_printf(c->arena, "there are %d keys already: set one of them again", EXTENDED_KEYS_MAX));
+        if (r == -EDQUOT)
+                return call_fail(c, ERR_UNTYPED, arena_printf(c->arena, "keys and values would take more than %d bytes: set shorter ones",
+                                                              EXTENDED_BYTES_MAX));
         return call_fail(c, ERR_UNTYPED, "out of memory");
 }
 

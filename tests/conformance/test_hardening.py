@@ -241,3 +241,11 @@ def test_extended_metadata_has_a_limit(daprd):
                    for at in range(0, 10400, 400))
     assert 9900 < got.count(b"HTTP/1.1 204") <= 10000 and got.count(b"there are 10000 keys already") == 10400 - got.count(b"HTTP/1.1 204"), got[-500:]
     assert d.request("PUT", "/v1.0/metadata/key1", "w").status == 204 and d.metadata()["extended"]["key1"] == "w"
+
+
+def test_extended_metadata_has_a_limit_in_bytes(daprd):
+    d = daprd()
+    answers = [d.request("PUT", f"/v1.0/metadata/big{i}", "v" * (1 << 20)) for i in range(5)]
+    assert [a.status for a in answers] == [204, 204, 204, 500, 500], answers
+    assert b"would take more than 4194304 bytes" in answers[4].body
+    assert d.request("PUT", "/v1.0/metadata/big0", "w").status == 204 and d.request("PUT", "/v1.0/metadata/big4", "v" * (1 << 20)).status == 204
