@@ -79,17 +79,18 @@ static void endpoint_free(struct endpoint *p)
         free(p);
 }
 
-static int client_new(struct http_client **ret, const struct endpoint_url *u, struct tls_context *tls)
+static int client_new(struct http_client **ret, const struct endpoint_url *u, struct tls_context *tls, bool by_alpn)
 {
         return http_client_new(ret, &(struct http_client_conf){.target = u->target,
                                                                .authority = u->authority,
                                                                .tls = tls,
+                                                               .h2_by_alpn = tls && by_alpn,
                                                                .server_name = u->host,
                                                                .connect_timeout_s = CONNECT_TIMEOUT_S});
 }
 
-/* text: the base URL. tls: for https; borrowed. */
-static int endpoint_new(struct endpoints *e, struct arena *a, struct str text, struct tls_context *tls, struct endpoint **ret)
+/* text: the base URL. tls: for https, or NULL; borrowed. by_alpn: it offers HTTP/2. */
+static int endpoint_new(struct endpoints *e, struct arena *a, struct str text, struct tls_context *tls, bool by_alpn, struct endpoint **ret)
 {
         struct endpoint *p = calloc(1, sizeof *p);
         int r = p && (p->text = strndup(text.p, text.n)) ? 0 : -ENOMEM;
@@ -97,21 +98,22 @@ static int endpoint_new(struct endpoints *e, struct arena *a, struct str text, s
         if (!r)
                 r = endpoint_url_read(a, str_of(p->text), &p->base);
         if (!r)
-                r = client_new(&p->client, &p->base, p->base.is_https ? tls : NULL);
+                r = client_new(&p->client, &p->base, p->base.is_https ? tls : NULL, by_alpn);
         if (r) {
                 endpoint_free(p);
                 return r;
         }
         p->owner = e;
-        p->tls = p->base.is_https && tls ? tls_context_ref(tls) : NULL;
+        p->tls = tls ? tls_context_ref(tls) : NULL;
         *ret = p;
         return 0;
 }
 
-static int tls_new(struct arena *a, const struct http_endpoint_spec *s, struct tls_context **ret, const char **ret_err)
+/* s: NULL for a URL. Servers of URLs are not offered HTTP/2, as the reference does it. */
+static int tls_new(struct arena *a, const struct http_endpoint_spec *s, bool offers_h2, struct tls_context **ret, const char **ret_err)
 {
-        static const char *const http1[] = {"http/1.1", NULL};
-        struct tls_options o = {.alpn = http1};
+        static const char *const both[] = {"h2", "http/1.1", NULL};
+        struct tls_options o = {.alpn = offers_h2 ? both : NULL};
         char err[256];
         int r;
 
@@ -168,10 +170,10 @@ static int add(struct endpoints *e, struct http_endpoint_spec *s, struct arena *
         resolve(e, s, &s->root_ca, "clientTLS.rootCA");
         resolve(e, s, &s->certificate, "clientTLS.certificate");
         resolve(e, s, &s->private_key, "clientTLS.privateKey");
-        r = str_has_prefix(str_of(s->base_url), STR("https://")) ? tls_new(a, s, &tls, ret_err) : 0;
+        r = s->has_tls || str_has_prefix(str_of(s->base_url), STR("https://")) ? tls_new(a, s, true, &tls, ret_err) : 0;
         if (r)
                 return r;
-        r = endpoint_new(e, &e->arena, str_of(s->base_url), tls, &p);
+        r = endpoint_new(e, &e->arena, str_of(s->base_url), tls, true, &p);
         tls_context_unref(tls);
         if (r == -EINVAL) {
                 log_error(SCOPE, "http endpoint %s is left out: %s:%d: baseUrl \"%s\" is not a URL like https://host:port/path", s->name, s->file,
@@ -256,10 +258,11 @@ static bool make_room(struct endpoints *e)
         return true;
 }
 
-/* The server of a URL, kept under key. tls: to be used for https, or NULL. */
-static struct endpoint *by_url(struct endpoints *e, struct arena *a, struct str key, struct str url, struct tls_context *tls, const char **ret_err)
+/* The server of a URL, kept under key. from: the endpoint that a redirect has led away from, whose ways go with it, or NULL. */
+static struct endpoint *by_url(struct endpoints *e, struct arena *a, struct str key, struct str url, const struct endpoint *from, const char **ret_err)
 {
         struct endpoint *p = map_get(&e->by_url, key);
+        struct tls_context *tls = NULL;
         int r = 0;
 
         if (p)
@@ -268,12 +271,12 @@ static struct endpoint *by_url(struct endpoints *e, struct arena *a, struct str 
                 *ret_err = "too many URLs are called at once";
                 return NULL;
         }
-        if (tls)
-                tls_context_ref(tls);
+        if (from && from->tls)
+                tls = tls_context_ref(from->tls);
         else if (url.p[4] == 's')
-                r = tls_new(a, NULL, &tls, ret_err);
+                r = tls_new(a, NULL, from, &tls, ret_err);
         if (!r)
-                r = endpoint_new(e, a, url, tls, &p);
+                r = endpoint_new(e, a, url, tls, from, &p);
         tls_context_unref(tls);
         if (!r) {
                 p->is_url = true;
@@ -295,7 +298,7 @@ struct endpoint *endpoint_sibling(struct endpoint *p, struct arena *a, struct st
         struct endpoint *other;
 
         *ret_err = "out of memory";
-        other = key.p ? by_url(p->owner, a, key, url, p->tls, ret_err) : NULL;
+        other = key.p ? by_url(p->owner, a, key, url, p, ret_err) : NULL;
         if (other)
                 other->calls++;
         return other;

@@ -19,7 +19,7 @@ int endpoint_url_read(struct arena *a, struct str text, struct endpoint_url *ret
 struct endpoint {
         struct endpoints *owner;
         struct http_client *client;
-        struct tls_context *tls;  /* https: own reference */
+        struct tls_context *tls;  /* of a resource, and of an https URL: own reference */
         char *text;               /* the base URL */
         struct endpoint_url base;
         struct http_header *headers;

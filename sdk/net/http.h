@@ -115,12 +115,13 @@ int http_raw_begin(struct http_req *r, int status, const struct http_header *h, 
 int http_raw_write(struct http_req *r, struct str data);
 int http_raw_end(struct http_req *r, const struct http_header *trailers, size_t n);
 
-/* ---- client: pooled keep-alive connections to one base address; HTTP/1.1, or HTTP/2 prior knowledge when h2 is set ---- */
+/* ---- client: pooled keep-alive connections to one base address; HTTP/1.1 or HTTP/2 ---- */
 struct http_client;
 struct http_client_conf {
         struct str target;        /* conn_dial form */
         struct str authority;     /* Host header; empty = from target */
         bool h2;                  /* prior knowledge */
+        bool h2_by_alpn;          /* tls offers "h2" and "http/1.1": whichever the server takes */
         struct tls_context *tls;  /* NULL = plain */
         struct str server_name;   /* SNI and verification; empty = host of target */
         size_t max_conns;         /* default 1024 */

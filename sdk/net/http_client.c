@@ -1,7 +1,5 @@
 /*
- * HTTP client to one address. HTTP/1: a pool of connections, most recently used first; while a connection serves an exchange
- * it belongs to that fiber (conn's fiber way), while it rests a handler drops it as soon as the peer closes or speaks.
- * HTTP/2: as many connections as the peer's limit of streams asks for.
+ * Exchanges of an HTTP client: one request and its response over a connection of its pool (http_pool.c), HTTP/1 or HTTP/2.
  *
  * A connection that rested may be dead without our knowing. Then the request goes out again, once, when that cannot do harm;
  * for other methods the socket is asked before they are sent.
@@ -10,41 +8,10 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "sdk/base/log.h"
 #include "sdk/net/http1.h"
-#include "sdk/net/http2.h"
-#include "sdk/net/tls.h"
+#include "sdk/net/http_pool.h"
 
-enum { DEFAULT_CONNS = 1024, DEFAULT_IDLE = 64, DEFAULT_HEADER_BYTES = 64 * 1024, BODY_STEP_BYTES = 16 * 1024 };
-#define DEFAULT_CONNECT_S 5.0
-#define IDLE_S 90.0 /* as Go's transport */
-
-struct http_client {
-        struct http_client_conf conf;
-        char *target, *authority, *server_name;
-        struct list idle;       /* struct pooled, most recent first */
-        size_t n_idle, n_conns; /* n_conns: all of them, those being dialled too */
-        size_t n_running;       /* exchanges */
-        struct cond freed;      /* a connection came to rest or went; HTTP/2: room */
-        struct timer sweep;
-        struct list h2;         /* struct session */
-        bool dialling_h2;
-};
-
-/* An HTTP/1 connection. */
-struct pooled {
-        struct list link;
-        struct http_client *client;
-        struct conn *io;
-        bool used;              /* has served before */
-        double idle_since;
-};
-
-struct session {
-        struct list link;
-        struct http_client *client;
-        struct h2_conn *h2;
-};
+enum { BODY_STEP_BYTES = 16 * 1024 };
 
 struct exchange {
         struct http_exchange x;
@@ -72,245 +39,7 @@ static struct exchange *priv(struct http_exchange *x)
         return container_of(x, struct exchange, x);
 }
 
-/* ---- pool ---- */
-
-static void drop(struct pooled *p)
-{
-        struct http_client *c = p->client;
-        conn_free(p->io);
-        free(p);
-        c->n_conns--;
-        cond_signal(&c->freed);
-}
-
-static void idle_drop(struct pooled *p)
-{
-        list_del(&p->link);
-        p->client->n_idle--;
-        drop(p);
-}
-
-static void idle_read(struct conn *io)
-{
-        idle_drop(io->owner); /* nobody has asked anything */
-}
-
-static void idle_close(struct conn *io, int err)
-{
-        idle_drop(io->owner);
-}
-
-static const struct conn_handler idle_handler = {.on_read = idle_read, .on_close = idle_close};
-
-static void on_sweep(struct timer *t)
-{
-        struct http_client *c = container_of(t, struct http_client, sweep);
-        double old = loop_now() - IDLE_S;
-        while (c->n_idle) {
-                struct pooled *p = list_entry(c->idle.prev, struct pooled, link);
-                if (p->idle_since > old + 0.01) {
-                        timer_start(&c->sweep, p->idle_since - old, 0);
-                        break;
-                }
-                idle_drop(p);
-        }
-}
-
-static void put_back(struct pooled *p)
-{
-        struct http_client *c = p->client;
-        p->used = true;
-        p->idle_since = loop_now();
-        list_add_head(&c->idle, &p->link);
-        c->n_idle++;
-        conn_set_handler(p->io, &idle_handler, p);
-        if (!timer_is_active(&c->sweep))
-                timer_start(&c->sweep, IDLE_S, 0);
-        if (c->n_idle > c->conf.max_idle)
-                idle_drop(list_entry(c->idle.prev, struct pooled, link));
-        else
-                cond_signal(&c->freed);
-}
-
-/* Has the peer closed, or sent what it should not? For requests that must not go out twice. */
-static bool is_dead(const struct conn *io)
-{
-        char b;
-        return recv(io->fd, &b, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 || (errno != EAGAIN && errno != EWOULDBLOCK);
-}
-
-static struct pooled *take_idle(struct http_client *c, bool ask)
-{
-        while (c->n_idle) {
-                struct pooled *p = list_entry(c->idle.next, struct pooled, link);
-                list_del(&p->link);
-                c->n_idle--;
-                conn_set_handler(p->io, NULL, NULL);
-                if (!p->io->eof && !p->io->error && !buf_len(&p->io->in) && !(ask && is_dead(p->io)))
-                        return p;
-                drop(p);
-        }
-        return NULL;
-}
-
-static int dial(struct http_client *c, struct conn **ret)
-{
-        struct conn *io = NULL;
-        double old = fiber_set_deadline(loop_now() + c->conf.connect_timeout_s);
-        int r = conn_dial(str_of(c->target), &io);
-        if (!r && c->conf.tls) {
-                r = conn_start_tls(io, c->conf.tls, str_of(c->server_name), false);
-                struct str alpn = r ? STR_NULL : tls_session_alpn(io->tls);
-                if (!r && c->conf.h2 != str_eq(alpn, STR("h2")) && (alpn.n || c->conf.h2))
-                        r = -EPROTO;
-                if (r) {
-                        conn_free(io);
-                        io = NULL;
-                }
-        }
-        fiber_restore_deadline(old);
-        *ret = io;
-        return r;
-}
-
-/* A connection for one exchange. fresh = not one that rested. */
-static int acquire(struct http_client *c, bool fresh, bool ask, struct pooled **ret)
-{
-        struct pooled *p;
-        for (;;) {
-                p = fresh ? NULL : take_idle(c, ask);
-                if (p) {
-                        *ret = p;
-                        return 0;
-                }
-                if (c->n_conns < c->conf.max_conns)
-                        break;
-                if (fresh && c->n_idle) {
-                        idle_drop(list_entry(c->idle.prev, struct pooled, link));
-                        continue;
-                }
-                int r = cond_wait(&c->freed);
-                if (r)
-                        return r;
-        }
-        p = calloc(1, sizeof(*p));
-        if (!p)
-                return -ENOMEM;
-        c->n_conns++;
-        p->client = c;
-        int r = dial(c, &p->io);
-        if (r) {
-                drop(p);
-                return r;
-        }
-        *ret = p;
-        return 0;
-}
-
-/* ---- HTTP/2 sessions ---- */
-
-static void session_closed(struct h2_conn *h2, int err)
-{
-        struct session *s = h2_conn_owner(h2);
-        struct http_client *c = s->client;
-        list_del(&s->link);
-        free(s);
-        c->n_conns--;
-        cond_broadcast(&c->freed);
-}
-
-static void session_room(struct h2_conn *h2)
-{
-        struct session *s = h2_conn_owner(h2);
-        cond_broadcast(&s->client->freed);
-}
-
-static int session_new(struct http_client *c)
-{
-        struct conn *io;
-        struct session *s = calloc(1, sizeof(*s));
-        if (!s)
-                return -ENOMEM;
-        c->dialling_h2 = true;
-        int r = dial(c, &io);
-        c->dialling_h2 = false;
-        cond_broadcast(&c->freed);
-        if (r) {
-                free(s);
-                return r;
-        }
-        s->client = c;
-        list_add_tail(&c->h2, &s->link);
-        c->n_conns++;
-        struct h2_conf conf = {.max_header_list = (uint32_t)c->conf.max_header_bytes, .on_close = session_closed,
-                               .on_room = session_room, .owner = s};
-        s->h2 = h2_conn_new(io, &conf);
-        if (!s->h2) {
-                list_del(&s->link);
-                c->n_conns--;
-                free(s);
-                return -ENOMEM;
-        }
-        return 0;
-}
-
-static struct h2_conn *session_find(struct http_client *c)
-{
-        list_for_each(l, &c->h2) {
-                struct session *s = list_entry(l, struct session, link);
-                if (s->h2 && h2_conn_is_usable(s->h2) && h2_conn_has_room(s->h2))
-                        return s->h2;
-        }
-        return NULL;
-}
-
-static int session_get(struct http_client *c, struct h2_conn **ret)
-{
-        while (!(*ret = session_find(c))) {
-                int r;
-                if (!c->dialling_h2 && c->n_conns < c->conf.max_conns)
-                        r = session_new(c);
-                else
-                        r = cond_wait(&c->freed);
-                if (r)
-                        return r;
-        }
-        return 0;
-}
-
-static int start_h2(struct exchange *e)
-{
-        struct http_client *c = e->client;
-        struct h2_conn *h2;
-        struct http_headers h = {0};
-        struct str authority = str_of(c->authority);
-        int r = session_get(c, &h2);
-        if (r)
-                return r;
-        for (size_t i = 0; i < e->n_h; i++) {
-                struct str name = e->h[i].name;
-                enum http1_field kind = http1_field_kind(name);
-                if (kind == HTTP1_HOST)
-                        authority = e->h[i].value;
-                else if ((kind == HTTP1_PLAIN || kind == HTTP1_DATE) && http1_is_token(name) && !str_ieq(name, STR("Keep-Alive")) &&
-                         !str_ieq(name, STR("Upgrade")) && http_headers_add(&h, e->arena, name, e->h[i].value))
-                        return -ENOMEM;
-        }
-        int64_t length = e->has_body_now ? (int64_t)e->body_now.n : e->length;
-        if (length > 0) {
-                char *text = arena_printf(e->arena, "%lld", (long long)length);
-                if (!text || http_headers_add(&h, e->arena, STR("content-length"), str_of(text)))
-                        return -ENOMEM;
-        }
-        e->stream = h2_open(h2, e->method, c->conf.tls ? STR("https") : STR("http"), authority, e->target, h.v, h.n, length == 0, &r);
-        if (!e->stream)
-                return r;
-        if (e->has_body_now && e->body_now.n)
-                h2_send(e->stream, e->body_now.p, e->body_now.n, true); /* an error comes back with the response */
-        return 0;
-}
-
-/* ---- HTTP/1 requests ---- */
+/* ---- requests ---- */
 
 static bool is_idempotent(struct str m)
 {
@@ -330,6 +59,35 @@ static bool can_send_again(const struct exchange *e)
 static bool tells_empty(struct str m)
 {
         return str_eq(m, STR("POST")) || str_eq(m, STR("PUT")) || str_eq(m, STR("PATCH"));
+}
+
+static int start_h2(struct exchange *e, struct h2_conn *h2)
+{
+        struct http_client *c = e->client;
+        struct http_headers h = {0};
+        struct str authority = str_of(c->authority);
+        int r;
+        for (size_t i = 0; i < e->n_h; i++) {
+                struct str name = e->h[i].name;
+                enum http1_field kind = http1_field_kind(name);
+                if (kind == HTTP1_HOST)
+                        authority = e->h[i].value;
+                else if ((kind == HTTP1_PLAIN || kind == HTTP1_DATE) && http1_is_token(name) && !str_ieq(name, STR("Keep-Alive")) &&
+                         !str_ieq(name, STR("Upgrade")) && http_headers_add(&h, e->arena, name, e->h[i].value))
+                        return -ENOMEM;
+        }
+        int64_t length = e->has_body_now ? (int64_t)e->body_now.n : e->length;
+        if (length > 0 || (length == 0 && tells_empty(e->method))) {
+                char *text = arena_printf(e->arena, "%lld", (long long)length);
+                if (!text || http_headers_add(&h, e->arena, STR("content-length"), str_of(text)))
+                        return -ENOMEM;
+        }
+        e->stream = h2_open(h2, e->method, c->conf.tls ? STR("https") : STR("http"), authority, e->target, h.v, h.n, length == 0, &r);
+        if (!e->stream)
+                return r;
+        if (e->has_body_now && e->body_now.n)
+                h2_send(e->stream, e->body_now.p, e->body_now.n, true); /* an error comes back with the response */
+        return 0;
 }
 
 static int send_head(struct exchange *e)
@@ -367,21 +125,28 @@ static int send_head(struct exchange *e)
         return 0;
 }
 
-static int start_h1(struct exchange *e, bool fresh)
+static int start_h1(struct exchange *e, struct pooled *conn)
 {
-        bool ask = !(is_idempotent(e->method) && (e->has_body_now || e->length == 0));
-        int r = acquire(e->client, fresh, ask, &e->conn);
-        if (r)
-                return r;
+        e->conn = conn;
         e->scanned = 0;
-        r = send_head(e);
+        int r = send_head(e);
         if (!r && e->has_body_now)
                 conn_write(e->conn->io, e->body_now.p, e->body_now.n); /* an error comes back with the response */
         if (r) {
-                drop(e->conn);
+                http_pool_drop(e->conn);
                 e->conn = NULL;
         }
         return r;
+}
+
+static int start(struct exchange *e, bool fresh)
+{
+        bool ask = !(is_idempotent(e->method) && (e->has_body_now || e->length == 0));
+        struct http_use use;
+        int r = http_pool_get(e->client, fresh, ask, &use);
+        if (r)
+                return r;
+        return use.h2 ? start_h2(e, use.h2) : start_h1(e, use.conn);
 }
 
 static bool is_target(struct str s)
@@ -412,7 +177,7 @@ int http_client_start(struct http_client *c, struct arena *a, struct str method,
         e->x.content_length = -1;
         e->x.impl = e;
         c->n_running++;
-        int r = c->conf.h2 ? start_h2(e) : start_h1(e, false);
+        int r = start(e, false);
         if (r) {
                 c->n_running--;
                 return r;
@@ -493,6 +258,20 @@ static int read_head(struct exchange *e)
         return 1;
 }
 
+/* Once more, by another connection. */
+static int again(struct exchange *e)
+{
+        e->sent_again = true;
+        if (e->stream)
+                h2_release(e->stream);
+        else
+                http_pool_drop(e->conn);
+        e->stream = NULL;
+        e->conn = NULL;
+        return start(e, true);
+}
+
+/* 1 = the request has gone out again. */
 static int response_h1(struct exchange *e)
 {
         for (;;) {
@@ -508,12 +287,8 @@ static int response_h1(struct exchange *e)
                 bool silent = !buf_len(&io->in) && (r == 0 || r == -ECONNRESET || r == -EPIPE);
                 if (!silent || !e->conn->used || !can_send_again(e) || !is_idempotent(e->method))
                         return r ? r : -ECONNRESET;
-                e->sent_again = true;
-                drop(e->conn);
-                e->conn = NULL;
-                r = start_h1(e, true);
-                if (r)
-                        return r;
+                r = again(e);
+                return r ? r : 1;
         }
 }
 
@@ -533,14 +308,10 @@ static int64_t length_of(const struct http_headers *h)
 
 static int response_h2(struct exchange *e)
 {
-        int r;
-        while ((r = h2_wait_headers(e->stream)) == -ENETRESET && can_send_again(e)) {
-                e->sent_again = true;
-                h2_release(e->stream);
-                e->stream = NULL;
-                r = start_h2(e);
-                if (r)
-                        return r;
+        int r = h2_wait_headers(e->stream);
+        if (r == -ENETRESET && can_send_again(e)) {
+                r = again(e);
+                return r ? r : 1;
         }
         if (r)
                 return r;
@@ -558,7 +329,12 @@ int http_exchange_response(struct http_exchange *x)
                 return x->ops->response(x);
         if (e->answered || e->error)
                 return e->error;
-        int r = e->client->conf.h2 ? response_h2(e) : response_h1(e);
+        if (!e->stream && !e->conn)
+                return -ECONNRESET; /* a second try had no time left */
+        int r;
+        do
+                r = e->stream ? response_h2(e) : response_h1(e);
+        while (r == 1);
         if (r && r != -ETIMEDOUT)
                 e->error = r;
         return r;
@@ -664,70 +440,7 @@ void http_exchange_close(struct http_exchange *x)
         struct conn *io = e->conn->io;
         if (e->answered && !e->error && e->body.done && e->sent && e->keep_alive && !io->eof && !io->error && !io->write_error &&
             !buf_len(&io->in))
-                put_back(e->conn);
+                http_pool_put_back(e->conn);
         else
-                drop(e->conn);
-}
-
-/* ---- the client ---- */
-
-static char *copy(struct str s)
-{
-        return strndup(s.p ? s.p : "", s.n);
-}
-
-/* "unix:…" has no host of its own. */
-static struct str host_of(struct str target, bool with_port)
-{
-        if (str_has_prefix(target, STR("unix")) && !str_has_prefix(target, STR("unix.")))
-                return STR("localhost");
-        const char *colon = target.n ? memrchr(target.p, ':', target.n) : NULL;
-        struct str host = with_port || !colon ? target : str_n(target.p, (size_t)(colon - target.p));
-        if (!with_port && host.n > 1 && host.p[0] == '[')
-                host = str_n(host.p + 1, host.n - 2);
-        return host;
-}
-
-int http_client_new(struct http_client **ret, const struct http_client_conf *conf)
-{
-        struct http_client *c = calloc(1, sizeof(*c));
-        if (!c)
-                return -ENOMEM;
-        c->conf = *conf;
-        c->conf.max_conns = conf->max_conns ? conf->max_conns : DEFAULT_CONNS;
-        c->conf.max_idle = conf->max_idle ? conf->max_idle : DEFAULT_IDLE;
-        c->conf.connect_timeout_s = conf->connect_timeout_s > 0 ? conf->connect_timeout_s : DEFAULT_CONNECT_S;
-        c->conf.max_header_bytes = conf->max_header_bytes ? conf->max_header_bytes : DEFAULT_HEADER_BYTES;
-        c->conf.tls = conf->tls ? tls_context_ref(conf->tls) : NULL;
-        c->target = copy(conf->target);
-        c->authority = copy(conf->authority.n ? conf->authority : host_of(conf->target, true));
-        c->server_name = copy(conf->server_name.n ? conf->server_name : host_of(conf->target, false));
-        list_init(&c->idle);
-        list_init(&c->h2);
-        cond_init(&c->freed);
-        timer_init(&c->sweep, on_sweep);
-        if (!c->target || !c->authority || !c->server_name) {
-                http_client_free(c);
-                return -ENOMEM;
-        }
-        *ret = c;
-        return 0;
-}
-
-void http_client_free(struct http_client *c)
-{
-        if (!c)
-                return;
-        must(!c->n_running);
-        timer_stop(&c->sweep);
-        while (c->n_idle)
-                idle_drop(list_entry(c->idle.next, struct pooled, link));
-        list_for_each_safe(l, next, &c->h2)
-                h2_conn_close(list_entry(l, struct session, link)->h2, 0);
-        if (c->conf.tls)
-                tls_context_unref(c->conf.tls);
-        free(c->target);
-        free(c->authority);
-        free(c->server_name);
-        free(c);
+                http_pool_drop(e->conn);
 }

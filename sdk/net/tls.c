@@ -17,7 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { ALPN_BYTES = 128, NAME_BYTES = 256 };
+enum { ALPN_BYTES = 128, NAME_BYTES = 256, FOLDER_BYTES = 1024 };
 
 static const char system_roots[] = "/etc/ssl/certs/ca-certificates.crt";
 static const char ciphers[] = "TLS13-CHACHA20-POLY1305-SHA256:TLS13-AES128-GCM-SHA256:TLS13-AES256-GCM-SHA384:"
@@ -192,11 +192,38 @@ static int on_verify(int ok, WOLFSSL_X509_STORE_CTX *store)
         return s->verified;
 }
 
+/* What cannot be read is nothing that is trusted: a peer is refused then, not the start. */
+static void load_from(WOLFSSL_CTX *ctx, const char *file, const char *folder)
+{
+        wolfSSL_CTX_load_verify_locations_ex(ctx, file, folder, WOLFSSL_LOAD_FLAG_IGNORE_ERR);
+        wolfSSL_ERR_clear_error();
+}
+
+/* SSL_CERT_FILE takes the place of the system's file, SSL_CERT_DIR ("a:b") that of the system's folder, which holds the same. */
+static void load_system_roots(WOLFSSL_CTX *ctx)
+{
+        const char *file = getenv("SSL_CERT_FILE"), *folders = getenv("SSL_CERT_DIR");
+        struct str rest = str_of(folders), folder;
+        char path[FOLDER_BYTES];
+        bool has_file = file && *file;
+        load_from(ctx, has_file ? file : system_roots, NULL);
+        if (has_file && !rest.n)
+                load_from(ctx, system_roots, NULL);
+        while (rest.n) {
+                folder = str_cut(&rest, ':');
+                if (folder.n && folder.n < sizeof(path)) {
+                        snprintf(path, sizeof(path), "%.*s", STR_FMT(folder));
+                        load_from(ctx, NULL, path);
+                }
+        }
+}
+
 static int load_roots(WOLFSSL_CTX *ctx, struct str pem)
 {
         if (pem.n)
                 return wolfSSL_CTX_load_verify_buffer(ctx, (const unsigned char *)pem.p, (long)pem.n, WOLFSSL_FILETYPE_PEM);
-        return wolfSSL_CTX_load_verify_locations_ex(ctx, system_roots, NULL, WOLFSSL_LOAD_FLAG_IGNORE_ERR);
+        load_system_roots(ctx);
+        return WOLFSSL_SUCCESS;
 }
 
 static int set_identity(struct tls_context *t, const struct tls_options *o, char *err, size_t err_n)

@@ -12,7 +12,7 @@ struct tls_context;
 struct tls_options {
         bool server;
         struct str cert_pem, key_pem;  /* own chain and key; required for servers */
-        struct str roots_pem;          /* trust anchors; empty = the system's (clients and servers with require_peer_cert) */
+        struct str roots_pem;          /* trust anchors; empty = the system's, or SSL_CERT_FILE's and SSL_CERT_DIR's */
         bool require_peer_cert;        /* servers: mutual TLS */
         bool insecure_skip_verify;     /* clients: only where the reference's option of that name asks for it */
         const char *const *alpn;       /* NULL-terminated, in order of preference; NULL = none */
