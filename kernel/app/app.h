@@ -77,6 +77,8 @@ void app_stop(struct app *p);
  * fiber at each change, one after the other in the order of their coming, and may park; a new watcher is called at once with the
  * present state. 0, or -ENOSPC. */
 bool app_is_healthy(const struct app *p);
+/* No health check speaks against a call: without checks one that comes before the port is open finds that out by itself. */
+bool app_takes_calls(const struct app *p);
 int app_watch_health(struct app *p, void (*fn)(void *arg, bool healthy), void *arg);
 
 /* What GET /dapr/config answered (API.md 3.2): read once, when the app is first healthy. */

@@ -22,6 +22,11 @@ bool app_is_healthy(const struct app *p)
         return p->healthy;
 }
 
+bool app_takes_calls(const struct app *p)
+{
+        return p->healthy || !p->k->opts.enable_app_health_check;
+}
+
 int app_watch_health(struct app *p, void (*fn)(void *arg, bool healthy), void *arg)
 {
         int r = p->n_watchers < WATCHERS_MAX ? fmutex_lock(&p->telling) : -ENOSPC;
@@ -66,10 +71,10 @@ static void tell_fiber(void *arg)
 
 /* ---- probes ---- */
 
-/* One probe's outcome: good, or why not. `failed`: the probe itself could not be made, counted whatever the state is. */
+/* One probe's outcome: good, or why not. `error`: the probe itself could not be made, counted whatever the state is. */
 struct probe {
-        bool good, failed;
-        const char *reason;
+        bool good;
+        const char *reason, *error;
 };
 
 static void probe_http(struct app *p, struct arena *a, struct probe *ret)
@@ -82,7 +87,9 @@ static void probe_http(struct app *p, struct arena *a, struct probe *ret)
         r = path ? app_http_probe(p, a, path, &status) : -ENOMEM;
         observe_health_probe(p->k->observe, false, r ? 500 : status, (loop_now_exact() - began) * 1e3);
         ret->good = r == 0 && status >= 200 && status < 300;
-        if (r)
+        if (r == -ETIMEDOUT)
+                ret->reason = arena_printf(a, "Network error: Get \"%s%s\": context deadline exceeded", p->base_url, path);
+        else if (r)
                 ret->reason = arena_printf(a, "Network error: %s",
                                            app_http_error(p, a, &(struct app_request){.method = STR("GET"), .path = str_of(path)}, r));
         else if (!ret->good)
@@ -100,10 +107,9 @@ static void probe_grpc(struct app *p, struct arena *a, struct probe *ret)
         ret->good = r == 0;
         if (r == 0)
                 return;
-        ret->failed = true;
-        ret->reason = arena_printf(a, "Probe error: rpc error: code = %s desc = %.*s", rpc_code_name(r), STR_FMT(st.message));
-        log_error(SCOPE, "App health probe could not complete with error: rpc error: code = %s desc = %.*s", rpc_code_name(r),
-                  STR_FMT(st.message));
+        ret->error = arena_printf(a, "rpc error: code = %s desc = %.*s", rpc_code_name(r), STR_FMT(st.message));
+        ret->error = ret->error ? ret->error : "out of memory";
+        ret->reason = arena_printf(a, "Probe error: %s", ret->error);
 }
 
 static void set_result(struct app *p, const struct probe *b)
@@ -145,8 +151,10 @@ static void probe_once(struct app *p)
                         log_debug(SCOPE, "App health probe detected status change - health probe successful: %s", good);
                 else
                         log_debug(SCOPE, "App health probe status is unchanged - health probe successful: %s", good);
-                if (b.good != p->healthy || b.failed || (b.good && p->failures))
+                if (b.good != p->healthy || b.error || (b.good && p->failures))
                         set_result(p, &b);
+                if (b.error)
+                        log_error(SCOPE, "App health probe could not complete with error: %s", b.error);
         }
         arena_fini(&a);
 }

@@ -214,6 +214,8 @@ const char *app_http_error(struct app *p, struct arena *a, const struct app_requ
                 *c = (char)tolower((unsigned char)*c);
         switch (-r) {
         case ECONNREFUSED: verb = "dial tcp "; rest = ": connect: connection refused"; break;
+        case ENOENT: return arena_printf(a, "%s \"%s://%s%.*s\": dial tcp: lookup %s: no such host", method, scheme, p->target, STR_FMT(in->path),
+                                         p->k->opts.app_channel_address);
         case ETIMEDOUT: return arena_printf(a, "%s", "context deadline exceeded");
         case ECANCELED: return arena_printf(a, "%s", "context canceled");
         case ECONNRESET: rest = "EOF"; break;

@@ -319,7 +319,7 @@ int bindings_to_app(struct bindings *b, struct binding_event *e, struct str *ret
         int r;
 
         *ret_reply = STR_NULL;
-        if (!is_grpc && !app_is_healthy(b->k->app)) {
+        if (!is_grpc && !app_takes_calls(b->k->app)) {
                 *ret_err = UNHEALTHY;
                 return -1;
         }

@@ -129,7 +129,7 @@ static void push_item(struct config_watch *s, const config_update *u, const char
         enum policy_result r = POLICY_FAILED;
 
         arena_init(&a, 0);
-        segment = app_is_grpc(s->b->k->app) ? str_of(key) : url_escape(&a, str_of(key));
+        segment = app_is_grpc(s->b->k->app) ? str_of(key) : url_escape_path(&a, str_of(key));
         p.path = segment.p ? arena_printf(&a, "/configuration/%s/%.*s", s->store, STR_FMT(segment)) : NULL;
         p.body = event_body(&a, s, u);
         p.error = "out of memory";

@@ -142,7 +142,7 @@ static void invoke_http(struct call *c)
                 return;
         }
         bool own_grpc = dest.kind == INVOKE_OWN && app_is_grpc(c->k->app);
-        if (dest.kind == INVOKE_OWN && !own_grpc && !app_is_healthy(c->k->app)) {
+        if (dest.kind == INVOKE_OWN && !own_grpc && !app_takes_calls(c->k->app)) {
                 invoke_reply_failure(c, t.id, RPC_INTERNAL, INVOKE_UNHEALTHY);
                 return;
         }

@@ -133,7 +133,7 @@ static int whole_own(struct call *c, const struct invoke_request *in, struct inv
         bool is_grpc = app_is_grpc(c->k->app);
 
         *ret_err = is_grpc ? NULL : http_refusal(in);
-        if (!*ret_err && !app_is_healthy(c->k->app))
+        if (!*ret_err && !app_takes_calls(c->k->app))
                 *ret_err = INVOKE_UNHEALTHY;
         if (*ret_err)
                 return RPC_INTERNAL;

@@ -271,6 +271,12 @@ static bool is_stream(const struct rpc_call *rpc, rpc_handler next, const void *
         return next == handle && e->route && e->route->stream && !str_eq(rpc->method, STR(INVOKE_SERVICE));
 }
 
+/* Who names an app asks that app what it serves, not the sidecar. */
+static bool is_app_reflection(const struct rpc_call *rpc)
+{
+        return str_has_prefix(rpc->method, STR("/grpc.reflection.")) && target_of(rpc).p;
+}
+
 int grpc_door_intercept(struct rpc_call *rpc, rpc_handler next, void *next_arg, void *arg)
 {
         const struct grpc_door *d = arg;
@@ -281,6 +287,10 @@ int grpc_door_intercept(struct rpc_call *rpc, rpc_handler next, void *next_arg, 
 
         if (check_lists(d, rpc, next, next_arg) || check_token(d, rpc))
                 return 0;
+        if (is_app_reflection(rpc)) {
+                next = grpc_door_unknown;
+                next_arg = arg;
+        }
         why = trace_begin_grpc(&trace, d->k->tracer, rpc->arena, &rpc->md_in, kind_of(d, rpc), rpc->method);
         if (why)
                 return rpc_fail(rpc, RPC_INVALID_ARGUMENT, "%s", why);

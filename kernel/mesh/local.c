@@ -484,7 +484,7 @@ static int serve(struct inbound *in, int (*fn)(struct inbound *in))
         describe(in);
         in->caller = http_headers_get(&in->q.md, "dapr-caller-app-id");
         mesh_count_received(m, in->caller);
-        if (app_is_healthy(in->k->app))
+        if (app_takes_calls(in->k->app))
                 r = fn(in);
         else
                 r = channel_failed(in, "rpc error: code = Internal desc = app is not in a healthy state");

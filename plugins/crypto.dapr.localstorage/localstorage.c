@@ -79,12 +79,12 @@ static int find(struct dapr_call *c, struct local_provider *p, const char *name,
                 *ret_why = "invalid key path: cannot contain '..'";
                 return DAPR_INVALID_ARGUMENT;
         }
-        const char *path = dapr_printf(c, "%s/%s", f->path, name);
+        const char *path = dapr_printf(c, "%s%s%s", f->path, *name == '/' ? "" : "/", name);
         if (!path)
                 return -ENOMEM;
         int r = read_file(path, &data, &n);
         if (r) {
-                *ret_why = dapr_printf(c, "failed to load key '%s': open %s: %s", name, path, error_text(c, r));
+                *ret_why = dapr_printf(c, "failed to load key '%s': %s %s: %s", name, r == EISDIR ? "read" : "open", path, error_text(c, r));
                 return r == ENOENT ? DAPR_NOT_FOUND : DAPR_INTERNAL;
         }
         r = key_parse(ret, str_n(data, n), form_of(name), &err);

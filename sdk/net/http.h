@@ -174,6 +174,8 @@ void http_exchange_close(struct http_exchange *x); /* returns the connection to 
 struct str url_unescape(struct arena *a, struct str s, bool plus_is_space);
 /* Everything but unreserved characters (RFC 3986) as %XX: fits into a path segment and into a query. */
 struct str url_escape(struct arena *a, struct str s);
+/* As a path: slashes and what a path may have besides stay. */
+struct str url_escape_path(struct arena *a, struct str s);
 /* Cleans dot segments and double slashes as Go's path.Clean. */
 struct str path_clean(struct arena *a, struct str path);
 /* Next key=value of a query; false at the end. Pairs with a bad escape are skipped. */

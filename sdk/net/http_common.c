@@ -131,12 +131,17 @@ static bool is_unreserved(unsigned char c)
                c == '~';
 }
 
-struct str url_escape(struct arena *a, struct str s)
+static bool is_kept(char c, const char *keep)
+{
+        return is_unreserved((unsigned char)c) || (c && strchr(keep, c));
+}
+
+static struct str escape_all_but(struct arena *a, struct str s, const char *keep)
 {
         static const char hex[] = "0123456789ABCDEF";
         size_t n = 0;
         for (size_t i = 0; i < s.n; i++)
-                n += is_unreserved((unsigned char)s.p[i]) ? 1 : 3;
+                n += is_kept(s.p[i], keep) ? 1 : 3;
         if (n == s.n)
                 return s.p ? s : STR("");
         char *to = arena_alloc(a, n + 1);
@@ -145,7 +150,7 @@ struct str url_escape(struct arena *a, struct str s)
         n = 0;
         for (size_t i = 0; i < s.n; i++) {
                 unsigned char c = (unsigned char)s.p[i];
-                if (is_unreserved(c)) {
+                if (is_kept(s.p[i], keep)) {
                         to[n++] = (char)c;
                 } else {
                         to[n++] = '%';
@@ -155,6 +160,16 @@ struct str url_escape(struct arena *a, struct str s)
         }
         to[n] = '\0';
         return str_n(to, n);
+}
+
+struct str url_escape(struct arena *a, struct str s)
+{
+        return escape_all_but(a, s, "");
+}
+
+struct str url_escape_path(struct arena *a, struct str s)
+{
+        return escape_all_but(a, s, "/:@$&+,;=");
 }
 
 struct str path_clean(struct arena *a, struct str path)

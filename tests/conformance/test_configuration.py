@@ -211,6 +211,10 @@ def test_changes_are_pushed_to_an_http_app(sidecar, redis, app):
     wait_until("b c", lambda: app.last("/configuration/cfg/b%20c") == {"id": id, "items": {"b c": {"value": "2"}}})
     redis.cli("DEL", "a")
     wait_until("the end of a", lambda: app.last("/configuration/cfg/a") == {"id": id, "items": {"a": {}}})
+    sidecar.request("GET", f"{STORE}/subscribe?key=x%2Fy%3Az")
+    listening(redis, "x/y:z")
+    redis.cli("SET", "x/y:z", "3")
+    wait_until("a key with slashes", lambda: app.items("/configuration/cfg/x/y:z") == {"x/y:z": {"value": "3"}})
     redis.cli("SET", "other", "x")
     assert all(t.startswith("application/json") for _, _, t in app.got)
     assert sidecar.request("GET", f"{STORE}/{id}/unsubscribe").json() == {"ok": True}

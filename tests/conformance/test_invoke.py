@@ -7,7 +7,7 @@ import pytest
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
-from conftest import wait_until
+from conftest import free_port, wait_until
 
 ME = ("dapr-app-id", "app")
 
@@ -210,6 +210,14 @@ def test_methods_that_are_refused(start, http_app, path, says):
     r = d.request("GET", f"/v1.0/invoke/app/method/{path}")
     assert r.status == 500 and says in r.body.decode()
     assert r.json()["errorCode"] == "ERR_DIRECT_INVOKE" and not http_app.got
+
+
+def test_an_app_that_is_not_there_yet(daprd):
+    port = free_port()
+    d = daprd(args=[f"--app-port={port}"], healthy=False)
+    wait_until("calls are taken", lambda: d.request("GET", "/v1.0/healthz").status)
+    message = f'failed to invoke, id: app, err: Get "http://127.0.0.1:{port}/m": dial tcp 127.0.0.1:{port}: connect: connection refused'
+    assert d.request("GET", "/v1.0/invoke/app/method/m").json() == {"errorCode": "ERR_DIRECT_INVOKE", "message": message}
 
 
 def test_an_app_that_is_not_healthy(start, http_app):
@@ -416,6 +424,19 @@ def test_every_kind_of_call_is_proxied(start, grpc_app):
     both = d.channel.stream_stream("/test.Echo/Both")
     assert list(both(iter([b"%d" % i for i in range(500)]), metadata=md, timeout=15)) == [b"%d" % i for i in range(500)]
     assert list(both(iter([big] * 5), metadata=md, timeout=15)) == [big] * 5
+
+
+def test_reflection_of_the_app_that_is_named(start, grpc_app):
+    from grpc_reflection.v1alpha import reflection, reflection_pb2
+    reflection.enable_server_reflection(("test.Echo",), grpc_app.server)
+    d = start(grpc_app)
+
+    def services(*metadata):
+        ask = d.channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", reflection_pb2.ServerReflectionRequest.SerializeToString,
+                                      reflection_pb2.ServerReflectionResponse.FromString)
+        answer = next(ask(iter([reflection_pb2.ServerReflectionRequest(list_services="")]), metadata=metadata, timeout=15))
+        return {s.name for s in answer.list_services_response.service}
+    assert services(ME) == {"test.Echo"} and "dapr.proto.runtime.v1.Dapr" in services()
 
 
 def test_streams_speak_in_turn(start, grpc_app):
