@@ -42,6 +42,9 @@ struct conform {
         struct conform_result *v;
         size_t n, cap;
         bool skip;               /* set by a check: what it gives is why it was left out */
+        struct subject *second;  /* another process of it, while conform_swap() runs; NULL = none */
+        struct rpc_channel *second_ch;
+        bool is_volatile;        /* plugin.yaml: what it holds ends with its process */
         bool dead;               /* the process could not be kept alive: the rest is left out */
         struct kv_list { const char *const *v; size_t n; } secrets, keys, /* --secret name=value, --key name */
                 subscribe_metadata, operation_metadata; /* --subscribe-metadata, --operation-metadata name=value */
@@ -78,6 +81,7 @@ void conform_contract(struct conform *c); /* before the kind's */
 void conform_ending(struct conform *c);   /* drain and exit: last */
 void conform_faults(struct conform *c);
 void conform_kind(struct conform *c);
+void conform_swap(struct conform *c);     /* two processes at the same time */
 void conform_undeclared(struct conform *c); /* what is not said to be there; after the faults */
 void conform_walls(struct conform *c);    /* for a process that was started confined */
 extern const struct conform_check conform_state_checks[], conform_pubsub_checks[], conform_secret_checks[], conform_lock_checks[],
@@ -85,6 +89,8 @@ extern const struct conform_check conform_state_checks[], conform_pubsub_checks[
         conform_middleware_checks[], conform_name_checks[];
 extern const size_t conform_state_n, conform_pubsub_n, conform_secret_n, conform_lock_n, conform_configuration_n, conform_crypto_n,
         conform_conversation_n, conform_binding_n, conform_middleware_n, conform_name_n;
+/* A lock that the process takes holds in the one that turn() asks instead, and is given back there. Parks. */
+const char *conform_lock_holds(struct conform *c, const char *name, void (*turn)(struct conform *c));
 /* One call of the kind that changes nothing, for load and leaks: the code. */
 int conform_probe(struct conform *c, struct arena *a, double timeout_s);
 bool conform_probe_is_ping(const struct conform *c); /* then it says nothing about Init and Drain */

@@ -211,6 +211,26 @@ static const char *locks_expire(struct conform *c)
         return unlock(c, a, "bob") == 0 ? NULL : "Unlock failed";
 }
 
+const char *conform_lock_holds(struct conform *c, const char *name, void (*turn)(struct conform *c))
+{
+        const char *a = lock_name(c, name), *fault = NULL;
+        bool got;
+        TRY(try_lock(c, a, "ada", 30, &got), "TryLock");
+        MUST(got, "a free resource was not locked");
+        turn(c);
+        if (try_lock(c, a, "bob", 30, &got))
+                fault = conform_wrong(c, "TryLock in the other process");
+        else if (got)
+                fault = "what one process has locked the other locks for another owner";
+        else if (unlock(c, a, "bob") != 2)
+                fault = "Unlock by another owner in the other process is not answered with LOCK_BELONGS_TO_OTHERS";
+        else if (unlock(c, a, "ada") != 0)
+                fault = "Unlock by the owner in the other process is not answered with SUCCESS";
+        turn(c);
+        HOLD(fault);
+        return unlock(c, a, "ada") == 1 ? NULL : "a lock that the other process has given back is still held";
+}
+
 const struct conform_check conform_lock_checks[] = {{"one owner at a time", one_owner}, {"locks expire", locks_expire}};
 const size_t conform_lock_n = sizeof conform_lock_checks / sizeof *conform_lock_checks;
 

@@ -284,6 +284,7 @@ static int read_target(struct target *t, const struct plugin_conformance_opts *o
         }
         const struct yaml_node *spec = yaml_get(t->component, "spec"), *types = list_of(t->manifest, "types");
         c->type = *o->type ? o->type : spec ? plugin_text(t->a, spec, "type") : types ? plugin_text(t->a, types->items->value, "type") : "";
+        c->is_volatile = strcmp(plugin_text(t->a, t->manifest, "volatile"), "true") == 0;
         read_declared(t, c);
         const char *version = spec ? plugin_text(t->a, spec, "version") : "";
         c->version = *version ? version : "v1";
@@ -416,6 +417,7 @@ static int run_all(struct target *t, struct conform *c, bool faults)
                 conform_walls(c);
         conform_contract(c);
         conform_kind(c);
+        conform_swap(c);
         if (faults)
                 conform_faults(c);
         conform_undeclared(c);

@@ -31,23 +31,27 @@ static const char manifest[] =
         "title: @NAME@\ndescription: Written by dapr plugin new.\n@ENVIRONMENT@"
         "# Settings of the component's YAML, checked before the plugin starts. An example:\n"
         "#   - name: url\n#     type: string\n#     required: true\n#     description: Where the server is.\n"
-        "@METADATA@share: false\n"
+        "@METADATA@share: false\n@VOLATILE@"
         "# What its process needs beyond its socket: files, ports, environment. {}: nothing, and nothing is granted.\n@SANDBOX@";
 /* `#!/usr/bin/env` needs to know where programs are: a plugin's environment is empty otherwise. */
 static const char script_environment[] = "environment: [PATH, HOME]\n";
 static const char open_[] = "# sandbox: {}\n"; /* an interpreter reads more than a grant would list */
 
-/* A row a kind: the settings of its example, and what that needs of the machine. */
+static const char volatile_[] = /* of examples that keep what they hold in memory */
+        "# What this one holds lives in its process and ends with it: each upgrade, restart or save begins with nothing. Take the line away once it is\n"
+        "# kept elsewhere; `dapr plugin conformance` then checks that an old and a new process, which run at the same time, see the same.\nvolatile: true\n";
+
+/* A row a kind: the settings of its example, what that needs of the machine, and whether it keeps what it holds in memory. */
 static const struct kind {
-        const char *name, *metadata, *sandbox;
+        const char *name, *metadata, *sandbox, *in_memory;
 } kinds[] = {
-        {"state", "metadata: []\n", "sandbox: {}\n"},
+        {"state", "metadata: []\n", "sandbox: {}\n", volatile_},
         {"secretstores", "metadata: []\n", "sandbox: {}\n"},
         {"pubsub", "metadata: []\n", "sandbox: {}\n"},
         {"bindings", "metadata: []\n", "sandbox: {}\n"},
         {"configuration", "metadata:\n  - name: file\n    type: string\n    description: Its items, lines KEY=VALUE.\n",
          "sandbox:\n  files:\n    - path: ${file}\n      reason: Its items.\n"},
-        {"lock", "metadata: []\n", "sandbox: {}\n"},
+        {"lock", "metadata: []\n", "sandbox: {}\n", volatile_},
         {"crypto", "metadata: []\n", "sandbox: {}\n"},
         {"conversation", "metadata: []\n", "sandbox: {}\n"},
         {"nameresolution", "metadata: []\n", "sandbox: {}\n"},
@@ -101,13 +105,14 @@ static const struct language languages[] = {
 };
 
 struct subst {
-        const char *name, *type, *sdk, *program, *source, *environment, *example, *sandbox, *metadata;
+        const char *name, *type, *sdk, *program, *source, *environment, *example, *sandbox, *metadata, *in_memory;
 };
 
 static int write_filled(struct arena *a, const char *dir, const char *file, const char *text, const struct subst *s, bool force)
 {
         const struct { const char *mark, *value; } marks[] = {{"@NAME@", s->name}, {"@TYPE@", s->type}, {"@SDK@", s->sdk},
-                {"@PROGRAM@", s->program}, {"@SOURCE@", s->source}, {"@ENVIRONMENT@", s->environment}, {"@SANDBOX@", s->sandbox}, {"@METADATA@", s->metadata}, {s->example, s->type}};
+                {"@PROGRAM@", s->program}, {"@SOURCE@", s->source}, {"@ENVIRONMENT@", s->environment}, {"@SANDBOX@", s->sandbox}, {"@METADATA@", s->metadata},
+                {"@VOLATILE@", s->in_memory}, {s->example, s->type}};
         struct buf b = {0};
         for (const char *p = text; *p;) {
                 bool hit = false;
@@ -227,7 +232,8 @@ int plugin_new_run(void *opts, int argc, char **argv)
         arena_init(&a, 0);
         const char *type = arena_printf(&a, "%s.%s", argv[0], argv[1]), *dir = *o->dir ? o->dir : argv[1];
         struct subst s = {argv[1], type, sdk_dir(&a), l->program ? l->program : type, l->source, l->environment,
-                          arena_printf(&a, "%s.%s", argv[0], l->type), l->sandbox ? l->sandbox : k->sandbox, k->metadata};
+                          arena_printf(&a, "%s.%s", argv[0], l->type), l->sandbox ? l->sandbox : k->sandbox, k->metadata,
+                          k->in_memory ? k->in_memory : ""};
         const char *source = source_of(&a, l, argv[0], &s);
         int r = source ? write_plugin(&a, o, l, dir, source, &s) : 1;
         if (!r) {

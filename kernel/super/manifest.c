@@ -264,7 +264,7 @@ static void read_sandbox(struct reader *rd, const struct yaml_node *root)
 static void read_root(struct reader *rd, const struct yaml_node *root)
 {
         static const char *const keys[] = {"name",  "version",     "executable", "contract", "types",  "title",
-                                           "description", "share", "environment", "metadata", "sandbox"};
+                                           "description", "share", "volatile", "environment", "metadata", "sandbox"};
         struct manifest *m = rd->m;
         if (root->kind != YAML_MAP) {
                 fault(rd, root, "a plugin manifest is a map with 'name', 'version', 'contract' and 'types'");
@@ -276,6 +276,7 @@ static void read_root(struct reader *rd, const struct yaml_node *root)
         m->title = text(rd, root, "title", false);
         m->description = text(rd, root, "description", false);
         m->share = flag(rd, root, "share");
+        m->is_volatile = flag(rd, root, "volatile");
         read_contract(rd, root);
         read_lists(rd, root);
         read_executable(rd, root);

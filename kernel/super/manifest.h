@@ -11,6 +11,7 @@
  *   title: SQLite                   for documentation
  *   description: One sentence.
  *   share: false                    true: one process for all components of the plugin; else one each
+ *   volatile: false                 true: what it holds ends with its process, so an upgrade or restart begins with nothing
  *   environment: [TZ]               variables of daprd's environment that the process gets; all others are kept from it;
  *                                   ["*"]: all but daprd's own (DAPR_…, APP_API_TOKEN)
  *   metadata:                       fields of spec.metadata; others are passed on unchecked
@@ -64,7 +65,7 @@ struct manifest {
         size_t n_fields;
         const char **environment;
         size_t n_environment;
-        bool share;
+        bool share, is_volatile;
         struct rights rights;   /* what its process needs: key sandbox */
 };
 

@@ -205,7 +205,7 @@ type initer interface {
 	Init(ctx context.Context, metadata Metadata) error
 }
 
-// Closer is implemented by instances that hold something.
+// Closer is implemented by instances that hold something. A newer process may serve already: release, write nothing back.
 type Closer interface{ Close() error }
 
 // Pinger is implemented by instances that can ask their backend whether it is there.

@@ -8,6 +8,7 @@ import (
 // StateStore is a component of kind state. Further abilities are further interfaces: Transactor, KeysLiker, PrefixDeleter, Pinger,
 // Closer. Bulk calls run the single ones unless BulkGetter is there.
 type StateStore interface {
+	// Init may run while an older process of the same component serves, and writes.
 	Init(ctx context.Context, metadata Metadata) error
 	// Get gives nil, nil for a key that is not there.
 	Get(ctx context.Context, r *GetRequest) (*Item, error)

@@ -8,9 +8,9 @@ const C = 'dapr.proto.components.v1.', P = 'microdapr.plugin.v1.', FIRST_WRITE =
 class Component {
   static features = [];
   name = ''; // metadata.name of the YAML, set before init
-  async init(metadata) {} // the component's settings, as the manifest has checked them
+  async init(metadata) {} // the component's settings, as the manifest has checked them; an older process may serve meanwhile, and write
   async ping() {} // throws when the backend cannot be reached; asked every 10 s
-  async close() {}
+  async close() {} // after the last call; a newer process may serve already: release, write nothing back
 }
 // get(request) gives {value, etag, contentType, metadata} or null; set(request) and delete(request) keep request.etag and
 // request.firstWrite. Optional: transact(operations, metadata), keysLike(pattern, token, pageSize) -> {keys, next},

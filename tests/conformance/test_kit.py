@@ -121,7 +121,7 @@ def h2_path(tmp_path_factory):
 def test_what_lies_crashes_leaks_or_hangs_fails(home, folder, h2_path, how, check):
     d = folder / "liar"
     d.mkdir()
-    (d / "plugin.yaml").write_text("name: state.liar\nversion: 1.0.0\ncontract: [1]\ntypes:\n  - type: state.liar\n    versions: [v1]\nenvironment: [PATH, HOME]\n")
+    (d / "plugin.yaml").write_text("name: state.liar\nversion: 1.0.0\nvolatile: true\ncontract: [1]\ntypes:\n  - type: state.liar\n    versions: [v1]\nenvironment: [PATH, HOME]\n")
     (d / "state.liar").write_text(LIAR.format(python=sys.executable, path=h2_path, how=how))
     (d / "state.liar").chmod(0o755)
     extra = [] if how == "leaks" else ["--no-faults", "--timeout", "1s"]

@@ -51,7 +51,7 @@ def wrong(tmp_path_factory):
     subprocess.run(["gcc", "-std=gnu17", "-O1", "-Wall", "-Werror", f"-I{BUILD}/include", *sanitize, "-o", d / "wrong",
                     ROOT / "tests/conformance/wrong_kinds.c", BUILD / "lib/libdapr-plugin.a", "-lm", "-lpthread"], check=True)
     types = sorted({t for t, _, _ in WRONG} | set(GOOD))
-    (d / "plugin.yaml").write_text("name: wrong\nversion: 1.0.0\nexecutable: wrong\ncontract: [1]\ntypes:\n"
+    (d / "plugin.yaml").write_text("name: wrong\nversion: 1.0.0\nexecutable: wrong\nvolatile: true\ncontract: [1]\ntypes:\n"
                                    + "".join(f"  - type: {t}\n    versions: [v1]\n" for t in types))
     return d
 

@@ -40,7 +40,7 @@ static void bad(const char *text, const char *part)
 
 START_TEST(reads_what_is_there_and_defaults_the_rest)
 {
-        struct manifest *m = good(GOOD "share: yes\nenvironment: [TZ]\nmetadata:\n"
+        struct manifest *m = good(GOOD "share: yes\nvolatile: true\nenvironment: [TZ]\nmetadata:\n"
                                        "  - {name: timeout, type: duration, default: 2s, aliases: [wait], sensitive: true}\n"
                                        "sandbox: {network: [{connect: \"*\", reason: r}]}\n");
         ck_assert_str_eq(m->name, "state.x");
@@ -48,7 +48,7 @@ START_TEST(reads_what_is_there_and_defaults_the_rest)
         ck_assert_str_eq(m->executable, "/p/state.x/state.x");
         ck_assert_uint_eq(m->n_contract, 2);
         ck_assert_uint_eq(m->contract[1], 2);
-        ck_assert(m->share);
+        ck_assert(m->share && m->is_volatile);
         ck_assert_uint_eq(m->n_environment, 1);
         ck_assert_int_eq(m->fields[0].kind, FIELD_DURATION);
         ck_assert(m->fields[0].sensitive);

@@ -8,6 +8,18 @@
  * a negative errno = unexpected failure. Memory for replies comes from dapr_alloc() and friends: it lives until the reply was sent.
  * An inline operation may point into memory of its own instead: the reply is packed before anything else runs.
  * Request strings are NUL-terminated, borrowed, and valid during the call only.
+ *
+ * init, ping and close run as the operations of their table do: on the loop's fibers, or with DAPR_WORKER on threads, at the same time
+ * as operations and as the init of other instances. Of one instance init is over before its first operation begins, and close begins
+ * after its last operation has ended.
+ *
+ * At an upgrade, rollback, restart or save of `plugin dev` two processes of one component run at the same time, with the same settings:
+ *   new process: init            old process: serves
+ *   new process: serves          old process: ends what it has begun, stands by for 10 s, serves again should the new one die
+ *   new process: serves          old process: close
+ * So init takes nothing that the old process holds (a lock for good, a port) and trusts nothing read from a file to stay as it is: the
+ * old process writes on. close releases; it must not write what it remembers over what the new process has written. A store that
+ * keeps values in its own memory only says `volatile: true` in plugin.yaml. `plugin conformance` checks this (group "swap").
  */
 #ifndef DAPR_PLUGIN_H
 #define DAPR_PLUGIN_H
@@ -186,8 +198,9 @@ struct dapr_keys {
 struct dapr_state_ops {
         enum dapr_mode mode;
         unsigned features;
+        /* While an older process of the same component serves and writes: see above. */
         int (*init)(struct dapr_call *c, const struct dapr_metadata *md, void **instance);
-        void (*close)(void *instance);
+        void (*close)(void *instance);                    /* while a newer process serves and writes: release, write nothing back */
         int (*ping)(struct dapr_call *c, void *instance); /* NULL = always fine */
         int (*get)(struct dapr_call *c, void *instance, const struct dapr_get *in, struct dapr_item *out);
         int (*set)(struct dapr_call *c, void *instance, const struct dapr_set *in);

@@ -68,13 +68,13 @@ class Component:
     name = ""  # metadata.name of the YAML, set before init
 
     def init(self, metadata):
-        """metadata: the component's settings, as the manifest has checked them."""
+        """metadata: the component's settings, as the manifest has checked them. An older process of the component may serve meanwhile, and write."""
 
     def ping(self):
         """Raises when the backend cannot be reached; asked every 10 s."""
 
     def close(self):
-        pass
+        """After the last call. A newer process may serve already: release, write nothing back."""
 
 
 class StateStore(Component):
