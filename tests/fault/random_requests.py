@@ -6,14 +6,15 @@ and the same with bytes changed. The app, another sidecar, a pluggable component
 
     make MODE=asan all && build/venv/bin/python tests/fault/random_requests.py --build build/asan --requests 1000000
 
-The requests of a scene come in four quarters. After each the callers are gone and the memory of every process is read once it has come to rest: what
-a process still holds then is what it keeps. The first half warms up (metric series, pools, stores); from the second quarter to the last no process may
-grow by more than --tolerance percent or --slack MiB, whichever is more. What was most in use within a quarter is printed beside it (VmHWM).
-ASan keeps freed memory on purpose; the scene gives it a quarantine of 1 MiB and takes stacks of 6 calls, so that its own store of them ends to grow.
+The requests of a scene come in four quarters. After each the callers are gone, the peers are calm, and the memory of every process is read once it has
+come to rest: what a process still holds then is what it keeps. The first half warms up (metric series, pools, stores); from the second quarter to the
+last no sidecar and no plugin may grow by more than --tolerance percent or --slack MiB, whichever is more. What was most in use within a quarter is
+printed beside it (VmHWM). Memory is the resident set; in a build with ASan, which keeps freed memory on purpose (the scene gives it a quarantine of
+1 MiB), it is what the program has allocated and not freed, asked of ASan through gdb.
 
 Ends with 1 when a sidecar died, a sanitizer reported something, a plugin died, a sidecar did not answer at the end, or memory was not flat. Prints metric
 series and requests that the sidecars counted themselves, too. --seed repeats what is said, not when. --scenes: http grpc mtls walls walls-grpc."""
-import argparse, asyncio, os, pathlib, random, re, resource, sys, tempfile, time
+import argparse, asyncio, os, pathlib, random, re, resource, shutil, subprocess, sys, tempfile, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import random_grammar as grammar
@@ -132,8 +133,21 @@ def processes(scene):
     return found
 
 
+def held(pid):
+    """What a process holds, in MiB: all that is resident, or of a build with ASan what is allocated."""
+    try:
+        asan = "/libasan.so" in open(f"/proc/{pid}/maps").read()
+    except OSError:
+        return 0.0
+    if not asan or not shutil.which("gdb"):
+        return status(pid, "VmRSS")
+    out = subprocess.run(["gdb", "-p", str(pid), "-batch", "-nx", "-ex", "p (unsigned long)__sanitizer_get_current_allocated_bytes()"], stdin=subprocess.DEVNULL,
+                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
+    return int(m[1]) / (1 << 20) if (m := re.search(r"^\$1 = (\d+)", out, re.M)) else status(pid, "VmRSS")
+
+
 def rest(scene):
-    """The memory of each process after it has come to rest, and its highest since the last time."""
+    """What each process holds after it has come to rest, and its highest resident set since the last time."""
     scene.calm(True)
     pids, last, same, end = sorted(processes(scene)), {}, 0, time.monotonic() + REST_MAX_S
     while same < REST_S and time.monotonic() < end:
@@ -141,6 +155,7 @@ def rest(scene):
         same = same + 1 if last and all(abs(now[p] - last[p]) < 0.1 for p in pids) else 0
         last = now
         time.sleep(1)
+    last = {p: held(p[2]) for p in pids}
     scene.calm(False)
     highest = {p: status(p[2], "VmHWM") for p in pids}
     for p in pids:
@@ -160,7 +175,7 @@ def flat(args, name, seen):
         at = [s[0].get(p, 0) for s in seen]
         grew, may = at[4] - at[2], max(args.slack, at[2] * args.tolerance / 100)
         if p[1] == "daprd" or grew > may / 2:
-            print(f"{name:10} {p[0]}: {p[1]:26} at rest " + " ".join(f"{x:6.1f}" for x in at) + " MiB, at most " + " ".join(f"{s[1].get(p, 0):6.1f}" for s in seen)
+            print(f"{name:10} {p[0]}: {p[1]:26} at rest " + " ".join(f"{x:6.2f}" for x in at) + " MiB, resident at most " + " ".join(f"{s[1].get(p, 0):6.1f}" for s in seen)
                   + f"; from 50 to 100 % {grew:+.2f} MiB of {may:.1f}: {'flat' if grew <= may else 'NOT FLAT'}", flush=True)
         good = good and grew <= may
     return good
