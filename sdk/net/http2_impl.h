@@ -67,8 +67,9 @@ static inline struct stream *h2_priv(struct h2_stream *s)
 struct stream *h2_stream_new(struct h2_conn *c);
 void h2_stream_free(struct stream *s);
 /* In buffers of pooled streams: those grow and never shrink, so without a limit each would some day have seen a long message. */
-enum { H2_POOL_SMALL_BYTES = 2048 * 1024, H2_POOL_LARGE_BYTES = 1024 * 1024 };
+enum { H2_POOL_SMALL_BYTES = 2048 * 1024, H2_POOL_LARGE_BYTES = 1024 * 1024, H2_POOL_KEEP = 16 /* streams, when nobody needs more */ };
 size_t h2_pool_bytes(void);
+size_t h2_pool_count(void);
 void h2_stream_changed(struct stream *s);        /* to the event list */
 void h2_stream_fails(struct stream *s, int err); /* closed, if it was not */
 void h2_stream_lingers(struct stream *s);        /* the whole answer is out: the rest of the request is dropped, for a while */

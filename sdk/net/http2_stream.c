@@ -11,8 +11,7 @@
 #include "sdk/net/http2_impl.h"
 
 enum {
-        POOL_MAX = 256,                    /* streams, each with an arena of up to 16 KiB: 4 MiB at most ... */
-        POOL_KEEP = 16,                    /* ... and so many when nobody needs more */
+        POOL_MAX = 256,                    /* streams, each with an arena of up to 16 KiB: 4 MiB at most */
         SMALL_BUF_BYTES = 16 * 1024,       /* buffers up to this stay in the pool ... */
         LARGE_BUF_BYTES = 256 * 1024,      /* some up to this too ... */
 };
@@ -22,7 +21,7 @@ static struct {
         struct spare spare;
         struct stream *head;
         size_t small_bytes, large_bytes; /* in its buffers */
-} pool = {.spare = {.keep = POOL_KEEP, .drop = pool_drop}};
+} pool = {.spare = {.keep = H2_POOL_KEEP, .drop = pool_drop}};
 
 /* ---- memory ---- */
 
@@ -113,6 +112,11 @@ void h2_stream_free(struct stream *s)
 size_t h2_pool_bytes(void)
 {
         return pool.small_bytes + pool.large_bytes;
+}
+
+size_t h2_pool_count(void)
+{
+        return pool.spare.count;
 }
 
 void h2_pool_fini(void)

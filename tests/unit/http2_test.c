@@ -856,6 +856,8 @@ ON_LOOP_TEST(buffers_of_pooled_streams_have_a_limit)
                 ck_assert_uint_gt(h2_pool_bytes(), H2_POOL_LARGE_BYTES / 2);
                 ck_assert_uint_le(h2_pool_bytes(), H2_POOL_SMALL_BYTES + H2_POOL_LARGE_BYTES);
         }
+        ck_assert_uint_gt(h2_pool_count(), H2_POOL_KEEP);
+        WAIT_FOR(h2_pool_count() == H2_POOL_KEEP);
         h2_pool_fini();
         ck_assert_uint_eq(h2_pool_bytes(), 0);
 }
