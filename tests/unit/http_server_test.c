@@ -6,6 +6,7 @@
 
 #include "sdk/net/http1.h"
 #include "sdk/net/http2.h"
+#include "sdk/net/http_server.h"
 
 static struct {
         struct http_server *s;
@@ -560,6 +561,27 @@ ON_LOOP_TEST(a_client_that_goes_away_cancels_its_handler)
         stop();
 }
 
+ON_LOOP_TEST(requests_are_pooled_up_to_a_limit_and_go_when_nobody_needs_them)
+{
+        enum { N = HTTP_POOLED_REQUESTS + 10 };
+        static struct conn *c[N];
+
+        serve(conf());
+        T.hold = true;
+        for (int i = 0; i < N; i++)
+                put(c[i] = dial(), GET("/hold"));
+        WAIT_FOR(T.started == N);
+        T.hold = false;
+        cond_broadcast(&T.go);
+        for (int i = 0; i < N; i++) {
+                ck_assert_str_eq(get_answer(c[i], "GET").body, "held");
+                conn_free(c[i]);
+        }
+        ck_assert_uint_eq(T.s->spare.count, HTTP_POOLED_REQUESTS);
+        WAIT_FOR(T.s->spare.count == HTTP_KEPT_REQUESTS);
+        stop();
+}
+
 ON_LOOP_TEST(a_reader_that_stops_stops_the_handler)
 {
         serve(conf());
@@ -928,6 +950,7 @@ int main(void)
         tcase_add_test(t, expect_100_is_answered_at_the_first_read);
         tcase_add_test(t, an_unread_body_is_skipped_or_ends_the_connection);
         tcase_add_test(t, a_client_that_goes_away_cancels_its_handler);
+        tcase_add_test(t, requests_are_pooled_up_to_a_limit_and_go_when_nobody_needs_them);
         tcase_add_test(t, a_reader_that_stops_stops_the_handler);
         tcase_add_test(t, slow_heads_and_idle_connections_are_closed);
         tcase_add_test(t, connections_over_the_limit_wait);
