@@ -62,11 +62,17 @@ static void write_console(bool is_stderr, const char *prefix, struct str line)
                 raise(SIGTERM);
 }
 
+/* Several apps have one stream, as the reference's CLI has it: who reads it sees what came when. */
+static bool for_stderr(const struct run_app *r, bool is_stderr)
+{
+        return is_stderr && !r->several;
+}
+
 static void on_daprd_line(void *arg, struct str line, bool is_stderr)
 {
         struct run_app *r = arg;
         if (r->daprd_dest & DEST_CONSOLE)
-                write_console(is_stderr, "", line);
+                write_console(for_stderr(r, is_stderr), "", line);
         if (r->daprd_log)
                 write_file(r->daprd_log, line);
 }
@@ -78,14 +84,14 @@ static void on_app_line(void *arg, struct str line, bool is_stderr)
         if (r->several)
                 snprintf(prefix, sizeof(prefix), "== APP - %s == ", r->o.app_id);
         if (r->app_dest & DEST_CONSOLE)
-                write_console(is_stderr, prefix, line);
+                write_console(for_stderr(r, is_stderr), prefix, line);
         if (r->app_log)
                 write_file(r->app_log, line);
 }
 
 static bool can_take(void *arg, bool is_stderr)
 {
-        return ui_can_write(is_stderr ? STDERR_FILENO : STDOUT_FILENO);
+        return ui_can_write(for_stderr(arg, is_stderr) ? STDERR_FILENO : STDOUT_FILENO);
 }
 
 static void on_exit_of_one(void *arg)

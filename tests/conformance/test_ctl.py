@@ -512,9 +512,9 @@ def test_run_file_ends_with_its_apps_and_takes_the_first_bad_code(home, folder):
 
 
 def test_run_file_from_standard_input(home, folder):
-    text = json.dumps({"version": 1, "apps": [{"appDirPath": str(folder), "appID": "piped", "command": ["echo", "from stdin"]}]})
+    text = json.dumps({"version": 1, "apps": [{"appDirPath": str(folder), "appID": "piped", "command": ["sh", "-c", "echo from stdin; echo 'to stderr' >&2"]}]})
     r = ctl(home, "run", "-f", "-", input=text)
-    assert r.returncode == 0 and "== APP - piped == from stdin" in r.stdout
+    assert r.returncode == 0 and all(f"== APP - piped == {line}" in r.stdout for line in ("from stdin", "to stderr")), r.stdout + r.stderr
 
 
 def test_run_file_finds_resources_where_the_reference_does(home, folder):
