@@ -29,6 +29,7 @@ static const struct cause causes[] = {
         {"is not trusted", STEP_SIGNATURE, ""},
         {"was not started", STEP_PACKAGE, ""},
         {"sign of life", STEP_PING, "daprctl plugin logs tells what %s did before; daprctl plugin tap, which call it hung at"},
+        {"hung and was killed", STEP_PING, "daprctl plugin logs tells what %s did before; hangAfter in its plugin.yaml says how long its calls may take"},
         {"metadata field", STEP_SCHEMA, "correct the setting; daprctl plugin info %s lists them"},
         {"is not installed", STEP_PLUGIN, "daprctl plugin install %s"},
         {"couldn't find", STEP_PLUGIN, "daprctl plugin install %s, or start the pluggable component"},
@@ -100,9 +101,19 @@ static void praise(struct doctor *d, const struct live *l)
         doctor_found(d, STEP_BACKEND, FOUND_GOOD, l->name, known ? "it reports its backend as reachable" : "it reports no trouble with a backend", "");
 }
 
+/* It answers, and what it was asked to do does not come back. */
+static void tell_stuck(struct doctor *d, const struct live *l)
+{
+        doctor_found(d, STEP_HELLO, FOUND_GOOD, l->name, "the plugin answers", "");
+        doctor_found(d, STEP_PING, FOUND_WRONG, l->name, arena_printf(d->a, "operations do not come back: %s", l->stuck),
+                     arena_printf(d->a, "it is replaced when that takes its hangAfter; at once: daprctl plugin restart %s --app-id %s --force", l->name, l->app_id));
+}
+
 static void diagnose(struct doctor *d, const struct live *l)
 {
-        if (strcmp(l->state, "READY") == 0 && strcmp(l->backend, "unreachable") != 0) {
+        if (*l->stuck) {
+                tell_stuck(d, l);
+        } else if (strcmp(l->state, "READY") == 0 && strcmp(l->backend, "unreachable") != 0) {
                 praise(d, l);
         } else if (strcmp(l->backend, "unreachable") == 0) {
                 char fix[200];

@@ -80,7 +80,8 @@ static bool read_text(struct json_reader *r, struct arena *a, struct str name, s
 {
         const struct { const char *name, **to; } texts[] = {
                 {"component", &l->name}, {"type", &l->type}, {"state", &l->state}, {"backend", &l->backend}, {"lastError", &l->last_error},
-                {"plugin", &l->plugin}, {"pluginVersion", &l->plugin_version}, {"executable", &l->executable}, {"lastDeath", &l->last_death}};
+                {"plugin", &l->plugin}, {"pluginVersion", &l->plugin_version}, {"executable", &l->executable}, {"lastDeath", &l->last_death},
+                {"stuck", &l->stuck}};
         struct str v;
         for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++)
                 if (str_eqz(name, texts[i].name) && json_read_string(r, a, &v)) {
@@ -122,7 +123,7 @@ static int read_row(struct arena *a, const struct sidecar *s, struct str raw, st
         struct json_reader r;
         struct str name;
         *l = (struct live){.app_id = s->app_id, .name = "", .type = "", .state = "", .backend = "", .last_error = "", .plugin = "",
-                           .plugin_version = "", .executable = "", .last_death = "", .fault = "", .raw = raw, .uptime_s = -1, .rss_bytes = -1};
+                           .plugin_version = "", .executable = "", .last_death = "", .stuck = "", .fault = "", .raw = raw, .uptime_s = -1, .rss_bytes = -1};
         json_read_init(&r, raw);
         if (!json_enter_object(&r))
                 return -EBADMSG;

@@ -156,7 +156,7 @@ static const char *cell(struct arena *a, double v, const char *fmt)
 static void print_table(struct look *was, struct look *now)
 {
         static const char *const header[] = {"NAME", "TYPE", "STATE", "CALLS/S", "ERRORS/S", "P50 MS", "P99 MS", "CPU %", "RSS", "IN FLIGHT", "RESTARTS",
-                                             "BACKEND", "FAULT"};
+                                             "BACKEND", "FAULT", "STUCK"};
         struct arena *a = &now->arena;
         struct table t;
         table_init(&t, header, sizeof(header) / sizeof(*header));
@@ -166,7 +166,7 @@ static void print_table(struct look *was, struct look *now)
                 struct rates r = between(was, now, s);
                 const char *const cells[] = {s->live.name, s->live.type, s->live.state, cell(a, r.calls, "r"), cell(a, r.errors, "r"), cell(a, r.p50_ms, "m"),
                                              cell(a, r.p99_ms, "m"), cell(a, r.cpu_percent, "r"), s->live.rss_bytes > 0 ? ui_bytes(a, s->live.rss_bytes) : "-",
-                                             cell(a, s->inflight, "n"), arena_printf(a, "%lld", (long long)s->live.restarts), s->live.backend, s->live.fault};
+                                             cell(a, s->inflight, "n"), arena_printf(a, "%lld", (long long)s->live.restarts), s->live.backend, s->live.fault, s->live.stuck};
                 table_add(&t, cells);
         }
         table_print(&t, stdout);
@@ -197,6 +197,7 @@ static void print_json(struct look *was, struct look *now)
                 json_kv(&w, "state", str_of(s->live.state));
                 json_kv(&w, "backend", str_of(s->live.backend));
                 json_kv_nonempty(&w, "fault", str_of(s->live.fault));
+                json_kv_nonempty(&w, "stuck", str_of(s->live.stuck));
                 kv(&w, "callsPerSecond", r.calls);
                 kv(&w, "errorsPerSecond", r.errors);
                 kv(&w, "p50Ms", r.p50_ms);

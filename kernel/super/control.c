@@ -57,6 +57,8 @@ static void write_state(struct json_writer *w, const struct component_status *st
         control_number(w, "adopted", st->adopted);
         control_kv(w, "backend", !st->backend_known ? "unknown" : st->backend_reachable ? "reachable" : "unreachable");
         control_kv(w, "lastError", st->last_error);
+        if (st->stuck[0])
+                control_kv(w, "stuck", st->stuck);
         control_kv(w, "lastDeath", death_class_name(st->last_death));
         control_number(w, "restarts", st->restarts);
         control_number(w, "deaths", st->deaths_in_window);

@@ -164,6 +164,10 @@ static enum death_class by_us(const struct life *l, char *text, size_t n)
         const struct super_tuning *t = &l->plugin->super->tuning;
         switch (l->verdict) {
         case DEATH_HANG:
+                if (l->stuck_for_good) {
+                        snprintf(text, n, "hung and was killed: %s", l->stuck);
+                        return DEATH_HANG;
+                }
                 snprintf(text, n, "sent no sign of life for %.3g s and was killed", t->health_interval_s * t->health_missed);
                 return DEATH_HANG;
         case DEATH_START_TIMEOUT:

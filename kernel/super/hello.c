@@ -449,6 +449,7 @@ static void take_report(struct life *l, const Microdapr__Plugin__V1__HealthRepor
                 life_kill(l, DEATH_PROTOCOL);
         } else {
                 plugin_event(p, p->backend_up ? EV_BACKEND_UP : EV_BACKEND_DOWN);
+                life_judge_report(l, r);
         }
 }
 
@@ -484,6 +485,7 @@ static void health_fiber(void *arg)
         arena_init(&a, 4 * 1024 * 1024);
         tell_log_level(l, &a);
         req.interval_ms = (uint32_t)(p->super->tuning.health_interval_s * 1000);
+        req.hang_after_ms = (uint64_t)(plugin_hang_after_s(p) * 1000);
         if (!l->ended && rpc_open(l->ch, &a, LIFECYCLE "Health", &o, &c, &st) == 0) {
                 if (rpc_send_pb(c, &req.base) == 0 && rpc_send_end(c) == 0)
                         read_reports(l, c);

@@ -132,7 +132,7 @@ static struct tracing trace_of(const struct life *l)
 }
 
 /* A debugger holds the process, or it is stopped and waits for one. */
-static bool is_held(const struct life *l)
+bool life_is_held(const struct life *l)
 {
         struct tracing t = trace_of(l);
         return t.tracer > 0 || (l->plugin->debugged && t.state == 'T');
@@ -171,7 +171,7 @@ static void on_watchdog(struct timer *t)
         if (we_slept) {
                 if (l->report_at < now - limit + u->health_interval_s)
                         l->report_at = now - limit + u->health_interval_s;
-        } else if (now - l->report_at > limit && is_held(l)) {
+        } else if (now - l->report_at > limit && life_is_held(l)) {
                 l->report_at = now;
         } else if (now - l->report_at > limit) {
                 timer_stop(t);

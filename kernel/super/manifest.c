@@ -9,6 +9,9 @@
 #include "sdk/base/flags.h"
 #include "sdk/base/yaml.h"
 
+#define HANG_AFTER_MIN_NS 1000000000
+#define HANG_AFTER_MAX_NS (86400 * (int64_t)1000000000)
+
 struct reader {
         struct manifest *m;
         struct arena *errors;
@@ -261,10 +264,23 @@ static void read_sandbox(struct reader *rd, const struct yaml_node *root)
                 fault(rd, yaml_get(root, "sandbox"), "rights that depend on metadata need a process of their own: 'share' must be false");
 }
 
+static void read_hang_after(struct reader *rd, const struct yaml_node *root)
+{
+        const char *z = text(rd, root, "hangAfter", false);
+        int64_t ns = 0;
+        rd->m->hang_after_s = -1;
+        if (!z)
+                return;
+        if ((parse_duration(str_of(z), &ns) && strcmp(z, "0") != 0) || ns < 0 || (ns > 0 && ns < HANG_AFTER_MIN_NS) || ns > HANG_AFTER_MAX_NS)
+                fault(rd, yaml_get(root, "hangAfter"), "'hangAfter' must be a duration from 1s to 24h, or 0 for never, not '%s'", z);
+        else
+                rd->m->hang_after_s = (double)ns / 1e9;
+}
+
 static void read_root(struct reader *rd, const struct yaml_node *root)
 {
         static const char *const keys[] = {"name",  "version",     "executable", "contract", "types",  "title",
-                                           "description", "share", "volatile", "environment", "metadata", "sandbox"};
+                                           "description", "share", "volatile", "hangAfter", "environment", "metadata", "sandbox"};
         struct manifest *m = rd->m;
         if (root->kind != YAML_MAP) {
                 fault(rd, root, "a plugin manifest is a map with 'name', 'version', 'contract' and 'types'");
@@ -277,6 +293,7 @@ static void read_root(struct reader *rd, const struct yaml_node *root)
         m->description = text(rd, root, "description", false);
         m->share = flag(rd, root, "share");
         m->is_volatile = flag(rd, root, "volatile");
+        read_hang_after(rd, root);
         read_contract(rd, root);
         read_lists(rd, root);
         read_executable(rd, root);

@@ -12,6 +12,7 @@
  *   description: One sentence.
  *   share: false                    true: one process for all components of the plugin; else one each
  *   volatile: false                 true: what it holds ends with its process, so an upgrade or restart begins with nothing
+ *   hangAfter: 60s                  all its threads busy for so long, none back, calls waiting: it hangs; a ping: half of it; 0: never
  *   environment: [TZ]               variables of daprd's environment that the process gets; all others are kept from it;
  *                                   ["*"]: all but daprd's own (DAPR_…, APP_API_TOKEN)
  *   metadata:                       fields of spec.metadata; others are passed on unchecked
@@ -66,6 +67,7 @@ struct manifest {
         const char **environment;
         size_t n_environment;
         bool share, is_volatile;
+        double hang_after_s;    /* 0 = never; < 0 = not given */
         struct rights rights;   /* what its process needs: key sandbox */
 };
 

@@ -25,7 +25,7 @@
 #define SUPER_SCOPE "dapr.super" /* of log lines */
 #define DEBUG_LIMIT_S 86400.0    /* a person with a debugger */
 
-enum { CONTRACT_VERSION = 1, DEATHS_KEPT = 32, ERROR_BYTES = 1024, VIOLATION_BYTES = 320, LINGER_TOKEN_BYTES = 36 };
+enum { CONTRACT_VERSION = 1, DEATHS_KEPT = 32, ERROR_BYTES = 1024, VIOLATION_BYTES = 320, STUCK_BYTES = 320, LINGER_TOKEN_BYTES = 36 };
 
 enum plugin_event {
         EV_START,        /* it is wanted */
@@ -70,6 +70,9 @@ struct life {
         double started_at, ready_at; /* loop time; ready_at 0 = never */
         uint64_t good_calls;
         double report_at;          /* of the last health report */
+        unsigned abandoned;        /* calls that run in it for nobody, as it reported last */
+        char stuck[STUCK_BYTES];   /* what in it does not come back; "" = nothing does so for too long */
+        bool stuck_for_good;       /* it was taken for hung because of that */
         struct timer watchdog, kill_timer, start_timer, debug_timer;
         double watchdog_due;       /* when it should fire */
         enum death_class kill_why;
@@ -243,6 +246,7 @@ struct life_program {
 };
 void life_run(struct life *l, const struct life_program *program);
 bool life_is_debugged(const struct life *l);
+bool life_is_held(const struct life *l); /* by a debugger, or for one */
 double life_limit_s(const struct life *l, double s); /* how long it may take for something that usually takes s at most */
 void life_kill(struct life *l, enum death_class why);
 void life_kill_after(struct life *l, double s, enum death_class why);
@@ -302,6 +306,11 @@ void instance_hold(struct instance *i);
 void instance_release(struct instance *i);
 bool instance_is_usable(const struct instance *i);
 void instance_wait_idle(struct instance *i); /* parks, shielded, until nothing runs in it */
+
+/* stuck.c: what its reports tell of operations that do not come back */
+struct Microdapr__Plugin__V1__HealthReport;
+double plugin_hang_after_s(const struct plugin *p); /* 0 = never */
+void life_judge_report(struct life *l, const struct Microdapr__Plugin__V1__HealthReport *r); /* may end the life */
 
 /* hello.c: what is said to a fresh process; fibers */
 int life_go(struct life *l, const char *name, fiber_fn fn); /* a fiber that holds the life */

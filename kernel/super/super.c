@@ -25,7 +25,7 @@ enum { FAILED_ROWS_MAX = 100, STOP_GRACE_S = 5, STOP_CALLS_S = 30, DEATH_WAIT_S 
 
 static void set_tuning(struct super_tuning *t, const struct super_tuning *given)
 {
-        static const struct super_tuning defaults = {.health_interval_s = 1, .health_missed = 3, .hello_timeout_s = 5,
+        static const struct super_tuning defaults = {.health_interval_s = 1, .health_missed = 3, .hang_after_s = 60, .hello_timeout_s = 5,
                                                      .backoff_min_s = 0.1,   .backoff_max_s = 5, .stable_s = 10,
                                                      .deaths_max = 10,       .deaths_window_s = 60, .ping_interval_s = 5,
                                                      .calls_waiting_max = PLUGIN_CALLS_WAITING_MAX};
@@ -33,6 +33,7 @@ static void set_tuning(struct super_tuning *t, const struct super_tuning *given)
 #define DEFAULT(field) t->field = t->field ? t->field : defaults.field
         DEFAULT(health_interval_s);
         DEFAULT(health_missed);
+        DEFAULT(hang_after_s);
         DEFAULT(hello_timeout_s);
         DEFAULT(backoff_min_s);
         DEFAULT(backoff_max_s);
@@ -579,14 +580,14 @@ void component_status_get(const struct component *c, struct arena *a, struct com
 {
         const struct instance *i = c->now;
         *ret = (struct component_status){.state = PLUGIN_STOPPED, .plugin_name = "", .plugin_version = "", .executable = "", .socket = "",
-                                         .last_error = ""};
+                                         .last_error = "", .stuck = ""};
         if (!i)
                 return;
         const struct plugin *p = i->plugin;
         double left_s;
         uint64_t hits;
         bool initialising = plugin_is_callable(p) && i->init_life != p->life->number;
-        const char *error = i->init_error[0] ? i->init_error : p->state == PLUGIN_DEGRADED ? p->backend_error : p->last_error;
+        const char *error = i->init_error[0] ? i->init_error : p->life && p->life->stuck[0] ? p->life->stuck : p->state == PLUGIN_DEGRADED ? p->backend_error : p->last_error;
         *ret = (struct component_status){
                 .state = initialising ? PLUGIN_INIT : p->state,
                 .plugin_name = p->reported_name ? p->reported_name : p->name,
@@ -606,7 +607,8 @@ void component_status_get(const struct component *c, struct arena *a, struct com
                 .deaths_in_window = (unsigned)p->n_deaths,
                 .calls = c->calls,
                 .errors = c->errors,
-                .inflight = i->inflight,
+                .stuck = p->life ? p->life->stuck : "",
+                .inflight = i->inflight + (p->life && !(p->manifest && p->manifest->share) ? p->life->abandoned : 0),
                 .disabled = c->disabled,
                 .since_s = loop_now() - p->state_since,
         };

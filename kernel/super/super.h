@@ -55,6 +55,7 @@ enum component_feature {
 struct super_tuning {
         double health_interval_s;  /* between reports of a plugin; default 1 */
         unsigned health_missed;    /* reports missing in a row = a hang; default 3 */
+        double hang_after_s;       /* of a plugin whose manifest says nothing: hangAfter; default 60 */
         double hello_timeout_s;    /* default 5, and never longer than the rest of initTimeout */
         double backoff_min_s, backoff_max_s; /* defaults 0.1 and 5 */
         double stable_s;           /* ready for so long: earlier deaths are forgotten; default 10 */
@@ -180,12 +181,14 @@ struct component_status {
         bool foreign, disabled;
         unsigned adopted;          /* how often its process was taken over from a daprd that crashed */
         bool backend_reachable, backend_known;
+        const char *stuck;         /* what in it does not come back; "" = nothing */
         const char *last_error;    /* "" if none */
         const char *fault;         /* that an operator has set, in words; NULL = none */
         enum death_class last_death;
         unsigned restarts, deaths_in_window;
         unsigned walls;            /* sandbox.h: what stands around its process */
-        uint64_t calls, errors, inflight;
+        uint64_t calls, errors;
+        uint64_t inflight;         /* calls that run or wait, also those whose callers have gone */
         uint64_t rss_bytes;
         double cpu_seconds, since_s; /* seconds in this state */
 };

@@ -35,11 +35,19 @@ static struct {
         pthread_mutex_t lock;
         pthread_cond_t wake;
         struct item *head, **tail;
-        int queued, idle, max;
+        int queued, running, idle, max;
+        double since; /* monotonic: of the last item that was finished, or that took the last free thread */
         bool closing, ready;
         enum slot slots[THREADS_MAX];
         pthread_t threads[THREADS_MAX];
 } W = {.lock = PTHREAD_MUTEX_INITIALIZER, .max = WORK_THREADS_DEFAULT};
+
+static double now(void)
+{
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
 
 static void item_done(void *arg)
 {
@@ -68,6 +76,8 @@ static struct item *next_item(void)
         if (!W.head)
                 W.tail = &W.head;
         W.queued--;
+        if (++W.running == W.max)
+                W.since = now();
         return i;
 }
 
@@ -80,6 +90,8 @@ static void *thread_main(void *arg)
                 i->result = i->fn(i->arg);
                 loop_post_node(&i->post);
                 pthread_mutex_lock(&W.lock);
+                W.running--;
+                W.since = now();
         }
         *slot = SLOT_ENDED;
         pthread_mutex_unlock(&W.lock);
@@ -168,6 +180,15 @@ int work_run(int (*fn)(void *), void *arg)
                 fiber_park();
         fiber_shield_end();
         return i.result;
+}
+
+void work_load(struct work_load *ret)
+{
+        pthread_mutex_lock(&W.lock);
+        *ret = (struct work_load){.threads = W.max, .running = W.running, .queued = W.queued};
+        if (W.running >= W.max)
+                ret->full_s = now() - W.since;
+        pthread_mutex_unlock(&W.lock);
 }
 
 void work_fini(void)

@@ -11,6 +11,12 @@ void work_set_threads(int n); /* before first use */
 /* Runs fn(arg) on a pool thread; parks, shielded: returns only when fn has returned (a thread cannot be interrupted).
  * Returns fn's value, or -EAGAIN (queue full), -ENOMEM. */
 int work_run(int (*fn)(void *), void *arg);
+/* How the pool fares. */
+struct work_load {
+        int threads, running, queued; /* threads: at most */
+        double full_s; /* for so long every thread has been busy and none has finished anything; 0 = one is free */
+};
+void work_load(struct work_load *ret);
 void work_fini(void); /* joins all threads; no work may be queued; before loop_fini() */
 
 #endif

@@ -187,6 +187,8 @@ int rpc_reflection(struct rpc_server *s);
 
 /* This call is a stream that goes on until it is asked to end: nobody waits for it (rpc_server_turn). */
 void rpc_call_lasts(struct rpc_call *c);
+/* Nobody waits for its answer: the caller has ended it, or its deadline is past. */
+bool rpc_caller_gone(const struct rpc_call *c);
 /* Sets the call's answer. fmt is UTF-8 text. Returns 0, so a handler can `return rpc_fail(...)`. */
 int rpc_fail(struct rpc_call *c, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 int rpc_fail_details(struct rpc_call *c, int code, struct str message, struct str details);

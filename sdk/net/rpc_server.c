@@ -178,6 +178,12 @@ static void call_done(struct rpc_server *sv, unsigned turn)
                 cond_broadcast(&sv->changed);
 }
 
+bool rpc_caller_gone(const struct rpc_call *c)
+{
+        const struct call *k = call_of((struct rpc_call *)c);
+        return k->cancelled || k->deadline <= loop_now();
+}
+
 void rpc_call_lasts(struct rpc_call *c)
 {
         struct call *k = call_of(c);

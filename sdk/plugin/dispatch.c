@@ -74,12 +74,27 @@ int sdk_reply_pb(struct dapr_call *dc, const ProtobufCMessage *m)
         return rpc_send_pb(dc->rpc, m);
 }
 
+struct job {
+        struct dapr_call *dc;
+        int (*fn)(void *);
+        void *arg;
+};
+
+static int on_worker(void *arg)
+{
+        struct job *j = arg;
+        j->dc->works_since = loop_now_exact();
+        return j->fn(j->arg);
+}
+
 int sdk_run(struct dapr_call *dc, enum dapr_mode mode, int (*fn)(void *), void *arg)
 {
         if (mode != DAPR_WORKER)
                 return fn(arg);
+        struct job job = {dc, fn, arg};
+        dc->works_since = 0;
         dc->on_worker = true;
-        int r = work_run(fn, arg);
+        int r = work_run(on_worker, &job);
         dc->on_worker = false;
         return r;
 }
@@ -101,8 +116,10 @@ static int run_unary(const struct sdk_method *m, struct dapr_call *dc)
 {
         struct str req;
         sdk_work_begin(dc->rt);
+        sdk_call_begins(dc, m->path);
         int r = rpc_recv(dc->rpc, &req);
         r = r > 0 ? m->fn(dc, req) : r == 0 ? rpc_fail(dc->rpc, RPC_INTERNAL, "the call has no request message") : r;
+        sdk_call_ends(dc);
         sdk_work_end(dc->rt);
         return r;
 }

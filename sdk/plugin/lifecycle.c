@@ -93,8 +93,9 @@ static int accept_verdict(struct rpc_call *c, void *arg)
         return rpc_send_pb(c, &out.base);
 }
 
-static void fill_report(const struct runtime *rt, Microdapr__Plugin__V1__HealthReport *out)
+static void fill_report(struct runtime *rt, Microdapr__Plugin__V1__HealthReport *out)
 {
+        sdk_watch_report(rt, out);
         out->alive = 1;
         out->backend_reachable = 1;
         list_for_each(pos, &rt->instances) {
@@ -115,6 +116,7 @@ static int health(struct rpc_call *c, void *arg)
         if (rpc_recv_pb(c, &microdapr__plugin__v1__health_request__descriptor, &in) != 1)
                 return rpc_fail(c, RPC_INVALID_ARGUMENT, "not a HealthRequest");
         uint32_t interval_ms = in->interval_ms ? in->interval_ms : HEALTH_INTERVAL_DEFAULT_MS;
+        sdk_watch_limit(rt, (double)in->hang_after_ms / 1000);
         if (interval_ms < HEALTH_INTERVAL_MIN_MS)
                 interval_ms = HEALTH_INTERVAL_MIN_MS;
         for (;;) {

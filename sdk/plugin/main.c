@@ -28,7 +28,7 @@
 #define LINGER_S 0.0
 #endif
 
-enum { EXIT_GRACE_S = 3, PING_INTERVAL_S = 10, PING_TIMEOUT_S = 5 };
+enum { EXIT_GRACE_S = 3 };
 
 static struct runtime *the_runtime; /* one plugin a process */
 static pthread_t loop_thread;
@@ -83,40 +83,6 @@ void dapr_backend_up(const char *instance)
 void dapr_backend_down(const char *instance, const char *reason)
 {
         report(instance, false, reason);
-}
-
-/* A type that can ping is asked now and then, so that a lost backend shows before a caller meets it. */
-static void ping_all(struct runtime *rt)
-{
-        list_for_each(pos, &rt->instances)
-                list_entry(pos, struct instance, node)->pinged = false;
-again:
-        list_for_each(pos, &rt->instances) {
-                struct instance *i = list_entry(pos, struct instance, node);
-                if (i->pinged || !i->ready)
-                        continue;
-                i->pinged = true;
-                if (!sdk_ops_of(i->type)->ping)
-                        continue;
-                struct arena a;
-                arena_init(&a, 0);
-                struct dapr_call dc = {.rt = rt, .arena = &a, .inst = i};
-                double old = fiber_set_deadline(loop_now() + PING_TIMEOUT_S);
-                dc.deadline = fiber_deadline();
-                sdk_instance_ref(i);
-                int r = sdk_instance_ping(&dc);
-                fiber_restore_deadline(old);
-                sdk_backend_report(rt, i->name, r == 0, r ? sdk_text(&dc, r) : NULL);
-                sdk_instance_unref(rt, i);
-                arena_fini(&a);
-                goto again; /* the list may have changed meanwhile */
-        }
-}
-
-static void ping_fiber(void *arg)
-{
-        while (fiber_sleep(PING_INTERVAL_S) == 0)
-                ping_all(arg);
 }
 
 /* ---- the end ---- */
@@ -270,7 +236,7 @@ static int serve(struct runtime *rt, struct control *c, const char *socket_path)
         if (r == 0 && rt->plugin->start)
                 r = rt->plugin->start();
         if (r == 0)
-                r = fiber_go(&rt->scope, "ping", ping_fiber, rt);
+                r = sdk_pings_start(rt);
         if (r == 0)
                 r = socket_path ? listen_by_hand(rt, c, socket_path) : rpc_server_adopt(rt->server, PLUGIN_FD_LISTEN);
         if (r == 0 && !socket_path) {
@@ -313,7 +279,9 @@ int dapr_plugin_main(int argc, char **argv, const struct dapr_plugin *p)
         scope_init(&c.scope);
         list_init(&rt.instances);
         list_init(&rt.subscriptions);
+        list_init(&rt.running);
         cond_init(&rt.idle);
+        cond_init(&rt.interval_changed);
         cond_init(&rt.health);
         rt.started_at = loop_now();
         r = rpc_server_new(&rt.server, &conf);

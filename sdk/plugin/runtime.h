@@ -37,7 +37,9 @@ struct instance {
         void *obj;        /* what the plugin's init gave; valid once ready */
         bool ready;
         unsigned refs;    /* the list and each call in progress hold one */
-        bool backend_known, backend_up, pinged;
+        bool backend_known, backend_up;
+        bool pinged;      /* a ping is on its way */
+        const struct dapr_call *ping; /* that one; NULL = none runs */
         bool paused;      /* brokers: subscriptions take no messages */
         char *backend_error;
 };
@@ -64,6 +66,10 @@ struct runtime {
         double started_at;       /* loop time */
         bool draining;
         struct cond idle;        /* inflight fell to zero while draining */
+        struct list running;     /* unary calls in progress, oldest first: struct dapr_call.in_running */
+        double hang_after_s;     /* the kernel's limit, from Health; 0 = it has none */
+        struct cond interval_changed; /* that limit, and with it when pings are asked */
+        char busy_with[256];     /* of the last report */
         struct cond health;      /* something that a report tells has changed */
         char last_error[512];    /* of any backend */
         char *wanted_type, *wanted_version; /* from Hello: for whom the process was started */
@@ -82,7 +88,11 @@ struct dapr_call {
         double deadline;      /* loop time */
         const char *message;  /* from dapr_fail */
         struct http_edits *edits; /* of middleware: what dapr_http_…() collect */
-        bool on_worker;
+        bool on_worker;       /* at the pool: it runs there, or waits for a thread */
+        _Atomic double works_since; /* loop time; 0 = it waits */
+        struct list in_running;
+        const char *method;   /* of a unary call: its path */
+        double began;         /* loop time */
         const struct dapr_sidecar *sidecar; /* during init of a name resolver */
         atomic_bool gone;     /* nobody waits for the outcome any more: what an operation on a worker can see of it */
 };
@@ -141,6 +151,14 @@ void sdk_instance_ref(struct instance *i);
 void sdk_instance_unref(struct runtime *rt, struct instance *i);
 void sdk_instances_close(struct runtime *rt);
 void sdk_backend_report(struct runtime *rt, const char *instance, bool up, const char *reason);
+
+/* watch.c: what does not come back */
+int sdk_pings_start(struct runtime *rt); /* 0 or -errno */
+void sdk_watch_limit(struct runtime *rt, double hang_after_s);
+void sdk_call_begins(struct dapr_call *dc, const char *method /* keeps while the call runs */);
+void sdk_call_ends(struct dapr_call *dc);
+struct Microdapr__Plugin__V1__HealthReport;
+void sdk_watch_report(struct runtime *rt, struct Microdapr__Plugin__V1__HealthReport *out); /* texts stay until the next one */
 
 /* pubsub_pull.c: subscriptions take no more messages from now on; then, what is unanswered is handed back. Returns how many. */
 void sdk_pubsub_stop(struct runtime *rt);

@@ -49,12 +49,19 @@ START_TEST(reads_what_is_there_and_defaults_the_rest)
         ck_assert_uint_eq(m->n_contract, 2);
         ck_assert_uint_eq(m->contract[1], 2);
         ck_assert(m->share && m->is_volatile);
+        ck_assert(m->hang_after_s < 0); /* not given */
         ck_assert_uint_eq(m->n_environment, 1);
         ck_assert_int_eq(m->fields[0].kind, FIELD_DURATION);
         ck_assert(m->fields[0].sensitive);
         ck_assert(manifest_field(m, "TIMEOUT") == &m->fields[0] && manifest_field(m, "wait") == &m->fields[0]);
         ck_assert(manifest_field(m, "other") == NULL);
         ck_assert(m->rights.confined && m->rights.n == 1 && m->rights.v[0].kind == RIGHT_CONNECT);
+        manifest_free(m);
+        m = good("name: a\nversion: 1\ncontract: [1]\ntypes: [{type: a.b}]\nexecutable: /bin/x\nhangAfter: 1m30s\n");
+        ck_assert_double_eq(m->hang_after_s, 90);
+        manifest_free(m);
+        m = good(GOOD "hangAfter: 0\n");
+        ck_assert_double_eq(m->hang_after_s, 0);
         manifest_free(m);
         m = good("name: a\nversion: 1\ncontract: [1]\ntypes: [{type: a.b}]\nexecutable: /bin/x\n");
         ck_assert_str_eq(m->executable, "/bin/x");
@@ -86,6 +93,8 @@ START_TEST(faults_name_place_key_and_fix)
         bad("name: a\nversion: 1\ncontract: [1]\n", "'types' is missing");
         bad("name: a\nversion: 1\ncontract: [1]\ntypes: [{type: ab}]\n", "f.yaml:4:16: 'ab' is not a component type");
         bad("name: a\nversion: 1\ncontract: [1]\ntypes: [ab]\n", "each entry of 'types' must be a map");
+        bad(GOOD "hangAfter: 10ms\n", "f.yaml:8:12: 'hangAfter' must be a duration from 1s to 24h, or 0 for never, not '10ms'");
+        bad(GOOD "hangAfter: soon\n", "not 'soon'");
         bad(GOOD "share: perhaps\n", "f.yaml:8:8: 'share' must be true or false");
         bad(GOOD "metadata: {a: b}\n", "'metadata' must be a list");
         bad(GOOD "metadata:\n  - {name: a, type: number}\n", "f.yaml:9:21: unknown type 'number'");

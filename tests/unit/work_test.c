@@ -122,6 +122,33 @@ ON_LOOP_TEST(a_full_queue_is_refused_and_drains)
         ck_assert_int_eq(gate.most, WORK_THREADS_DEFAULT);
 }
 
+ON_LOOP_TEST(the_load_tells_for_how_long_no_thread_is_free)
+{
+        static int ret[WORK_THREADS_DEFAULT + 1];
+        struct scope s = SCOPE_INIT(s);
+        struct work_load w;
+        for (int i = 0; i <= WORK_THREADS_DEFAULT; i++) {
+                work_load(&w);
+                ck_assert_int_eq(w.running, i);
+                ck_assert(i < WORK_THREADS_DEFAULT ? w.full_s == 0 : w.full_s > 0);
+                ck_assert_int_eq(fiber_go(&s, "gate", at_gate, &ret[i]), 0);
+                WAIT_FOR(inside() == (i < WORK_THREADS_DEFAULT ? i + 1 : i));
+        }
+        fiber_yield();
+        work_load(&w);
+        ck_assert_int_eq(w.threads, WORK_THREADS_DEFAULT);
+        ck_assert_int_eq(w.queued, 1);
+        double full_s = w.full_s;
+        fiber_sleep(0.01);
+        work_load(&w);
+        ck_assert_double_ge(w.full_s, full_s + 0.01);
+        open_gate();
+        scope_join(&s);
+        WAIT_FOR((work_load(&w), w.running == 0));
+        ck_assert_double_eq(w.full_s, 0);
+        ck_assert_int_eq(w.queued, 0);
+}
+
 static int masks_signals(void *arg)
 {
         sigset_t set;
@@ -151,6 +178,7 @@ int main(void)
         tcase_add_test(t, many_fibers_share_the_threads);
         tcase_add_test(t, a_cancelled_caller_still_waits_for_its_work);
         tcase_add_test(t, a_full_queue_is_refused_and_drains);
+        tcase_add_test(t, the_load_tells_for_how_long_no_thread_is_free);
         tcase_add_test(t, threads_take_no_signals);
         tcase_add_test(t, the_pool_starts_again_after_its_end);
         suite_add_tcase(s, t);
