@@ -42,6 +42,7 @@ static int client_new(struct app *p)
                                                                     .h2 = strcmp(o->app_protocol, "h2c") == 0,
                                                                     .tls = p->tls,
                                                                     .server_name = str_of(o->app_channel_address),
+                                                                    .gzip = HTTP_GZIP_UNPACK,
                                                                     .max_conns = CONNS_MAX,
                                                                     .max_idle = CONNS_IDLE,
                                                                     .max_header_bytes = app_header_bytes(p)});

@@ -86,6 +86,7 @@ static int client_new(struct http_client **ret, const struct endpoint_url *u, st
                                                                .tls = tls,
                                                                .h2_by_alpn = tls && by_alpn,
                                                                .server_name = u->host,
+                                                               .gzip = HTTP_GZIP_ASK,
                                                                .connect_timeout_s = CONNECT_TIMEOUT_S});
 }
 

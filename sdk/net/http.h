@@ -117,6 +117,9 @@ int http_raw_end(struct http_req *r, const struct http_header *trailers, size_t 
 
 /* ---- client: pooled keep-alive connections to one base address; HTTP/1.1 or HTTP/2 ---- */
 struct http_client;
+/* A body in gzip, when the request names neither Accept-Encoding nor Range: passed on as it is; unpacked (its Content-Encoding and Content-Length
+ * are gone then); unpacked, and the server is told that gzip is welcome. As it is read: a body over the reader's limit ends there. */
+enum http_gzip { HTTP_GZIP_AS_IS, HTTP_GZIP_UNPACK, HTTP_GZIP_ASK };
 struct http_client_conf {
         struct str target;        /* conn_dial form */
         struct str authority;     /* Host header; empty = from target */
@@ -128,6 +131,7 @@ struct http_client_conf {
         size_t max_idle;          /* default 64 */
         double connect_timeout_s; /* default 5 */
         size_t max_header_bytes;  /* of responses; default 64 KiB */
+        enum http_gzip gzip;
 };
 int http_client_new(struct http_client **ret, const struct http_client_conf *c); /* strings copied */
 void http_client_free(struct http_client *c); /* no exchange may be running */

@@ -3,15 +3,19 @@
  *
  * A connection that rested may be dead without our knowing. Then the request goes out again, once, when that cannot do harm;
  * for other methods the socket is asked before they are sent.
+ *
+ * A body in gzip that the caller has not asked for is unpacked as it comes, when the client's conf says so: nobody behind it could
+ * know what it is.
  */
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 
+#include "sdk/net/gunzip.h"
 #include "sdk/net/http1.h"
 #include "sdk/net/http_pool.h"
 
-enum { BODY_STEP_BYTES = 16 * 1024 };
+enum { BODY_STEP_BYTES = 16 * 1024, PACK_BYTES = 16 * 1024 };
 
 struct exchange {
         struct http_exchange x;
@@ -30,6 +34,11 @@ struct exchange {
         bool chunked, sent, keep_alive;
         /* HTTP/2 */
         struct h2_stream *stream;
+        /* unpacking */
+        bool may_unpack;        /* the request leaves it to us */
+        struct gunzip *gunzip;
+        struct str packed;      /* read and not unpacked */
+        char *pack;             /* PACK_BYTES */
         bool answered;
         int error;              /* of the response; sticky */
 };
@@ -61,6 +70,22 @@ static bool tells_empty(struct str m)
         return str_eq(m, STR("POST")) || str_eq(m, STR("PUT")) || str_eq(m, STR("PATCH"));
 }
 
+/* Unpacking, as Go's transport does it: not when the caller has a say in it, and not a part of something. */
+static bool leaves_it_to_us(const struct exchange *e)
+{
+        if (e->client->conf.gzip == HTTP_GZIP_AS_IS || str_eq(e->method, STR("HEAD")))
+                return false;
+        for (size_t i = 0; i < e->n_h; i++)
+                if (e->h[i].value.n && (str_ieq(e->h[i].name, STR("Accept-Encoding")) || str_ieq(e->h[i].name, STR("Range"))))
+                        return false;
+        return true;
+}
+
+static bool asks_for_gzip(const struct exchange *e)
+{
+        return e->may_unpack && e->client->conf.gzip == HTTP_GZIP_ASK;
+}
+
 static int start_h2(struct exchange *e, struct h2_conn *h2)
 {
         struct http_client *c = e->client;
@@ -76,6 +101,8 @@ static int start_h2(struct exchange *e, struct h2_conn *h2)
                          !str_ieq(name, STR("Upgrade")) && http_headers_add(&h, e->arena, name, e->h[i].value))
                         return -ENOMEM;
         }
+        if (asks_for_gzip(e) && http_headers_add(&h, e->arena, STR("accept-encoding"), STR("gzip")))
+                return -ENOMEM;
         int64_t length = e->has_body_now ? (int64_t)e->body_now.n : e->length;
         if (length > 0 || (length == 0 && tells_empty(e->method))) {
                 char *text = arena_printf(e->arena, "%lld", (long long)length);
@@ -108,6 +135,8 @@ static int send_head(struct exchange *e)
                 if (kind == HTTP1_PLAIN || kind == HTTP1_DATE || kind == HTTP1_HOST)
                         http1_put_header(o, e->h[i].name, e->h[i].value);
         }
+        if (asks_for_gzip(e))
+                http1_put_header(o, STR("Accept-Encoding"), STR("gzip"));
         int64_t length = e->has_body_now ? (int64_t)e->body_now.n : e->length;
         e->chunked = length < 0;
         if (e->chunked) {
@@ -176,6 +205,7 @@ int http_client_start(struct http_client *c, struct arena *a, struct str method,
         e->has_body_now = body_now.p != NULL;
         e->x.content_length = -1;
         e->x.impl = e;
+        e->may_unpack = leaves_it_to_us(e);
         c->n_running++;
         int r = start(e, false);
         if (r) {
@@ -292,6 +322,29 @@ static int response_h1(struct exchange *e)
         }
 }
 
+/* ---- unpacking ---- */
+
+static bool has_body(const struct exchange *e)
+{
+        if (e->stream)
+                return !e->stream->remote_ended || buf_len(&e->stream->in);
+        return e->body.kind != HTTP1_BODY_NONE && e->x.content_length;
+}
+
+static int unpack_begin(struct exchange *e)
+{
+        struct http_headers *h = &e->x.headers;
+        if (!e->may_unpack || !str_ieq(http_headers_get(h, "Content-Encoding"), STR("gzip")) || !has_body(e))
+                return 0;
+        e->pack = arena_alloc(e->arena, PACK_BYTES);
+        if (!e->pack || gunzip_new(&e->gunzip))
+                return -ENOMEM;
+        http_headers_remove(h, "Content-Encoding");
+        http_headers_remove(h, "Content-Length");
+        e->x.content_length = -1;
+        return 0;
+}
+
 static int64_t length_of(const struct http_headers *h)
 {
         struct str v = http_headers_get(h, "content-length");
@@ -335,6 +388,8 @@ int http_exchange_response(struct http_exchange *x)
         do
                 r = e->stream ? response_h2(e) : response_h1(e);
         while (r == 1);
+        if (!r)
+                r = unpack_begin(e);
         if (r && r != -ETIMEDOUT)
                 e->error = r;
         return r;
@@ -348,24 +403,15 @@ static ssize_t read_h2(struct exchange *e, void *p, size_t n)
         return got;
 }
 
-ssize_t http_exchange_read(struct http_exchange *x, void *p, size_t n)
+static ssize_t read_h1(struct http_exchange *x, struct exchange *e, void *p, size_t n)
 {
-        struct exchange *e = priv(x);
-        if (x->ops)
-                return x->ops->read(x, p, n);
-        int r = http_exchange_response(x);
-        if (r)
-                return r;
-        if (e->stream)
-                return read_h2(e, p, n);
         struct conn *io = e->conn->io;
         for (;;) {
                 ssize_t got = http1_body_read(&e->body, &io->in, p, n);
+                int r;
                 if (got != -EAGAIN) {
                         if (e->body.done)
                                 x->trailers = e->body.trailers;
-                        if (got < 0)
-                                e->error = (int)got;
                         return got;
                 }
                 r = conn_read(io);
@@ -376,6 +422,38 @@ ssize_t http_exchange_read(struct http_exchange *x, void *p, size_t n)
                 if (r <= 0)
                         return r ? r : -ECONNRESET;
         }
+}
+
+static ssize_t read_raw(struct http_exchange *x, struct exchange *e, void *p, size_t n)
+{
+        return e->stream ? read_h2(e, p, n) : read_h1(x, e, p, n);
+}
+
+static ssize_t read_unpacked(struct http_exchange *x, struct exchange *e, void *p, size_t n)
+{
+        for (;;) {
+                ssize_t got = gunzip_read(e->gunzip, &e->packed, p, n);
+                if (got)
+                        return got;
+                got = read_raw(x, e, e->pack, PACK_BYTES);
+                if (got <= 0)
+                        return got < 0 || gunzip_is_whole(e->gunzip) ? got : -ECONNRESET;
+                e->packed = str_n(e->pack, (size_t)got);
+        }
+}
+
+ssize_t http_exchange_read(struct http_exchange *x, void *p, size_t n)
+{
+        struct exchange *e = priv(x);
+        if (x->ops)
+                return x->ops->read(x, p, n);
+        int r = http_exchange_response(x);
+        if (r)
+                return r;
+        ssize_t got = e->gunzip ? read_unpacked(x, e, p, n) : read_raw(x, e, p, n);
+        if (got == -EBADMSG || got == -ENOMEM)
+                e->error = (int)got;
+        return got;
 }
 
 int http_exchange_body(struct http_exchange *x, struct arena *a, size_t max, struct str *ret)
@@ -433,6 +511,7 @@ void http_exchange_close(struct http_exchange *x)
                 return;
         }
         c->n_running--;
+        gunzip_free(e->gunzip);
         if (e->stream)
                 h2_release(e->stream);
         if (!e->conn)

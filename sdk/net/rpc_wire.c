@@ -1,4 +1,4 @@
-/* See rpc_wire.h. zlib is known here only. Everything here is pure: bytes in, bytes out, errors as results. */
+/* See rpc_wire.h. zlib is known here and in gunzip.c only. Everything here is pure: bytes in, bytes out, errors as results. */
 #include "sdk/net/rpc_wire.h"
 
 #include <errno.h>

@@ -1,11 +1,12 @@
-"""HTTPEndpoints and URLs on real servers: HTTP/2 where nginx offers it, and the roots that SSL_CERT_FILE and SSL_CERT_DIR name."""
-import concurrent.futures, json, os, subprocess
+"""HTTPEndpoints and URLs on real servers: HTTP/2 where nginx offers it, the roots that SSL_CERT_FILE and SSL_CERT_DIR name; gzip of apps and servers."""
+import concurrent.futures, gzip, http.client, json, os, subprocess
 
 import pytest
 
 from conftest import free_port, wait_until
 from test_endpoints import pki  # noqa: F401 (a fixture)
-from test_mesh import endpoint
+from test_invoke import HttpApp
+from test_mesh import endpoint, rss_kb
 
 
 class Nginx:
@@ -21,7 +22,7 @@ class Nginx:
             add_header x-sni "$ssl_server_name" always; add_header x-connection $connection always; add_header x-length "$http_content_length" always;
             location / {{ return 200 "hello"; }}
             location /up {{ client_max_body_size 0; proxy_http_version 1.1; proxy_pass http://unix:{self.folder}/sink; }}
-            location /big {{ root {self.folder}; }} location /gone {{ return 404 "none"; }} }}"""
+            location /big {{ root {self.folder}; gzip on; gzip_types *; gzip_proxied any; }} location /gone {{ return 404 "none"; }} }}"""
                           for port, kind in ((self.both, " http2" if h2 else ""), (self.old, "")))
         sink = f"server {{ listen unix:{self.folder}/sink; location / {{ client_max_body_size 0; return 200 $content_length; }} }}"
         (self.folder / "nginx.conf").write_text(f"{'user root; ' if os.getuid() == 0 else ''}daemon off; worker_processes 1; pid {self.folder}/pid; error_log {self.folder}/error; events {{}}\n"
@@ -53,8 +54,18 @@ def site(pki, port, name="site"):  # noqa: F811
     return json.dumps(doc)
 
 
-def call(d, method="/m", target="site", verb="GET", body=None):
-    return d.request(verb, f"/v1.0/invoke/{target}/method{method}", body)
+def call(d, method="/m", target="site", verb="GET", body=None, headers=None):
+    return d.request(verb, f"/v1.0/invoke/{target}/method{method}", body, headers)
+
+
+def plain(d, method="/m", target="site", **headers):
+    """A GET without any Accept-Encoding: status, headers, reader of the body."""
+    c = http.client.HTTPConnection("127.0.0.1", d.http, timeout=15)
+    c.putrequest("GET", f"/v1.0/invoke/{target}/method{method}", skip_accept_encoding=True)
+    for k, v in headers.items():
+        c.putheader(k.replace("_", "-"), v)
+    c.endheaders()
+    return c.getresponse()
 
 
 def test_http2_where_the_server_takes_it(daprd, nginx, pki):  # noqa: F811
@@ -65,7 +76,10 @@ def test_http2_where_the_server_takes_it(daprd, nginx, pki):  # noqa: F811
     assert (call(d, "/gone").status, call(d, "/gone").body) == (404, b"none")
     assert call(d, "/m", verb="HEAD").headers["x-proto"] == "HTTP/2.0"
     assert call(d, "/up", verb="PUT", body=b"x" * 3_000_000).body == b"3000000"
-    assert call(d, "/big").body == (nginx.folder / "big").read_bytes()
+    r = call(d, "/big", headers={"accept-encoding": "gzip"})
+    assert r.headers["content-encoding"] == "gzip" and gzip.decompress(r.body) == (nginx.folder / "big").read_bytes()
+    r = call(d, "/big", headers={"range": "bytes=1-3"})
+    assert (r.status, r.body) == (206, b"123")
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda i: call(d), range(200)))
     assert {(r.status, r.body) for r in answers} == {(200, b"hello")}
@@ -98,3 +112,61 @@ def test_roots_by_the_environment(daprd, nginx, pki, env):  # noqa: F811
     d = daprd([endpoint(f"https://127.0.0.1:{nginx.both}")], env={k: v.replace("roots", str(roots)).replace("ca.crt", str(pki / "ca.crt")) for k, v in env.items()})
     r = call(d)
     assert r.status == (200 if trusted else 500) and (trusted or "failed to verify certificate" in r.json()["message"])
+
+
+def zips(request):
+    return 200, {"content-encoding": "gzip", "etag": '"z"'}, gzip.compress(b"packed " * 1000)
+
+
+@pytest.mark.parametrize("target", ["app", "site", "url"])
+def test_gzip_that_the_client_did_not_ask_for_is_unpacked(daprd, target):
+    app = HttpApp()
+    app.handlers["/zip"] = zips
+    app.handlers["/error"] = lambda r: (500, {"content-encoding": "gzip"}, gzip.compress(b"no"))
+    app.handlers["/bad"] = lambda r: (200, {"content-encoding": "gzip"}, b"no gzip at all")
+    try:
+        d = daprd([endpoint(f"http://127.0.0.1:{app.port}")], args=[f"--app-port={app.port}"])
+        target = f"http://127.0.0.1:{app.port}" if target == "url" else target
+        for _ in range(2):
+            r = plain(d, "/zip", target)
+            assert (r.status, r.read(), r.getheader("content-encoding"), r.getheader("etag")) == (200, b"packed " * 1000, None, '"z"')
+        assert app.got[-1]["headers"].get("accept-encoding") == (None if target == "app" else "gzip"), "asked of servers, not of the app"
+        r = plain(d, "/error", target)
+        assert (r.status, r.read()) == (500, b"no")
+        r = plain(d, "/zip", target, accept_encoding="gzip")
+        assert r.getheader("content-encoding") == "gzip" and gzip.decompress(r.read()) == b"packed " * 1000
+        assert app.got[-1]["headers"]["accept-encoding"] == "gzip"
+        r = plain(d, "/zip", target, range="bytes=0-")
+        assert r.getheader("content-encoding") == "gzip" and gzip.decompress(r.read()) == b"packed " * 1000
+        r = plain(d, "/bad", target)
+        assert (r.status, json.loads(r.read())["errorCode"]) == (500, "ERR_DIRECT_INVOKE"), "nothing had been sent of it"
+        assert plain(d, "/zip", target).read() == b"packed " * 1000, "and the next one is served"
+    finally:
+        app.close()
+
+
+def test_a_bomb_is_unpacked_as_it_is_read(daprd):
+    """1 GB of zeros in 1 MB: memory stays what it was, and a client that leaves ends it."""
+    app = HttpApp()
+    app.handlers["/bomb"] = lambda r: (200, {"content-encoding": "gzip"}, bomb)
+    bomb = gzip.compress(bytes(1 << 20), 9) * 1000
+    try:
+        d = daprd([endpoint(f"http://127.0.0.1:{app.port}")], args=["--max-body-size=4Gi"])
+        plain(d, "/m").read()
+        before, n, r = rss_kb(d.proc.pid), 0, plain(d, "/bomb")
+        while piece := r.read(1 << 20):
+            n += len(piece)
+            if n == 200 << 20:
+                assert rss_kb(d.proc.pid) < before + 8 * 1024
+                break
+        r.close()
+        assert plain(d, "/m").status == 200
+    finally:
+        app.close()
+
+
+def test_gzip_from_nginx_by_http2(daprd, nginx, pki):  # noqa: F811
+    d = daprd([site(pki, nginx.both)])
+    r = plain(d, "/big")
+    assert (r.getheader("x-proto"), r.getheader("content-encoding")) == ("HTTP/2.0", None)
+    assert r.read() == (nginx.folder / "big").read_bytes()

@@ -222,3 +222,7 @@ UNIT_TESTS += parsers_fault_test
 parsers_fault_test_SRC := tests/unit/parsers_fault_test.c
 parsers_fault_test_LIBS := kernel trust net base proto llhttp
 parsers_fault_test_LD = $(FAULT_LD) $(NET_LD) $(BASE_LD)
+UNIT_TESTS += gunzip_test
+gunzip_test_SRC := tests/unit/gunzip_test.c
+gunzip_test_LIBS := net base
+gunzip_test_LD = $(FAULT_LD) -lz $(BASE_LD)
