@@ -85,7 +85,7 @@ static bool has_died(const struct conform *c)
 
 void conform_run(struct conform *c, const char *group, const struct conform_check *checks, size_t n)
 {
-        for (size_t i = 0; i < n; i++) {
+        for (size_t i = 0; i < n && !c->stopped; i++) {
                 if (checks[i].feature && !conform_has(c, checks[i].feature)) {
                         add_result(c, group, checks[i].name, CONFORM_SKIP, conform_text(c, "it does not have %s", checks[i].feature), 0);
                         continue;
@@ -309,7 +309,9 @@ static const char *calls_before_init_fail(struct conform *c)
 
 static const char *init_answers(struct conform *c)
 {
-        return conform_init(c);
+        const char *fault = conform_init(c);
+        c->stopped = fault != NULL;
+        return fault;
 }
 
 static const char *ping_answers(struct conform *c)

@@ -14,6 +14,7 @@
 #include "sdk/net/rpc.h"
 
 enum { CONFORM_FEATURES_MAX = 32 };
+#define STATE_KEYS "conformance||" /* how the keys begin that checks of a state store write; then the process id and "-" */
 
 enum conform_status { CONFORM_PASS, CONFORM_FAIL, CONFORM_SKIP };
 struct conform_result {
@@ -38,6 +39,9 @@ struct conform {
         size_t n_features;
         const char *declared[CONFORM_FEATURES_MAX]; /* features of the type in plugin.yaml; few name them there */
         size_t n_declared;
+        const char **written;    /* keys that checks of a state store may have written */
+        size_t n_written, cap_written;
+        bool stopped;            /* Init has failed: nothing else can be checked */
         struct rpc_status status; /* of the last call */
         struct conform_result *v;
         size_t n, cap;
@@ -83,6 +87,8 @@ void conform_faults(struct conform *c);
 void conform_kind(struct conform *c);
 void conform_swap(struct conform *c);     /* two processes at the same time */
 void conform_undeclared(struct conform *c); /* what is not said to be there; after the faults */
+/* Removes what the checks of a state store have written; how many keys could not be deleted. Parks. */
+size_t conform_state_clean(struct conform *c);
 void conform_walls(struct conform *c);    /* for a process that was started confined */
 extern const struct conform_check conform_state_checks[], conform_pubsub_checks[], conform_secret_checks[], conform_lock_checks[],
         conform_configuration_checks[], conform_crypto_checks[], conform_conversation_checks[], conform_binding_checks[],

@@ -77,11 +77,40 @@ static const char *etag_of(struct conform *c, const char *key)
         return state_get(c, key, &g) == 0 && g->etag ? g->etag->value : "";
 }
 
+static void note_key(struct conform *c, const char *key)
+{
+        for (size_t i = 0; i < c->n_written; i++)
+                if (strcmp(c->written[i], key) == 0)
+                        return;
+        if (c->n_written == c->cap_written) {
+                size_t cap = c->cap_written ? c->cap_written * 2 : 64;
+                const char **v = arena_grow(c->arena, c->written, c->cap_written * sizeof *v, cap * sizeof *v);
+                if (!v)
+                        return;
+                c->written = v;
+                c->cap_written = cap;
+        }
+        if ((key = arena_strdup(c->arena, str_of(key))))
+                c->written[c->n_written++] = key;
+}
+
 /* A key of this run and check. */
 const char *state_key(struct conform *c, const char *name)
 {
-        const char *z = arena_printf(&c->call, "conformance||%d-%s", (int)getpid(), name);
+        const char *z = arena_printf(&c->call, STATE_KEYS "%d-%s", (int)getpid(), name);
+        if (z)
+                note_key(c, z);
         return z ? z : "";
+}
+
+size_t conform_state_clean(struct conform *c)
+{
+        size_t left = 0;
+        for (size_t i = 0; i < c->n_written; i++) {
+                arena_reset(&c->call);
+                left += state_del(c, c->written[i], NULL) != 0;
+        }
+        return left;
 }
 
 

@@ -64,7 +64,7 @@ struct plugin_conformance_opts {
         const char *output, *type, *resource, *topic_prefix, *change;
         struct flag_list metadata, secrets, keys, subscribe_metadata, operation_metadata;
         int64_t timeout_ns;
-        bool save, no_faults, confined, ordered;
+        bool save, no_faults, confined, ordered, yes;
 };
 struct plugin_dev_opts {
         struct ctl_globals globals;

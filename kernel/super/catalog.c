@@ -14,6 +14,7 @@
 #include "kernel/opts.h"
 #include "kernel/super/super.h"
 #include "sdk/base/buf.h"
+#include "sdk/base/near.h"
 #include "sdk/base/semver.h"
 #include "sdk/trust/lockfile.h"
 

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "sdk/base/flags.h"
+#include "sdk/base/near.h"
 #include "sdk/base/yaml.h"
 
 #define HANG_AFTER_MIN_NS 1000000000
@@ -27,29 +28,6 @@ const char *manifest_kind_name(enum manifest_kind k)
 }
 
 /* ---- faults ---- */
-
-unsigned edit_distance(struct str a, struct str b, unsigned max)
-{
-        unsigned row[65];
-        if (a.n > 64 || b.n > 64)
-                return str_ieq(a, b) ? 0 : max + 1;
-        for (unsigned j = 0; j <= b.n; j++)
-                row[j] = j;
-        for (unsigned i = 1; i <= a.n; i++) {
-                unsigned diagonal = row[0]++;
-                for (unsigned j = 1; j <= b.n; j++) {
-                        bool same = strncasecmp(a.p + i - 1, b.p + j - 1, 1) == 0;
-                        unsigned best = diagonal + !same;
-                        if (row[j] + 1 < best)
-                                best = row[j] + 1;
-                        if (row[j - 1] + 1 < best)
-                                best = row[j - 1] + 1;
-                        diagonal = row[j];
-                        row[j] = best;
-                }
-        }
-        return row[b.n] > max ? max + 1 : row[b.n];
-}
 
 #define fault(rd, node, ...) fault_text((rd), yaml_error((rd)->errors, (node), __VA_ARGS__))
 static void fault_text(struct reader *rd, const char *text)

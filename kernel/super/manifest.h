@@ -95,7 +95,4 @@ const char *manifest_value_fault(const struct manifest_field *f, struct str valu
 void manifest_defaults(const struct manifest *m, const struct component_spec *spec,
                        void (*fn)(void *arg, const char *name, const char *value), void *arg);
 
-/* Number of edits between two texts, without case, at most `max` + 1: to find what was meant. */
-unsigned edit_distance(struct str a, struct str b, unsigned max);
-
 #endif

@@ -7,6 +7,7 @@
 #include "kernel/super/manifest.h"
 #include "sdk/base/buf.h"
 #include "sdk/base/flags.h"
+#include "sdk/base/near.h"
 
 static bool same_version(struct str a, struct str b)
 {

@@ -151,3 +151,45 @@ def test_bad_use_says_what_is_wrong(home, folder):
                        ([str(unconfined), "--confined"], "it has no key 'sandbox'")):
         p = ctl(home, "plugin", "conformance", *args)
         assert p.returncode == 1 and text in p.stderr, p.stderr
+
+
+def component_file(path, **settings):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"apiVersion": "dapr.io/v1alpha1", "kind": "Component", "metadata": {"name": "s"}, "spec": {
+        "type": "state.sqlite", "version": "v1", "metadata": [{"name": k, **v} if isinstance(v, dict) else {"name": k, "value": v} for k, v in settings.items()]}}))
+    return path
+
+
+def test_a_required_setting_is_asked_for_in_one_line(home, folder):
+    p = ctl(home, "plugin", "conformance", str(PLUGINS / "state.sqlite"))
+    assert p.returncode == 1 and p.stdout == "" and "plugin.yaml requires 'connectionString': say --metadata connectionString=... or --resource FILE" in p.stderr
+    p = ctl(home, "plugin", "conformance", str(PLUGINS / "state.sqlite"), "-m", "connectionStrin=x")
+    assert "no setting 'connectionStrin'; did you mean 'connectionString'?" in p.stderr and "requires 'connectionString'" in p.stderr, p.stderr
+    f = component_file(folder / "c.yaml", connectionString={"secretKeyRef": {"name": "a", "key": "b"}})
+    p = ctl(home, "plugin", "conformance", str(PLUGINS / "state.sqlite"), "-r", str(f))
+    assert p.returncode == 1 and "'connectionString' comes from a secret store" in p.stderr, p.stderr
+
+
+def test_nothing_is_checked_after_a_failed_init(home, folder):
+    r, checks = kit(home, PLUGINS / "state.sqlite", "-m", f"connectionString={folder}/no/such/folder/s.db", ok=False)
+    assert r["failed"] == 1 and checks["Init"]["result"] == "fail" and not [c for c in checks.values() if c["group"] not in ("contract", "walls")]
+
+
+def test_a_component_in_resources_is_taken_when_that_is_said(home, folder):
+    """...and what the checks write to a live store is removed."""
+    import sqlite3
+    plugin = folder / "mine"
+    shutil.copytree(PLUGINS / "state.sqlite", plugin / "state.sqlite")
+    shutil.copy(plugin / "state.sqlite/plugin.yaml", plugin)
+    db = folder / "live.db"
+    f = component_file(plugin / "resources/mine.yaml", connectionString=str(db))
+    component_file(plugin / "resources/0-broken.yaml").write_text("{")
+    p = ctl(home, "plugin", "conformance", str(plugin))
+    assert p.returncode == 1 and f"write keys of their own to what {f} names" in p.stderr and "say --yes" in p.stderr and not db.exists(), p.stderr
+    p = ctl(home, "plugin", "conformance", str(plugin), "--yes")
+    assert p.returncode == 0, p.stdout + p.stderr
+    assert sqlite3.connect(db).execute("select count(*) from state").fetchone() == (0,)
+    p = ctl(home, "plugin", "conformance", str(plugin), "-m", f"connectionString={folder}/other.db", "--no-faults")
+    assert p.returncode == 0 and "of their own" not in p.stderr and (folder / "other.db").exists(), p.stderr
+    p = ctl(home, "plugin", "conformance", str(PLUGINS / "state.sqlite"), "--resource", str(f), "--no-faults")
+    assert p.returncode == 0 and "of their own" in p.stderr, p.stderr

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "kernel/super/manifest.h"
+#include "sdk/base/near.h"
 #include "sdk/base/buf.h"
 
 #define GOOD                                                                                                    \
