@@ -82,6 +82,8 @@ int report_save(struct target *t, const struct conform *c, const struct buf *res
         const char *err = NULL, *file = t->folder ? path_join(t->a, t->folder, PACKAGE_CONFORMANCE) : NULL;
         if (!file)
                 return target_refuse("--save needs a folder or a package");
+        if (report_count(c, CONFORM_FAIL))
+                return target_refuse("The result is not kept: --save keeps one in which no check has failed");
         if (path_write(file, buf_str(result), 0644, true))
                 return target_refuse(arena_printf(t->a, "%s could not be written", file));
         if (!t->package) {
@@ -89,6 +91,7 @@ int report_save(struct target *t, const struct conform *c, const struct buf *res
                 return 0;
         }
         const char *temp = arena_printf(t->a, "%s.%d", t->package, (int)getpid());
+        bool was_signed = path_exists(path_join(t->a, t->folder, PACKAGE_SIGNATURE));
         int r = package_from_folder(t->folder, &p, t->a, &err);
         if (r == 0)
                 r = package_write(p, &b);
@@ -97,7 +100,9 @@ int report_save(struct target *t, const struct conform *c, const struct buf *res
         if (r == 0 && rename(temp, t->package) != 0)
                 r = -errno;
         if (r == 0)
-                ui_say(UI_SUCCESS, "%s holds the result now: sign it (dapr plugin sign %s)", t->package, t->package);
+                ui_say(UI_SUCCESS, "%s holds the result now: sign it%s (dapr plugin sign %s)", t->package, was_signed ? " again" : "", t->package);
+        if (r == 0 && was_signed)
+                ui_say(UI_WARNING, "Its signature is gone: it was of the package without the result");
         buf_fini(&b);
         package_free(p);
         return r ? target_refuse(err ? err : arena_printf(t->a, "%s could not be written", t->package)) : 0;

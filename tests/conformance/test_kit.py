@@ -193,3 +193,19 @@ def test_a_component_in_resources_is_taken_when_that_is_said(home, folder):
     assert p.returncode == 0 and "of their own" not in p.stderr and (folder / "other.db").exists(), p.stderr
     p = ctl(home, "plugin", "conformance", str(PLUGINS / "state.sqlite"), "--resource", str(f), "--no-faults")
     assert p.returncode == 0 and "of their own" in p.stderr, p.stderr
+
+
+def test_a_result_with_failures_is_not_kept(home, folder):
+    bad = folder / "state.in-memory"
+    shutil.copytree(PLUGINS / "state.in-memory", bad)
+    (bad / "plugin.yaml").write_text((bad / "plugin.yaml").read_text().replace("versions: [v1]", "versions: [v1]\n    features: [QUERY_API]"))
+    p = ctl(home, "plugin", "conformance", str(bad), "--save", "--no-faults")
+    assert p.returncode == 1 and "The result is not kept" in p.stderr and not (bad / "conformance.json").exists(), p.stdout + p.stderr
+
+
+def test_a_signature_that_saving_takes_away_is_told(home, folder):
+    out, key = folder / "p.tar", folder / "k"
+    assert ctl(home, "plugin", "keygen", "--no-password", "--key", str(key)).returncode == 0
+    assert ctl(home, "plugin", "build", str(PLUGINS / "state.in-memory"), "--out", str(out), "--key", str(key)).returncode == 0
+    p = ctl(home, "plugin", "conformance", str(out), "--save", "--no-faults")
+    assert p.returncode == 0 and "sign it again" in p.stdout and "Its signature is gone" in p.stderr, p.stdout + p.stderr
