@@ -246,8 +246,9 @@ install: all $(TOOL_FILES) ## install into PREFIX (/usr/local), below DESTDIR wh
 	install -d $(TO)/include/dapr
 	install -m 644 sdk/include/dapr/*.h $(TO)/include/dapr/
 	install -d $(TO)/share/dapr && cp -r $(B)/share/dapr/sdk $(TO)/share/dapr/
-	install -d $(TO)/share/man/man1
+	install -d $(TO)/share/man/man1 $(TO)/share/man/man5
 	install -m 644 build/man/*.1 $(TO)/share/man/man1/
+	install -m 644 build/man/*.5 $(TO)/share/man/man5/
 	install -d $(TO)/share/bash-completion/completions $(TO)/share/zsh/site-functions $(TO)/share/fish/vendor_completions.d
 	$(B)/bin/daprctl completion bash > $(TO)/share/bash-completion/completions/dapr
 	ln -sf dapr $(TO)/share/bash-completion/completions/daprctl

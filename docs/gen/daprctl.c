@@ -36,6 +36,21 @@ static FILE *man_file(const char *dir, const char *command)
         return f;
 }
 
+/* dapr-plugin.1: the commands about plugins. */
+static int man_plugin(const char *dir)
+{
+        FILE *f = man_file(dir, "plugin");
+        if (!f)
+                return 1;
+        fprintf(f, ".TH \"dapr plugin\" 1\n.SH NAME\ndapr plugin \\- write, check, pack, install, exchange and watch plugins\n"
+                   ".SH SYNOPSIS\ndapr plugin COMMAND [flags]\n.SH COMMANDS\n");
+        for (size_t i = 0; i < n_commands; i++)
+                if (strncmp(commands[i].name, "plugin ", 7) == 0)
+                        fprintf(f, ".TP\n\\fBdapr %s\\fR\n%s\n", commands[i].name, commands[i].flags->summary);
+        fprintf(f, ".SH SEE ALSO\n\\fBplugin.yaml\\fR(5), \\fBdapr\\fR(1); each command has a page of its own: \\fBdapr-plugin-new\\fR(1)\n");
+        return fclose(f) != 0;
+}
+
 static int man(const char *dir)
 {
         for (size_t i = 0; i < n_commands; i++) {
@@ -46,7 +61,7 @@ static int man(const char *dir)
                 if (fclose(f) != 0)
                         return 1;
         }
-        FILE *f = man_file(dir, "");
+        FILE *f = man_plugin(dir) ? NULL : man_file(dir, "");
         if (!f)
                 return 1;
         fprintf(f, ".TH \"dapr\" 1\n.SH NAME\ndapr, daprctl \\- run apps with their Dapr sidecars and look after plugins\n"

@@ -3,6 +3,7 @@
  *   doc_daprd page | man           flags
  *   doc_daprd errors               the error catalogue
  *   doc_daprd metrics              the metrics
+ *   doc_daprd manifest | manifest-man  the keys of plugin.yaml
  *   doc_daprd components DIR...    the settings of components: each DIR holds one plugin.yaml
  */
 #include <errno.h>
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "docs/gen/manifest.h"
 #include "kernel/front/call.h"
 #include "kernel/observe/observe.h"
 #include "kernel/observe/trace.h"
@@ -202,12 +204,13 @@ static int components(int n, char **dirs)
 
 int main(int argc, char **argv)
 {
-        const struct { const char *name; int (*fn)(void); } pages[] = {{"page", page}, {"man", man}, {"errors", errors}, {"metrics", metrics}};
+        const struct { const char *name; int (*fn)(void); } pages[] = {{"page", page}, {"man", man}, {"errors", errors}, {"metrics", metrics},
+                {"manifest", manifest_page}, {"manifest-man", manifest_man}};
         for (size_t i = 0; argc == 2 && i < sizeof(pages) / sizeof(*pages); i++)
                 if (strcmp(argv[1], pages[i].name) == 0)
                         return pages[i].fn();
         if (argc > 2 && strcmp(argv[1], "components") == 0)
                 return components(argc - 2, argv + 2);
-        fprintf(stderr, "usage: doc_daprd page | man | errors | metrics | components DIR...\n");
+        fprintf(stderr, "usage: doc_daprd page | man | errors | metrics | manifest | manifest-man | components DIR...\n");
         return 2;
 }

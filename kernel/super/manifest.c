@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernel/super/manifest_keys.h"
 #include "sdk/base/flags.h"
-#include "sdk/base/near.h"
 #include "sdk/base/yaml.h"
 
 #define HANG_AFTER_MIN_NS 1000000000
@@ -38,17 +38,11 @@ static void fault_text(struct reader *rd, const char *text)
         rd->r = -EINVAL;
 }
 
-static void check_keys(struct reader *rd, const struct yaml_node *map, const char *const *known, size_t n, const char *where)
+static void check_keys(struct reader *rd, const struct yaml_node *map, const char *which, const char *where)
 {
         for (const struct yaml_item *i = map->items; i; i = i->next) {
-                const char *near = NULL;
-                bool found = false;
-                for (size_t k = 0; k < n; k++) {
-                        found |= str_eqz(i->key->text, known[k]);
-                        if (!near && edit_distance(i->key->text, str_of(known[k]), 2) <= 2)
-                                near = known[k];
-                }
-                if (!found)
+                const char *near;
+                if (!manifest_key_known(which, i->key->text, &near))
                         fault(rd, i->key, "unknown key '%.*s' in %s%s%s%s", STR_FMT(i->key->text), where, near ? "; did you mean '" : "",
                               near ? near : "", near ? "'?" : "");
         }
@@ -139,16 +133,16 @@ static void read_contract(struct reader *rd, const struct yaml_node *root)
 
 static void read_type(struct reader *rd, const struct yaml_node *n, struct manifest_type *t)
 {
-        static const char *const keys[] = {"type", "versions"};
         if (n->kind != YAML_MAP) {
                 fault(rd, n, "each entry of 'types' must be a map with 'type' and 'versions'");
                 return;
         }
-        check_keys(rd, n, keys, 2, "'types'");
+        check_keys(rd, n, "types", "'types'");
         t->type = text(rd, n, "type", true);
         if (t->type && !strchr(t->type, '.'))
                 fault(rd, yaml_get(n, "type"), "'%s' is not a component type: category.name, such as state.sqlite", t->type);
         t->versions = texts(rd, n, "versions", &t->n_versions);
+        t->features = texts(rd, n, "features", &t->n_features);
         if (t->n_versions == 0) {
                 static const char *v1[] = {"v1"};
                 t->versions = v1;
@@ -170,13 +164,11 @@ static enum manifest_kind read_kind(struct reader *rd, const struct yaml_node *n
 
 static void read_field(struct reader *rd, const struct yaml_node *n, struct manifest_field *f)
 {
-        static const char *const keys[] = {"name",      "type",    "values",  "required",   "missing",
-                                           "default",   "sensitive", "aliases", "description"};
         if (n->kind != YAML_MAP) {
                 fault(rd, n, "each entry of 'metadata' must be a map with 'name'");
                 return;
         }
-        check_keys(rd, n, keys, sizeof keys / sizeof *keys, "'metadata'");
+        check_keys(rd, n, "metadata", "'metadata'");
         f->name = text(rd, n, "name", true);
         f->kind = read_kind(rd, n);
         f->def = text(rd, n, "default", false);
@@ -257,14 +249,12 @@ static void read_hang_after(struct reader *rd, const struct yaml_node *root)
 
 static void read_root(struct reader *rd, const struct yaml_node *root)
 {
-        static const char *const keys[] = {"name",  "version",     "executable", "contract", "types",  "title",
-                                           "description", "share", "volatile", "hangAfter", "environment", "metadata", "sandbox"};
         struct manifest *m = rd->m;
         if (root->kind != YAML_MAP) {
                 fault(rd, root, "a plugin manifest is a map with 'name', 'version', 'contract' and 'types'");
                 return;
         }
-        check_keys(rd, root, keys, sizeof keys / sizeof *keys, "a plugin manifest");
+        check_keys(rd, root, "", "a plugin manifest");
         m->name = text(rd, root, "name", true);
         m->version = text(rd, root, "version", true);
         m->title = text(rd, root, "title", false);

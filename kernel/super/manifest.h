@@ -49,8 +49,8 @@ struct manifest_field {
 };
 struct manifest_type {
         const char *type;
-        const char **versions;
-        size_t n_versions;
+        const char **versions, **features; /* features: for readers and the kit; Hello's count */
+        size_t n_versions, n_features;
 };
 struct manifest {
         struct arena arena;

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "kernel/super/manifest_keys.h"
 #include "sdk/base/flags.h"
 #include "sdk/base/yaml.h"
 
@@ -35,14 +36,13 @@ static void fault_text(struct reader *rd, const char *text)
         rd->r = -EINVAL;
 }
 
-static void check_keys(struct reader *rd, const struct yaml_node *map, const char *const *known, size_t n, const char *where)
+static void check_keys(struct reader *rd, const struct yaml_node *map, const char *which)
 {
         for (const struct yaml_item *i = map->items; i; i = i->next) {
-                bool found = false;
-                for (size_t k = 0; k < n; k++)
-                        found |= str_eqz(i->key->text, known[k]);
-                if (!found)
-                        fault(rd, i->key, "unknown key '%.*s' in %s", STR_FMT(i->key->text), where);
+                const char *near;
+                if (!manifest_key_known(which, i->key->text, &near))
+                        fault(rd, i->key, "unknown key '%.*s' in '%s'%s%s%s", STR_FMT(i->key->text), which, near ? "; did you mean '" : "",
+                              near ? near : "", near ? "'?" : "");
         }
 }
 
@@ -95,8 +95,7 @@ static struct right *add(struct reader *rd, const struct yaml_node *n, enum righ
 
 static void read_file(struct reader *rd, const struct yaml_node *n)
 {
-        static const char *const keys[] = {"path", "access", "beside", "when", "reason"};
-        check_keys(rd, n, keys, sizeof keys / sizeof *keys, "'files'");
+        check_keys(rd, n, "files");
         const char *path = text(rd, n, "path"), *access = text(rd, n, "access");
         bool writes = access && !strcmp(access, "write");
         if (!path)
@@ -110,8 +109,7 @@ static void read_file(struct reader *rd, const struct yaml_node *n)
 
 static void read_network(struct reader *rd, const struct yaml_node *n)
 {
-        static const char *const keys[] = {"connect", "listen", "port", "when", "reason"};
-        check_keys(rd, n, keys, sizeof keys / sizeof *keys, "'network'");
+        check_keys(rd, n, "network");
         const char *connect = text(rd, n, "connect"), *listen = text(rd, n, "listen");
         if (!connect == !listen) {
                 fault(rd, n, "each entry of 'network' has either 'connect' or 'listen'");
@@ -126,8 +124,7 @@ static void read_network(struct reader *rd, const struct yaml_node *n)
 
 static void read_program(struct reader *rd, const struct yaml_node *n)
 {
-        static const char *const keys[] = {"path", "when", "reason"};
-        check_keys(rd, n, keys, sizeof keys / sizeof *keys, "'programs'");
+        check_keys(rd, n, "programs");
         const char *path = text(rd, n, "path");
         if (!path)
                 fault(rd, n, "'path' is missing");
@@ -153,7 +150,6 @@ static void read_list(struct reader *rd, const struct yaml_node *map, const char
 
 static void read_limits(struct reader *rd, const struct yaml_node *map)
 {
-        static const char *const keys[] = {"memory", "processes", "cpu"};
         struct yaml_node *n = yaml_get(map, "limits");
         int64_t bytes;
         if (!n || yaml_is_null(n))
@@ -162,7 +158,7 @@ static void read_limits(struct reader *rd, const struct yaml_node *map)
                 fault(rd, n, "'limits' must be a map");
                 return;
         }
-        check_keys(rd, n, keys, 3, "'limits'");
+        check_keys(rd, n, "limits");
         const char *memory = text(rd, n, "memory");
         if (memory && (parse_quantity(str_of(memory), &bytes) || bytes < 1 << 20))
                 fault(rd, yaml_get(n, "memory"), "'memory' must be a quantity of at least 1Mi, such as 512Mi");
@@ -182,7 +178,6 @@ static void read_limits(struct reader *rd, const struct yaml_node *map)
 
 int rights_read(struct arena *a, const struct yaml_node *node, struct rights *ret, struct arena *errors, const char **ret_err)
 {
-        static const char *const keys[] = {"files", "network", "programs", "limits"};
         struct reader rd = {.a = a, .errors = errors, .out = ret};
         *ret = (struct rights){.memory_bytes = MEMORY_DEFAULT, .processes = PROCESSES_DEFAULT};
         if (!node || yaml_is_null(node))
@@ -194,7 +189,7 @@ int rights_read(struct arena *a, const struct yaml_node *node, struct rights *re
         if (node->kind != YAML_MAP) {
                 fault(&rd, node, "'sandbox' must be a map");
         } else {
-                check_keys(&rd, node, keys, sizeof keys / sizeof *keys, "'sandbox'");
+                check_keys(&rd, node, "sandbox");
                 read_list(&rd, node, "files", read_file);
                 read_list(&rd, node, "network", read_network);
                 read_list(&rd, node, "programs", read_program);
