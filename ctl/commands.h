@@ -101,9 +101,10 @@ struct plugin_logs_opts {
         bool follow;
         int tail;
 };
-struct plugin_restart_opts {
+struct plugin_restart_opts { /* also of enable and disable, which do not read force */
         struct ctl_globals globals;
         const char *app_id;
+        bool force;
 };
 struct plugin_upgrade_opts {
         struct ctl_globals globals;

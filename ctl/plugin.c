@@ -169,11 +169,14 @@ int plugin_list_run(void *opts, int argc, char **argv)
 
 static const struct flag_row restart_rows[] = {
         {"app-id", FLAG_STRING, offsetof(struct plugin_restart_opts, app_id), "", "ID", "The app whose sidecar holds the component", .short_name = 'a'},
+        {"force", FLAG_BOOL, offsetof(struct plugin_restart_opts, force), "false", NULL, "End the old process first (it is killed after 6 s), for one that hangs, or holds what the new one needs; calls wait meanwhile"},
         CTL_GLOBAL_ROWS(plugin_restart_opts),
 };
 const struct flag_program plugin_restart_program = {
         .name = "dapr plugin restart", .summary = "Start a component's process anew, also one that has FAILED",
-        .usage = "dapr plugin restart NAME --app-id ID", .examples = "  dapr plugin restart statestore --app-id myapp\n",
+        .usage = "dapr plugin restart NAME --app-id ID [flags]",
+        .examples = "  # The old process serves until the new one is ready\n  dapr plugin restart statestore --app-id myapp\n\n"
+                    "  # The old one ends first\n  dapr plugin restart statestore --app-id myapp --force\n",
         .rows = restart_rows, .n_rows = sizeof(restart_rows) / sizeof(*restart_rows)};
 
 int plugin_restart_run(void *opts, int argc, char **argv)
@@ -187,7 +190,7 @@ int plugin_restart_run(void *opts, int argc, char **argv)
         struct str body;
         arena_init(&a, 0);
         struct sidecar *s = live_sidecar(&a, o->app_id);
-        int code = s ? live_ask(&a, s, "POST", live_path(&a, argv[0], "/restart"), RESTART_TIMEOUT_S, &body) : 1;
+        int code = s ? live_ask(&a, s, "POST", live_path(&a, argv[0], o->force ? "/restart?force=1" : "/restart"), RESTART_TIMEOUT_S, &body) : 1;
         if (!code)
                 ui_say(UI_SUCCESS, "Restarted %s", argv[0]);
         arena_fini(&a);

@@ -45,7 +45,7 @@ static int wait_once(struct component *c, struct instance *i, double deadline, s
                 return fail(st, a, RPC_UNAVAILABLE, "component %s is disabled by the operator; daprctl plugin enable %s", c->name, c->name);
         if (p->state == PLUGIN_FAILED)
                 return fail(st, a, RPC_UNAVAILABLE, "component %s has failed: its plugin %s %s", c->name, p->name, p->last_error);
-        if (i->stopping || p->state == PLUGIN_STOPPED || p->state == PLUGIN_DRAINING || p->state == PLUGIN_ABSENT)
+        if (i->stopping || (!p->restarting && (p->state == PLUGIN_STOPPED || p->state == PLUGIN_DRAINING || p->state == PLUGIN_ABSENT)))
                 return fail(st, a, RPC_UNAVAILABLE, "component %s is stopped", c->name);
         instance_hold(i);
         int r = cond_wait_until(&p->changed, deadline);

@@ -65,6 +65,7 @@ static void write_state(struct json_writer *w, const struct component_status *st
         control_number(w, "calls", st->calls);
         control_number(w, "errors", st->errors);
         control_number(w, "inflight", st->inflight);
+        control_number(w, "abandoned", st->abandoned);
         control_number(w, "rssBytes", st->rss_bytes);
         seconds(w, "cpuSeconds", st->cpu_seconds);
         seconds(w, "sinceSeconds", st->since_s);

@@ -140,7 +140,7 @@ static void rollback(struct control *k, struct http_req *r, struct component *c)
 static void restart(struct control *k, struct http_req *r, struct component *c)
 {
         const char *err = NULL;
-        int e = super_component_restart(k->super, c, r->arena, &err);
+        int e = super_component_restart(k->super, c, control_query(r, "force") != NULL, r->arena, &err);
         done(r, e, err);
 }
 

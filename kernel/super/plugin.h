@@ -25,7 +25,7 @@
 #define SUPER_SCOPE "dapr.super" /* of log lines */
 #define DEBUG_LIMIT_S 86400.0    /* a person with a debugger */
 
-enum { CONTRACT_VERSION = 1, DEATHS_KEPT = 32, ERROR_BYTES = 1024, VIOLATION_BYTES = 320, STUCK_BYTES = 320, LINGER_TOKEN_BYTES = 36 };
+enum { CONTRACT_VERSION = 1, DEATHS_KEPT = 32, ERROR_BYTES = 1024, STOP_GRACE_S = 5, VIOLATION_BYTES = 320, STUCK_BYTES = 320, LINGER_TOKEN_BYTES = 36 };
 
 enum plugin_event {
         EV_START,        /* it is wanted */
@@ -72,6 +72,7 @@ struct life {
         double report_at;          /* of the last health report */
         unsigned abandoned;        /* calls that run in it for nobody, as it reported last */
         char stuck[STUCK_BYTES];   /* what in it does not come back; "" = nothing does so for too long */
+        bool is_blocked;           /* because of its threads or its ping: nobody is served by it */
         bool stuck_for_good;       /* it was taken for hung because of that */
         struct timer watchdog, kill_timer, start_timer, debug_timer;
         double watchdog_due;       /* when it should fire */
@@ -158,6 +159,7 @@ struct plugin {
         bool first;                /* has never been ready: a failure is final */
         bool patient;              /* but for deaths by chance: somebody waits for as long as initTimeout says */
         bool wanted;
+        bool restarting;           /* stopped to be started at once: calls wait for that */
         unsigned restarts;
         double deaths[DEATHS_KEPT]; /* times of those that count, oldest first */
         size_t n_deaths;
@@ -282,6 +284,8 @@ int super_bring_up(struct instance *i, double timeout_s, struct arena *a, const 
 void super_abandon(struct instance *i);
 /* Ends one in good order: waits up to calls_s for its calls, drains and stops its plugin when nothing else is in it. Frees it. Parks. */
 void super_retire(struct instance *i, double calls_s, double grace_s);
+/* Parks until the plugin's process is gone, a moment at most: it was killed or told to end. */
+void super_wait_gone(struct plugin *p);
 void super_stop_plugin(struct plugin *p, double grace_s); /* drains and stops it; parks */
 uint64_t super_rss_bytes(pid_t pid); /* memory in use by a process; 0 = unknown */
 double component_timeout_s(const struct component_spec *spec);

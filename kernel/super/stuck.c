@@ -21,13 +21,17 @@ double plugin_hang_after_s(const struct plugin *p)
         return p->manifest && p->manifest->hang_after_s >= 0 ? p->manifest->hang_after_s : p->super->tuning.hang_after_s;
 }
 
-static bool is_to_be_told(const struct plugin *p, const Microdapr__Plugin__V1__HealthReport *r)
+/* Where nothing means a hang the default says what is long. */
+static double telling_limit_s(const struct plugin *p)
 {
         double limit = plugin_hang_after_s(p);
-        if (limit <= 0)
-                limit = p->super->tuning.hang_after_s;
-        double ping = limit / 12 < PING_TOLD_MAX_S ? limit / 12 : PING_TOLD_MAX_S;
-        return (double)r->stalled_ms / 1e3 >= limit / 4 || (double)r->abandoned_ms / 1e3 >= limit / 4 || (double)r->ping_ms / 1e3 >= ping;
+        return limit > 0 ? limit : p->super->tuning.hang_after_s;
+}
+
+static bool is_blocked(const struct plugin *p, const Microdapr__Plugin__V1__HealthReport *r)
+{
+        double limit = telling_limit_s(p), ping = limit / 12 < PING_TOLD_MAX_S ? limit / 12 : PING_TOLD_MAX_S;
+        return (double)r->stalled_ms / 1e3 >= limit / 4 || (double)r->ping_ms / 1e3 >= ping;
 }
 
 static bool hangs(const struct plugin *p, const Microdapr__Plugin__V1__HealthReport *r)
@@ -56,7 +60,9 @@ void life_judge_report(struct life *l, const Microdapr__Plugin__V1__HealthReport
         l->abandoned = r->abandoned;
         if (l->ended || (p->state != PLUGIN_READY && p->state != PLUGIN_DEGRADED))
                 return;
-        tell(l, is_to_be_told(p, r) ? r->busy_with[0] ? r->busy_with : "it does not say what" : "");
+        l->is_blocked = is_blocked(p, r);
+        bool told = l->is_blocked || (double)r->abandoned_ms / 1e3 >= telling_limit_s(p) / 4;
+        tell(l, told ? r->busy_with[0] ? r->busy_with : "it does not say what" : "");
         if (!hangs(p, r) || life_is_held(l))
                 return;
         l->stuck_for_good = true;

@@ -19,7 +19,7 @@
 #include "kernel/super/tap.h"
 #include "sdk/base/log.h"
 
-enum { FAILED_ROWS_MAX = 100, STOP_GRACE_S = 5, STOP_CALLS_S = 30, DEATH_WAIT_S = 3 };
+enum { FAILED_ROWS_MAX = 100, STOP_CALLS_S = 30, DEATH_WAIT_S = 3 };
 
 /* ---- the supervisor ---- */
 
@@ -249,8 +249,7 @@ int super_bring_up(struct instance *i, double timeout_s, struct arena *a, const 
         return r;
 }
 
-/* Parks until the plugin's process is gone, a moment at most: it was killed or told to end. */
-static void wait_gone(struct plugin *p)
+void super_wait_gone(struct plugin *p)
 {
         double deadline = loop_now() + DEATH_WAIT_S;
         fiber_shield_begin();
@@ -273,7 +272,7 @@ void super_abandon(struct instance *i)
         list_del(&i->in_plugin);
         if (is_unused(p) && p->manifest) {
                 plugin_event(p, EV_GIVE_UP);
-                wait_gone(p);
+                super_wait_gone(p);
         } else if (is_unused(p)) {
                 plugin_event(p, EV_STOP);
         }
@@ -456,74 +455,6 @@ void super_stop(struct super *s, double grace_s)
         scope_join(&s->cleanup);
 }
 
-/* Stops the process and starts it again: where nothing can be made before it is broken (foreign, failed, shared ones). */
-static int restart_broken(struct component *c, struct arena *a, const char **ret_err)
-{
-        struct instance *i = c->now;
-        struct plugin *p = i->plugin;
-        double deadline = loop_now() + component_timeout_s(i->spec);
-        int r = 0;
-        swap_standby_over(c);
-        super_stop_plugin(p, STOP_GRACE_S);
-        wait_gone(p);
-        plugin_event(p, EV_START);
-        while (r == 0 && p->state != PLUGIN_FAILED && !instance_is_usable(i))
-                r = cond_wait_until(&p->changed, deadline);
-        if (r == 0 && p->state == PLUGIN_FAILED)
-                r = -EIO;
-        if (r)
-                *ret_err = arena_printf(a, "plugin %s %s", p->name, i->init_error[0] ? i->init_error : p->last_error);
-        return r;
-}
-
-int super_component_restart(struct super *s, struct component *c, struct arena *a, const char **ret_err)
-{
-        *ret_err = "the component is gone";
-        if (!c->now)
-                return -ENOENT;
-        if (c->now->plugin->manifest && !c->now->plugin->manifest->share && instance_is_usable(c->now))
-                return super_component_swap(s, c, &(struct swap_request){.why = "restart", .restart = true}, a, ret_err);
-        int r = fmutex_lock(&c->changing);
-        if (r)
-                return r;
-        if (c->now)
-                r = restart_broken(c, a, ret_err);
-        history_note(s, c->name, r ? "restart failed" : "restarted", "%s", r ? *ret_err : "");
-        fmutex_unlock(&c->changing);
-        return r;
-}
-
-int super_component_enable(struct super *s, struct component *c, bool on, struct arena *a, const char **ret_err)
-{
-        int r = fmutex_lock(&c->changing);
-        *ret_err = "the component is gone";
-        if (r)
-                return r;
-        struct instance *i = c->now;
-        if (!i)
-                r = -ENOENT;
-        if (r == 0 && !on && !c->disabled) {
-                swap_standby_over(c);
-                c->disabled = true;
-                cond_broadcast(&i->plugin->changed);
-                if (s->conf.on_leave)
-                        s->conf.on_leave(s->conf.arg, c);
-                if (i->plugin->manifest && !i->plugin->manifest->share)
-                        super_stop_plugin(i->plugin, STOP_GRACE_S);
-        } else if (r == 0 && on && c->disabled) {
-                r = i->plugin->manifest && !i->plugin->manifest->share ? restart_broken(c, a, ret_err) : 0;
-                if (r == 0) {
-                        c->disabled = false;
-                        cond_broadcast(&i->plugin->changed);
-                        if (s->conf.on_arrive)
-                                s->conf.on_arrive(s->conf.arg, c);
-                }
-        }
-        history_note(s, c->name, r ? "enable failed" : on ? "enabled" : "disabled", "%s", r ? *ret_err : "");
-        fmutex_unlock(&c->changing);
-        return r;
-}
-
 /* ---- what others may know ---- */
 
 const struct component_spec *component_spec_of(const struct component *c)
@@ -587,6 +518,7 @@ void component_status_get(const struct component *c, struct arena *a, struct com
         double left_s;
         uint64_t hits;
         bool initialising = plugin_is_callable(p) && i->init_life != p->life->number;
+        uint64_t abandoned = p->life && !(p->manifest && p->manifest->share) ? p->life->abandoned : 0;
         const char *error = i->init_error[0] ? i->init_error : p->life && p->life->stuck[0] ? p->life->stuck : p->state == PLUGIN_DEGRADED ? p->backend_error : p->last_error;
         *ret = (struct component_status){
                 .state = initialising ? PLUGIN_INIT : p->state,
@@ -608,7 +540,8 @@ void component_status_get(const struct component *c, struct arena *a, struct com
                 .calls = c->calls,
                 .errors = c->errors,
                 .stuck = p->life ? p->life->stuck : "",
-                .inflight = i->inflight + (p->life && !(p->manifest && p->manifest->share) ? p->life->abandoned : 0),
+                .inflight = i->inflight + abandoned,
+                .abandoned = abandoned,
                 .disabled = c->disabled,
                 .since_s = loop_now() - p->state_since,
         };

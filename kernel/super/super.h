@@ -108,8 +108,9 @@ int super_component_start(struct super *s, const struct component_spec *spec, st
                           const char **ret_err);
 void super_component_stop(struct super *s, struct component *c); /* its calls end, drain, close; parks. The handle stays valid */
 void super_stop(struct super *s, double grace_s);                /* all of them, in parallel; parks */
-/* A FAILED one, or any other, once more from the start: the operator's wish. Parks like a start. 0 or -errno. */
-int super_component_restart(struct super *s, struct component *c, struct arena *a, const char **ret_err);
+/* A FAILED one, or any other, once more from the start: the operator's wish. The old process serves until the new one is ready; with
+ * force, or when it is stuck, it ends first (within 6 s; it is killed then) and calls wait. Parks like a start. 0 or -errno. */
+int super_component_restart(struct super *s, struct component *c, bool force, struct arena *a, const char **ret_err);
 /* Takes it out of service, and back: calls fail at once meanwhile, with a text that says so. Park. 0 or -errno. */
 int super_component_enable(struct super *s, struct component *c, bool on, struct arena *a, const char **ret_err);
 /* A component that could not start is not wanted any more: its row goes. */
@@ -188,7 +189,7 @@ struct component_status {
         unsigned restarts, deaths_in_window;
         unsigned walls;            /* sandbox.h: what stands around its process */
         uint64_t calls, errors;
-        uint64_t inflight;         /* calls that run or wait, also those whose callers have gone */
+        uint64_t inflight, abandoned; /* calls that run or wait; of them those whose callers have gone */
         uint64_t rss_bytes;
         double cpu_seconds, since_s; /* seconds in this state */
 };

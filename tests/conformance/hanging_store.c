@@ -1,5 +1,5 @@
 /* A store whose calls block on threads, one at a time under a mutex and the lock of a file. The key "hang" never lets go of them; "slow"
- * takes a while, and no lock. With WITH_PING a ping takes the mutex as well; with NO_LOCK the file is left alone. */
+ * takes a while, and no lock. With WITH_PING a ping takes the mutex as well, with LOCK Init takes the lock: it waits for whoever hangs. */
 #include <dapr/plugin.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -16,8 +16,8 @@ static int init(struct dapr_call *c, const struct dapr_metadata *md, void **inst
         int fd = open(dapr_md_string(md, "file"), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
         if (fd < 0)
                 return -errno;
-#ifndef NO_LOCK
-        flock(fd, LOCK_EX); /* whoever hangs holds it */
+#ifdef LOCK
+        flock(fd, LOCK_EX);
         flock(fd, LOCK_UN);
 #endif
         *instance = malloc(sizeof fd);

@@ -22,7 +22,7 @@ def build(folder, *defines, hang_after="4s", name="p", more=()):
 class Scene:
     def __init__(self, folder, home, plugins):
         self.app, self.home = f"hang{os.getpid()}", home
-        self.d = Daprd(folder, [component("store", "state.hanging", [("file", str(folder / "lock")), ("keyPrefix", "none")])], app_id=self.app, plugins_path=plugins).start()
+        self.d = Daprd(folder, [component("store", "state.hanging", [("file", str(folder / "lock")), ("keyPrefix", "none")], initTimeout="2s")], app_id=self.app, plugins_path=plugins).start()
 
     def get(self, key, timeout):
         try:
@@ -103,12 +103,34 @@ def test_slow_calls_that_somebody_waits_for_are_no_hang(scene):
     assert row["pid"] == pid and row["restarts"] == 0 and "stuck" not in row
 
 
-def test_never_means_never(scene):
-    s = scene(hang_after="0")
+def restart(s, *flags):
+    return ctl(s.home, "plugin", "restart", "store", "--app-id", s.app, *flags)
+
+
+def test_a_restart_of_what_hangs_names_force_which_ends_it_first(scene):
+    s = scene("LOCK", hang_after="0")
+    pid = s.row()["pid"]
+    s.give_up("hang")  # it holds the lock that Init of another process wants
+    r = restart(s)
+    assert r.returncode == 1 and "init timeout" in r.stderr + r.stdout and "plugin restart store --force" in r.stderr + r.stdout, r
+    assert s.row()["pid"] == pid and s.row()["inflight"] == 1 and s.row()["abandoned"] == 1
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        since = time.monotonic()
+        r = pool.submit(restart, s, "--force")
+        wait_until("the old process is on its way out", lambda: s.row()["state"] == "DRAINING" or r.done(), 10)
+        assert s.get("a", 12) == (200, "1")  # it waited
+        assert r.result().returncode == 0, r.result()
+    assert time.monotonic() - since < 15
+    assert s.row()["pid"] not in (0, pid)
+    assert [(e["event"], "ended first" in e["detail"]) for e in s.events() if e["event"] == "restarted"] == [("restarted", True)]
+
+
+def test_a_restart_of_what_is_known_to_be_stuck_needs_no_force(scene):
+    s = scene("LOCK", "WITH_PING", hang_after="12s")  # a ping every 2 s; told after 1 s, a hang after 6 s
     pid = s.row()["pid"]
     s.give_up("hang")
-    s.give_up(*"bcdef")
-    since = time.monotonic()
-    wait_until("it runs on", lambda: time.monotonic() - since > 2, 6)
-    assert s.row()["pid"] == pid and s.row()["inflight"] == 6
-    os.kill(pid, 9)  # daprd's own end would wait for its calls
+    wait_until("it is told", lambda: "stuck" in s.row(), 12)
+    r = restart(s)
+    assert r.returncode == 0, r
+    assert s.row()["pid"] not in (0, pid) and s.get("a", 5)[0] == 200
+    assert "which was stuck" in next(e["detail"] for e in s.events() if e["event"] == "restarted")

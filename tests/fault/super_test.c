@@ -244,7 +244,7 @@ ON_LOOP_TEST(ten_deaths_in_a_row_and_it_has_failed_others_serve)
         ck_assert(loop_now() - t0 < 0.1);
         ck_assert_int_eq(fault_get(other, &f.arena, "k", NULL, &st), 0);
         /* the operator's restart begins a new count */
-        ck_assert_int_eq(super_component_restart(f.super, c, &f.arena, &err), 0);
+        ck_assert_int_eq(super_component_restart(f.super, c, false, &f.arena, &err), 0);
         ck_assert_int_eq(fault_get(c, &f.arena, "k", NULL, &st), 0);
         fault_close(&f);
 }
