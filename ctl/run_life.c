@@ -353,7 +353,8 @@ static void on_signal(struct sig_watch *w, int signo)
         }
 }
 
-/* Over: every pair has ended. A lost sidecar ends its app; an app's end leaves its sidecar to the others of a run file. */
+/* Over: one app has ended, or its sidecar; of a run file, as in the reference, only when nothing of it runs any more: sidecars stay when
+ * their apps have ended, until a signal or `stop -f`. A lost sidecar ends its app. */
 static bool is_over(struct run *run)
 {
         size_t ended = 0;
@@ -361,11 +362,14 @@ static bool is_over(struct run *run)
                 struct run_app *r = &run->apps[i];
                 bool app_runs = r->app && !r->app->exited;
                 tell_ends(run->a, r, false);
-                if (run->n > 1 && r->daprd->exited && app_runs && !r->app_told_to_end) {
+                if (r->several && r->daprd->exited && app_runs && !r->app_told_to_end) {
                         r->app_told_to_end = true;
                         process_signal_tree(r->app, SIGTERM);
                 }
-                ended += (r->app && !app_runs) || (r->daprd->exited && (!r->app || run->n == 1));
+                if (r->several)
+                        ended += r->daprd->exited && !app_runs;
+                else
+                        ended += r->daprd->exited || (r->app && !app_runs);
         }
         return ended == run->n;
 }

@@ -505,16 +505,26 @@ def test_stopping_one_app_of_a_run_file_leaves_the_other(home, folder):
         assert ctl(home, "stop", b).returncode == 0 and r.proc.wait(20) == 0
 
 
-def test_run_file_ends_with_its_apps_and_takes_the_first_bad_code(home, folder):
+def test_run_file_stays_when_its_apps_have_ended(home, folder):
     run_file(folder, [{"appDirPath": "a", "command": ["true"]}, {"appDirPath": "b", "command": ["sh", "-c", "exit 4"]}])
-    r = ctl(home, "run", "-f", str(folder))
-    assert r.returncode == 4 and "exited with error code: 4" in r.stderr
+    with Run(home, "-f", str(folder)) as r:
+        r.until("Exited App successfully", "exited with error code: 4")
+        assert {x["appId"] for x in json.loads(ctl(home, "list", "-o", "json").stdout)} >= {"a", "b"} and r.proc.poll() is None
+        assert ctl(home, "stop", "-f", str(folder)).returncode == 0 and r.proc.wait(20) == 0
 
 
 def test_run_file_from_standard_input(home, folder):
     text = json.dumps({"version": 1, "apps": [{"appDirPath": str(folder), "appID": "piped", "command": ["sh", "-c", "echo from stdin; echo 'to stderr' >&2"]}]})
-    r = ctl(home, "run", "-f", "-", input=text)
-    assert r.returncode == 0 and all(f"== APP - piped == {line}" in r.stdout for line in ("from stdin", "to stderr")), r.stdout + r.stderr
+    p = subprocess.Popen([CTL, "run", "-f", "-"], env=home, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    p.stdin.write(text)
+    p.stdin.close()
+    seen, wanted = [], {"== APP - piped == from stdin\n", "== APP - piped == to stderr\n"}
+    while wanted - set(seen) and (line := p.stdout.readline()):
+        seen.append(line)
+    p.terminate()
+    p.stdout.read()
+    assert not wanted - set(seen) and p.wait(20) == 0, seen
+    p.stdout.close()
 
 
 def test_run_file_finds_resources_where_the_reference_does(home, folder):
@@ -525,9 +535,8 @@ def test_run_file_finds_resources_where_the_reference_does(home, folder):
     cmd = [sys.executable, "-c", code]
     run_file(folder, [{"appDirPath": "a", "command": cmd}, {"appDirPath": "b", "command": cmd},
                       {"appDirPath": "c", "resourcesPaths": ["../own"], "command": cmd}], common={"resourcesPaths": ["./shared"]})
-    r = ctl(home, "run", "-f", str(folder))
-    for line in ("a == has ['resources']", "b == has ['shared']", "c == has ['own']"):
-        assert line in r.stdout, r.stdout + r.stderr
+    with Run(home, "-f", str(folder)) as r:
+        r.until("a == has ['resources']", "b == has ['shared']", "c == has ['own']")
 
 
 @pytest.mark.parametrize("text, said", [
