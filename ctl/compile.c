@@ -46,7 +46,9 @@ static int run_tool(struct arena *a, const char *dir, char *const *argv)
 static int build_go(struct arena *a, const char *dir, const char *name)
 {
         char *out = arena_printf(a, "%s/%s", name, name);
-        char *argv[] = {"go", "build", "-trimpath", "-ldflags=-s -w", "-o", out, ".", NULL};
+        const char *version = compile_manifest_text(a, dir, "version");
+        char *flags = arena_printf(a, "-ldflags=-s -w -X main.version=%s", version ? version : ""); /* nothing where there is no such variable */
+        char *argv[] = {"go", "build", "-trimpath", flags, "-o", out, ".", NULL};
         const char *to = path_join(a, dir, name);
         struct str text;
         const char *err, *from = path_join(a, dir, PACKAGE_MANIFEST);

@@ -231,6 +231,8 @@ static const char *hello_is_right(struct conform *c)
                 return conform_wrong(c, "Hello");
         if (c->plugin_name && strcmp(h->plugin_name, c->plugin_name) != 0)
                 return conform_text(c, "Hello names the plugin %s, plugin.yaml %s", h->plugin_name, c->plugin_name);
+        if (c->manifest_version && strcmp(h->plugin_version, c->manifest_version) != 0)
+                return conform_text(c, "Hello says version %s, plugin.yaml %s", h->plugin_version, c->manifest_version);
         for (size_t i = 0; i < h->n_contract_versions; i++)
                 version |= h->contract_versions[i] == CONTRACT_VERSION;
         for (size_t i = 0; i < h->n_component_types; i++)
@@ -438,7 +440,7 @@ static const char *reflection_lists(struct conform *c)
 }
 
 static const struct conform_check own_checks[] = {
-        {"Hello names plugin, contract and types", hello_is_right},
+        {"Hello names plugin, version, contract and types", hello_is_right},
         {"features are known ones", features_are_known},
         {"idempotent methods are paths", methods_are_paths},
         {"writes are not called idempotent", writes_are_not_idempotent},

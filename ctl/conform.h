@@ -28,7 +28,8 @@ struct conform {
         struct subject *subject;
         struct rpc_channel *ch;
         const char *type, *version, *kind; /* "state.redis", "v1", "state" */
-        const char *plugin_name, *plugin_version;
+        const char *plugin_name, *plugin_version; /* of plugin.yaml, NULL = none; of Hello */
+        const char *manifest_version;
         struct rpc_md md[3];     /* of every call */
         size_t n_md;
         double timeout_s;        /* of one call */

@@ -145,6 +145,7 @@ static int read_target(struct target *t, const struct plugin_conformance_opts *o
         if (t->folder) {
                 const char *exe = plugin_text(t->a, t->manifest, "executable");
                 c->plugin_name = plugin_text(t->a, t->manifest, "name");
+                c->manifest_version = plugin_text(t->a, t->manifest, "version");
                 t->subject.program = path_join(t->a, t->folder, *exe ? exe : c->plugin_name);
                 if (access(t->subject.program, X_OK) != 0)
                         return target_refuse(arena_printf(t->a, "%s: %s; build the plugin first", t->subject.program, strerror(errno)));

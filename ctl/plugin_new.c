@@ -60,14 +60,16 @@ static const struct kind {
 };
 
 #define MAKE_HEAD "# make: builds @TYPE@/@PROGRAM@ with its manifest beside it. Use it with DAPR_PLUGINS_PATH=$(CURDIR).\nSDK ?= @SDK@\n"
+/* One place for the version: plugin.yaml. */
+#define MAKE_VERSION "VERSION := $(shell sed -n 's/^version:[ \"]*\\([^ \"]*\\).*/\\1/p' plugin.yaml)\n"
 #define MAKE_TAIL "\tcp plugin.yaml @TYPE@/plugin.yaml\n\nclean:\n\trm -rf @TYPE@\n.PHONY: clean\n"
 static const char makefile_c[] =
-        MAKE_HEAD "CFLAGS ?= -O2 -g -Wall -Wextra\n\n@TYPE@/@PROGRAM@: main.c plugin.yaml\n\tmkdir -p @TYPE@\n"
-        "\t$(CC) -std=gnu17 $(CFLAGS) -I$(SDK)/include -o $@ main.c $(SDK)/lib/libdapr-plugin.a -lm -lpthread\n" MAKE_TAIL;
+        MAKE_HEAD MAKE_VERSION "CFLAGS ?= -O2 -g -Wall -Wextra\n\n@TYPE@/@PROGRAM@: main.c plugin.yaml\n\tmkdir -p @TYPE@\n"
+        "\t$(CC) -std=gnu17 $(CFLAGS) -DPLUGIN_VERSION='\"$(VERSION)\"' -I$(SDK)/include -o $@ main.c $(SDK)/lib/libdapr-plugin.a -lm -lpthread\n" MAKE_TAIL;
 static const char makefile_go[] =
-        MAKE_HEAD "\n@TYPE@/@PROGRAM@: main.go go.mod plugin.yaml\n\tmkdir -p @TYPE@\n"
+        MAKE_HEAD MAKE_VERSION "\n@TYPE@/@PROGRAM@: main.go go.mod plugin.yaml\n\tmkdir -p @TYPE@\n"
         "\tgo mod edit -replace microdapr.io/plugin=$(SDK)/share/dapr/sdk/go\n"
-        "\tCGO_ENABLED=0 go build -trimpath -ldflags='-s -w' -o $@ .\n" MAKE_TAIL;
+        "\tCGO_ENABLED=0 go build -trimpath -ldflags='-s -w -X main.version=$(VERSION)' -o $@ .\n" MAKE_TAIL;
 static const char makefile_python[] =
         MAKE_HEAD "\n@TYPE@/@PROGRAM@: main.py plugin.yaml\n\tmkdir -p @TYPE@/lib\n"
         "\tcp -r $(SDK)/share/dapr/sdk/python/dapr_plugin @TYPE@/lib/\n"

@@ -329,7 +329,7 @@ static const struct dapr_state_ops ops = {
         .ttl_parser = "strconv.ParseInt",
 };
 static const struct dapr_component_type types[] = {{.type = "state.redis", .versions = "v1", .state = &ops}};
-static const struct dapr_plugin plugin = {.name = "state.redis", .version = "0.1.0", .types = types, .n_types = 1};
+static const struct dapr_plugin plugin = {.name = "state.redis", .version = "1.0.0", .types = types, .n_types = 1};
 
 int main(int argc, char **argv)
 {

@@ -1,20 +1,21 @@
 'use strict';
 // Dapr components in JavaScript, each its own process.
 //
-//   const {main, StateStore} = require('microdapr-plugin');
+//   const {main, manifestVersion, StateStore} = require('microdapr-plugin');
 //   class Store extends StateStore {
 //     static features = ['ETAG'];
 //     async get(request) {}
 //     async set(request) {}
 //     async delete(request) {}
 //   }
-//   main('state.mine', '1.0.0', {'state.mine': Store});
+//   main('state.mine', manifestVersion(), {'state.mine': Store}); // the version is that of plugin.yaml
 //
 // The base class decides the kind: StateStore, SecretStore, PubSub, OutputBinding, InputBinding, Configuration, Lock, Crypto, Conversation,
 // NameResolver, Middleware. main() takes the listening socket from descriptor 3, tells the runtime who it is and how it is, and ends when the runtime does (end of file on descriptor 4). Started by
 // hand with --socket PATH it serves there instead, for a debugger or as a pluggable component.
 const fs = require('fs');
 const net = require('net');
+const path = require('path');
 const kinds = require('./kinds');
 const {Code, PluginError, listen} = require('./server');
 const {protos} = require('./contracts');
@@ -369,4 +370,15 @@ async function main(name, version, types) {
   if (path) log('info', `${name} ${version} serves on ${path}`);
 }
 
-module.exports = {main, log, backendUp, backendDown, Code, PluginError, ...kinds.public};
+// The version that plugin.yaml beside the program says; 0.0.0 where there is none.
+function manifestVersion() {
+  try {
+    const file = path.join(path.dirname(fs.realpathSync(process.argv[1])), 'plugin.yaml');
+    const m = /^version:[ "']*([^\s"'#]+)/m.exec(fs.readFileSync(file, 'utf8'));
+    return m ? m[1] : '0.0.0';
+  } catch {
+    return '0.0.0';
+  }
+}
+
+module.exports = {main, manifestVersion, log, backendUp, backendDown, Code, PluginError, ...kinds.public};

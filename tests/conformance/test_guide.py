@@ -83,9 +83,8 @@ def shell(folder):
 
 
 def version_two(shell):
-    for name in ("main.c", "plugin.yaml"):
-        f = shell.home / "mystore" / name
-        f.write_text(f.read_text().replace("0.1.0", "0.2.0"))
+    f = shell.home / "mystore/plugin.yaml"
+    f.write_text(f.read_text().replace("0.1.0", "0.2.0"))
 
 
 INTRO = """# A plugin from nothing to a package: the transcript

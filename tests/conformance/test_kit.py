@@ -101,7 +101,7 @@ class Store(dapr.StateStore):
 if HOW == "stays":
     import dapr_plugin._runtime as rt
     rt._on_control = lambda x: time.sleep(30)
-dapr.main("state.liar" if HOW != "name" else "state.other", "1.0.0", {{"state.liar": Store}})
+dapr.main("state.liar" if HOW != "name" else "state.other", "1.0.0" if HOW != "version" else "1.0.1", {{"state.liar": Store}})
 '''
 
 
@@ -114,7 +114,8 @@ def h2_path(tmp_path_factory):
 
 
 @pytest.mark.parametrize("how, check", [
-    ("name", "Hello names plugin, contract and types"), ("cuts", "values of all kinds come back"),
+    ("name", "Hello names plugin, version, contract and types"), ("version", "Hello names plugin, version, contract and types"),
+    ("cuts", "values of all kinds come back"),
     ("crashes", "the process lives on"),
     ("leaks", "5,000 calls leak neither memory nor descriptors"), ("hangs", "values of all kinds come back"),
     ("stays", "it ends with 0 when the runtime is gone")])

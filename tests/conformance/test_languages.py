@@ -50,6 +50,18 @@ def test_a_state_store_of_each_language(home, folder, lang):
 
 
 @pytest.mark.parametrize("lang", NEEDS)
+def test_the_version_stands_in_the_manifest_alone(home, folder, lang):
+    path = made(home, folder, "state", lang)
+    f = path / "plugin.yaml"
+    f.write_text(f.read_text().replace("version: 0.1.0", 'version: "2.3.4-rc1"  # next'))
+    env = dict(home, PATH=PATH, HOME=os.environ.get("HOME", home["HOME"]))
+    assert subprocess.run(["make", "-C", path], env=env, capture_output=True).returncode == 0
+    program = next(p for p in (path / "state.mine").iterdir() if p.name in ("state.mine", "main.py", "main.js"))
+    p = subprocess.run([program, "--manifest"], env=env, capture_output=True, text=True)
+    assert "\nversion: 2.3.4-rc1\n" in p.stdout, p.stdout + p.stderr
+
+
+@pytest.mark.parametrize("lang", NEEDS)
 def test_a_secret_store_of_each_language(home, folder, lang):
     path = made(home, folder, "secretstores", lang)
     d = Daprd(folder, [component("store", "secretstores.mine")], plugins_path=path, env={"PATH": PATH}).start()

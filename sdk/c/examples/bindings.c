@@ -67,7 +67,8 @@ static int read_events(struct dapr_call *c, void *instance, struct dapr_reader *
 
 static const struct dapr_binding_ops ops = {.mode = DAPR_FIBER, .init = init, .close = shut, .operations = operations, .invoke = invoke, .read = read_events};
 static const struct dapr_component_type types[] = {{.type = "bindings.cstore", .versions = "v1", .binding = &ops}};
-static const struct dapr_plugin plugin = {.name = "bindings.cstore", .version = "0.1.0", .types = types, .n_types = 1};
+/* PLUGIN_VERSION: that of plugin.yaml, from the Makefile. */
+static const struct dapr_plugin plugin = {.name = "bindings.cstore", .version = PLUGIN_VERSION, .types = types, .n_types = 1};
 
 int main(int argc, char **argv)
 {

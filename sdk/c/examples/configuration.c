@@ -105,7 +105,8 @@ static int subscribe(struct dapr_call *c, void *instance, struct dapr_config_wat
 
 static const struct dapr_configuration_ops ops = {.mode = DAPR_FIBER, .init = init, .close = free, .get = get, .subscribe = subscribe};
 static const struct dapr_component_type types[] = {{.type = "configuration.cstore", .versions = "v1", .configuration = &ops}};
-static const struct dapr_plugin plugin = {.name = "configuration.cstore", .version = "0.1.0", .types = types, .n_types = 1};
+/* PLUGIN_VERSION: that of plugin.yaml, from the Makefile. */
+static const struct dapr_plugin plugin = {.name = "configuration.cstore", .version = PLUGIN_VERSION, .types = types, .n_types = 1};
 
 int main(int argc, char **argv)
 {

@@ -31,7 +31,8 @@ static int converse(struct dapr_call *c, void *instance, const struct dapr_conve
 
 static const struct dapr_conversation_ops ops = {.mode = DAPR_INLINE, .init = init, .converse = converse};
 static const struct dapr_component_type types[] = {{.type = "conversation.cstore", .versions = "v1", .conversation = &ops}};
-static const struct dapr_plugin plugin = {.name = "conversation.cstore", .version = "0.1.0", .types = types, .n_types = 1};
+/* PLUGIN_VERSION: that of plugin.yaml, from the Makefile. */
+static const struct dapr_plugin plugin = {.name = "conversation.cstore", .version = PLUGIN_VERSION, .types = types, .n_types = 1};
 
 int main(int argc, char **argv)
 {

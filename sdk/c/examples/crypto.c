@@ -49,7 +49,8 @@ static int verify(struct dapr_call *c, void *instance, const struct dapr_sign *i
 
 static const struct dapr_crypto_ops ops = {.mode = DAPR_INLINE, .init = init, .sign = sign, .verify = verify};
 static const struct dapr_component_type types[] = {{.type = "crypto.cstore", .versions = "v1", .crypto = &ops}};
-static const struct dapr_plugin plugin = {.name = "crypto.cstore", .version = "0.1.0", .types = types, .n_types = 1};
+/* PLUGIN_VERSION: that of plugin.yaml, from the Makefile. */
+static const struct dapr_plugin plugin = {.name = "crypto.cstore", .version = PLUGIN_VERSION, .types = types, .n_types = 1};
 
 int main(int argc, char **argv)
 {

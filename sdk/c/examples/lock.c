@@ -83,7 +83,8 @@ static int unlock(struct dapr_call *c, void *instance, const struct dapr_lock *i
 
 static const struct dapr_lock_ops ops = {.mode = DAPR_INLINE, .init = init, .close = shut, .try_lock = try_lock, .unlock = unlock};
 static const struct dapr_component_type types[] = {{.type = "lock.cstore", .versions = "v1", .lock = &ops}};
-static const struct dapr_plugin plugin = {.name = "lock.cstore", .version = "0.1.0", .types = types, .n_types = 1};
+/* PLUGIN_VERSION: that of plugin.yaml, from the Makefile. */
+static const struct dapr_plugin plugin = {.name = "lock.cstore", .version = PLUGIN_VERSION, .types = types, .n_types = 1};
 
 int main(int argc, char **argv)
 {

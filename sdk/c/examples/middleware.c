@@ -32,7 +32,8 @@ static int request(struct dapr_call *c, void *instance, struct dapr_http *x)
 
 static const struct dapr_middleware_ops ops = {.mode = DAPR_INLINE, .init = init, .close = free, .request = request};
 static const struct dapr_component_type types[] = {{.type = "middleware.cstore", .versions = "v1", .middleware = &ops}};
-static const struct dapr_plugin plugin = {.name = "middleware.cstore", .version = "0.1.0", .types = types, .n_types = 1};
+/* PLUGIN_VERSION: that of plugin.yaml, from the Makefile. */
+static const struct dapr_plugin plugin = {.name = "middleware.cstore", .version = PLUGIN_VERSION, .types = types, .n_types = 1};
 
 int main(int argc, char **argv)
 {

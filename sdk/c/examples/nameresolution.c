@@ -57,7 +57,8 @@ static int resolve(struct dapr_call *c, void *instance, const struct dapr_resolv
 
 static const struct dapr_name_ops ops = {.mode = DAPR_INLINE, .init = init, .close = forget, .resolve = resolve};
 static const struct dapr_component_type types[] = {{.type = "nameresolution.cstore", .versions = "v1", .names = &ops}};
-static const struct dapr_plugin plugin = {.name = "nameresolution.cstore", .version = "0.1.0", .types = types, .n_types = 1};
+/* PLUGIN_VERSION: that of plugin.yaml, from the Makefile. */
+static const struct dapr_plugin plugin = {.name = "nameresolution.cstore", .version = PLUGIN_VERSION, .types = types, .n_types = 1};
 
 int main(int argc, char **argv)
 {

@@ -113,7 +113,8 @@ static int subscribe(struct dapr_call *c, void *instance, struct dapr_subscripti
 
 static const struct dapr_pubsub_ops ops = {.mode = DAPR_FIBER, .init = init, .close = shut, .publish = publish, .subscribe = subscribe};
 static const struct dapr_component_type types[] = {{.type = "pubsub.cstore", .versions = "v1", .pubsub = &ops}};
-static const struct dapr_plugin plugin = {.name = "pubsub.cstore", .version = "0.1.0", .types = types, .n_types = 1};
+/* PLUGIN_VERSION: that of plugin.yaml, from the Makefile. */
+static const struct dapr_plugin plugin = {.name = "pubsub.cstore", .version = PLUGIN_VERSION, .types = types, .n_types = 1};
 
 int main(int argc, char **argv)
 {

@@ -34,7 +34,8 @@ static int bulk_get(struct dapr_call *c, void *instance, struct dapr_kvs metadat
 
 static const struct dapr_secret_ops ops = {.mode = DAPR_INLINE, .init = init, .get = get, .bulk_get = bulk_get};
 static const struct dapr_component_type types[] = {{.type = "secretstores.cstore", .versions = "v1", .secrets = &ops}};
-static const struct dapr_plugin plugin = {.name = "secretstores.cstore", .version = "0.1.0", .types = types, .n_types = 1};
+/* PLUGIN_VERSION: that of plugin.yaml, from the Makefile. */
+static const struct dapr_plugin plugin = {.name = "secretstores.cstore", .version = PLUGIN_VERSION, .types = types, .n_types = 1};
 
 int main(int argc, char **argv)
 {

@@ -129,7 +129,8 @@ static const struct dapr_state_ops ops = {
         .del = del,
 };
 static const struct dapr_component_type types[] = {{.type = "state.cstore", .versions = "v1", .state = &ops}};
-static const struct dapr_plugin plugin = {.name = "state.cstore", .version = "0.1.0", .types = types, .n_types = 1};
+/* PLUGIN_VERSION: that of plugin.yaml, from the Makefile. */
+static const struct dapr_plugin plugin = {.name = "state.cstore", .version = PLUGIN_VERSION, .types = types, .n_types = 1};
 
 int main(int argc, char **argv)
 {

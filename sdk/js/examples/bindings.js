@@ -2,7 +2,7 @@
 'use strict';
 // A binding in both directions: what the app creates comes back as an event. Put your system in its place.
 const {setTimeout: sleep} = require('timers/promises');
-const {main, OutputBinding, PluginError, Code} = require('microdapr-plugin');
+const {main, manifestVersion, OutputBinding, PluginError, Code} = require('microdapr-plugin');
 
 class Binding extends OutputBinding { // with read() it is an input binding, too
   operations = ['create', 'get', 'delete'];
@@ -28,4 +28,4 @@ class Binding extends OutputBinding { // with read() it is an input binding, too
   }
 }
 
-main('bindings.jsstore', '0.1.0', {'bindings.jsstore': Binding});
+main('bindings.jsstore', manifestVersion(), {'bindings.jsstore': Binding});

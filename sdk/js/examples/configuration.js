@@ -3,7 +3,7 @@
 // A configuration store on a file of lines KEY=VALUE (setting `file`): put yours in its place.
 const fs = require('fs');
 const {setTimeout: sleep} = require('timers/promises');
-const {main, Configuration} = require('microdapr-plugin');
+const {main, manifestVersion, Configuration} = require('microdapr-plugin');
 
 class Store extends Configuration {
   async init(metadata) { this.file = metadata.file ?? ''; }
@@ -26,4 +26,4 @@ class Store extends Configuration {
   }
 }
 
-main('configuration.jsstore', '0.1.0', {'configuration.jsstore': Store});
+main('configuration.jsstore', manifestVersion(), {'configuration.jsstore': Store});

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 'use strict';
 // A model that repeats the last words: put yours in its place.
-const {main, Conversation} = require('microdapr-plugin');
+const {main, manifestVersion, Conversation} = require('microdapr-plugin');
 
 class Model extends Conversation {
   async converse({messages}) {
@@ -10,4 +10,4 @@ class Model extends Conversation {
   }
 }
 
-main('conversation.jsstore', '0.1.0', {'conversation.jsstore': Model});
+main('conversation.jsstore', manifestVersion(), {'conversation.jsstore': Model});

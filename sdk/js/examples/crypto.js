@@ -2,7 +2,7 @@
 'use strict';
 // Signatures by HMAC with one key: put your provider in its place.
 const {createHmac, timingSafeEqual} = require('crypto');
-const {main, Crypto, PluginError, Code} = require('microdapr-plugin');
+const {main, manifestVersion, Crypto, PluginError, Code} = require('microdapr-plugin');
 
 const HASHES = {RS256: 'sha256', RS384: 'sha384', RS512: 'sha512'}; // as the API names them
 
@@ -25,4 +25,4 @@ class Provider extends Crypto {
   }
 }
 
-main('crypto.jsstore', '0.1.0', {'crypto.jsstore': Provider});
+main('crypto.jsstore', manifestVersion(), {'crypto.jsstore': Provider});

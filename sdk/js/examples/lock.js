@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 'use strict';
 // Locks in memory: put your server in their place.
-const {main, Lock, Unlock} = require('microdapr-plugin');
+const {main, manifestVersion, Lock, Unlock} = require('microdapr-plugin');
 
 class Locks extends Lock {
   held = new Map();
@@ -26,4 +26,4 @@ class Locks extends Lock {
   }
 }
 
-main('lock.jsstore', '0.1.0', {'lock.jsstore': Locks});
+main('lock.jsstore', manifestVersion(), {'lock.jsstore': Locks});

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 'use strict';
 // A filter of heads: it wants the header x-key where the setting `key` says which, and marks what passes.
-const {main, Middleware} = require('microdapr-plugin');
+const {main, manifestVersion, Middleware} = require('microdapr-plugin');
 
 class Filter extends Middleware {
   async init(metadata) { this.key = metadata.key; }
@@ -13,4 +13,4 @@ class Filter extends Middleware {
   }
 }
 
-main('middleware.jsstore', '0.1.0', {'middleware.jsstore': Filter});
+main('middleware.jsstore', manifestVersion(), {'middleware.jsstore': Filter});

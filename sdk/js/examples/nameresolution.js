@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 'use strict';
 // Names of sidecars in this process only: put your registry in its place.
-const {main, NameResolver, PluginError, Code} = require('microdapr-plugin');
+const {main, manifestVersion, NameResolver, PluginError, Code} = require('microdapr-plugin');
 
 const registry = new Map(); // component -> app id and address
 
@@ -24,4 +24,4 @@ class Resolver extends NameResolver {
   }
 }
 
-main('nameresolution.jsstore', '0.1.0', {'nameresolution.jsstore': Resolver});
+main('nameresolution.jsstore', manifestVersion(), {'nameresolution.jsstore': Resolver});

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 'use strict';
 // A broker in memory: put yours in its place.
-const {main, PubSub} = require('microdapr-plugin');
+const {main, manifestVersion, PubSub} = require('microdapr-plugin');
 
 class Broker extends PubSub {
   topics = new Map();
@@ -32,4 +32,4 @@ class Broker extends PubSub {
   }
 }
 
-main('pubsub.jsstore', '0.1.0', {'pubsub.jsstore': Broker});
+main('pubsub.jsstore', manifestVersion(), {'pubsub.jsstore': Broker});

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 'use strict';
 // A secret store with one fixed secret: put your backend in its place.
-const {main, SecretStore, PluginError, Code} = require('microdapr-plugin');
+const {main, manifestVersion, SecretStore, PluginError, Code} = require('microdapr-plugin');
 
 class Store extends SecretStore {
   async init(metadata) {} // read settings here: metadata.url
@@ -16,4 +16,4 @@ class Store extends SecretStore {
   }
 }
 
-main('secretstores.jsstore', '0.1.0', {'secretstores.jsstore': Store});
+main('secretstores.jsstore', manifestVersion(), {'secretstores.jsstore': Store});

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 'use strict';
 // A state store in memory: the whole of a plugin.
-const {main, StateStore, etagInvalid, etagMismatch} = require('microdapr-plugin');
+const {main, manifestVersion, StateStore, etagInvalid, etagMismatch} = require('microdapr-plugin');
 
 class Store extends StateStore {
   static features = ['ETAG', 'TTL'];
@@ -34,4 +34,4 @@ class Store extends StateStore {
   }
 }
 
-main('state.jsstore', '0.1.0', {'state.jsstore': Store});
+main('state.jsstore', manifestVersion(), {'state.jsstore': Store});

@@ -5,6 +5,7 @@ import fcntl
 import functools
 import inspect
 import os
+import re
 import resource
 import signal
 import socket
@@ -455,6 +456,16 @@ def _is_socket(fd):
         return stat.S_ISSOCK(os.fstat(fd).st_mode)
     except OSError:
         return False
+
+
+def manifest_version():
+    """The version that plugin.yaml beside the program says; 0.0.0 where there is none."""
+    try:
+        with open(os.path.join(os.path.dirname(os.path.realpath(sys.argv[0])), "plugin.yaml"), encoding="utf-8") as f:
+            m = re.search(r"^version:[ \"']*([^\s\"'#]+)", f.read(), re.M)
+    except OSError:
+        m = None
+    return m[1] if m else "0.0.0"
 
 
 def main(name, version, types):

@@ -34,4 +34,4 @@ class Binding(dapr.OutputBinding, dapr.InputBinding):
                 self.events.put(event)  # the app failed: again
 
 
-dapr.main("bindings.pystore", "0.1.0", {"bindings.pystore": Binding})
+dapr.main("bindings.pystore", dapr.manifest_version(), {"bindings.pystore": Binding})

@@ -29,4 +29,4 @@ class Store(dapr.Configuration):
             before = now
 
 
-dapr.main("configuration.pystore", "0.1.0", {"configuration.pystore": Store})
+dapr.main("configuration.pystore", dapr.manifest_version(), {"configuration.pystore": Store})

@@ -9,4 +9,4 @@ class Model(dapr.Conversation):
         return f"You said: {texts[-1]}" if texts else "Say something."
 
 
-dapr.main("conversation.pystore", "0.1.0", {"conversation.pystore": Model})
+dapr.main("conversation.pystore", dapr.manifest_version(), {"conversation.pystore": Model})

@@ -26,4 +26,4 @@ class Provider(dapr.Crypto):
         return hmac.compare_digest(self.mac(request), request.signature)
 
 
-dapr.main("crypto.pystore", "0.1.0", {"crypto.pystore": Provider})
+dapr.main("crypto.pystore", dapr.manifest_version(), {"crypto.pystore": Provider})

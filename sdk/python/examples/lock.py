@@ -32,4 +32,4 @@ class Locks(dapr.Lock):
             return dapr.UNLOCKED
 
 
-dapr.main("lock.pystore", "0.1.0", {"lock.pystore": Locks})
+dapr.main("lock.pystore", dapr.manifest_version(), {"lock.pystore": Locks})

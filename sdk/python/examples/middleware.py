@@ -14,4 +14,4 @@ class Filter(dapr.Middleware):
         return dapr.Edits(set_headers={"x-seen-by": self.name}, response_headers={"x-filtered": "yes"})
 
 
-dapr.main("middleware.pystore", "0.1.0", {"middleware.pystore": Filter})
+dapr.main("middleware.pystore", dapr.manifest_version(), {"middleware.pystore": Filter})

@@ -22,4 +22,4 @@ class Resolver(dapr.NameResolver):
         return set(found.values())
 
 
-dapr.main("nameresolution.pystore", "0.1.0", {"nameresolution.pystore": Resolver})
+dapr.main("nameresolution.pystore", dapr.manifest_version(), {"nameresolution.pystore": Resolver})

@@ -30,4 +30,4 @@ class Broker(dapr.PubSub):
                     queue.appendleft(message)  # again, to whoever comes
 
 
-dapr.main("pubsub.pystore", "0.1.0", {"pubsub.pystore": Broker})
+dapr.main("pubsub.pystore", dapr.manifest_version(), {"pubsub.pystore": Broker})

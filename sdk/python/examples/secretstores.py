@@ -16,4 +16,4 @@ class Store(dapr.SecretStore):
         return {"hello": {"hello": "world"}}
 
 
-dapr.main("secretstores.pystore", "0.1.0", {"secretstores.pystore": Store})
+dapr.main("secretstores.pystore", dapr.manifest_version(), {"secretstores.pystore": Store})

@@ -40,4 +40,4 @@ class Store(dapr.StateStore):
             self.items.pop(request.key, None)
 
 
-dapr.main("state.pystore", "0.1.0", {"state.pystore": Store})
+dapr.main("state.pystore", dapr.manifest_version(), {"state.pystore": Store})

@@ -53,7 +53,9 @@ func (b *binding) Read(ctx context.Context, deliver func(*plugin.Message) ([]byt
 	}
 }
 
+var version = "0.0.0" // that of plugin.yaml, from the Makefile
+
 func main() {
-	plugin.Main(plugin.Plugin{Name: "bindings.gostore", Version: "0.1.0", Types: []plugin.Type{
+	plugin.Main(plugin.Plugin{Name: "bindings.gostore", Version: version, Types: []plugin.Type{
 		{Type: "bindings.gostore", New: func() any { return &binding{items: map[string][]byte{}, events: make(chan []byte, 1000)} }}}})
 }

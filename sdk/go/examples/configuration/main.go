@@ -62,7 +62,9 @@ func (s *store) Subscribe(ctx context.Context, keys []string, metadata map[strin
 	return err
 }
 
+var version = "0.0.0" // that of plugin.yaml, from the Makefile
+
 func main() {
-	plugin.Main(plugin.Plugin{Name: "configuration.gostore", Version: "0.1.0", Types: []plugin.Type{
+	plugin.Main(plugin.Plugin{Name: "configuration.gostore", Version: version, Types: []plugin.Type{
 		{Type: "configuration.gostore", New: func() any { return &store{} }}}})
 }

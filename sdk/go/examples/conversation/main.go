@@ -23,7 +23,9 @@ func (model) Converse(ctx context.Context, r *plugin.ConverseRequest) (*plugin.C
 	return plugin.Said("You said: " + last), nil
 }
 
+var version = "0.0.0" // that of plugin.yaml, from the Makefile
+
 func main() {
-	plugin.Main(plugin.Plugin{Name: "conversation.gostore", Version: "0.1.0", Types: []plugin.Type{
+	plugin.Main(plugin.Plugin{Name: "conversation.gostore", Version: version, Types: []plugin.Type{
 		{Type: "conversation.gostore", New: func() any { return model{} }}}})
 }

@@ -40,8 +40,10 @@ func (p *provider) Verify(ctx context.Context, r *plugin.SignRequest) (bool, err
 	return hmac.Equal(right, r.Signature), err
 }
 
+var version = "0.0.0" // that of plugin.yaml, from the Makefile
+
 func main() {
-	plugin.Main(plugin.Plugin{Name: "crypto.gostore", Version: "0.1.0", Types: []plugin.Type{
+	plugin.Main(plugin.Plugin{Name: "crypto.gostore", Version: version, Types: []plugin.Type{
 		{Type: "crypto.gostore", New: func() any {
 			return &provider{map[string][]byte{"hello": []byte("a secret that never leaves this process")}}
 		}}}})

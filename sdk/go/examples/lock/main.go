@@ -50,7 +50,9 @@ func (l *locks) Unlock(ctx context.Context, resource, owner string) (plugin.Unlo
 	return plugin.LockOfOthers, nil
 }
 
+var version = "0.0.0" // that of plugin.yaml, from the Makefile
+
 func main() {
-	plugin.Main(plugin.Plugin{Name: "lock.gostore", Version: "0.1.0", Types: []plugin.Type{
+	plugin.Main(plugin.Plugin{Name: "lock.gostore", Version: version, Types: []plugin.Type{
 		{Type: "lock.gostore", New: func() any { return &locks{held: map[string]held{}} }}}})
 }

@@ -26,7 +26,9 @@ func (f *filter) Wrap(next http.Handler) http.Handler {
 	})
 }
 
+var version = "0.0.0" // that of plugin.yaml, from the Makefile
+
 func main() {
-	plugin.Main(plugin.Plugin{Name: "middleware.gostore", Version: "0.1.0", Types: []plugin.Type{
+	plugin.Main(plugin.Plugin{Name: "middleware.gostore", Version: version, Types: []plugin.Type{
 		{Type: "middleware.gostore", New: func() any { return &filter{} }}}})
 }

@@ -45,7 +45,9 @@ func (r *resolver) Resolve(ctx context.Context, in *plugin.ResolveRequest) ([]st
 	return found, 1000, nil
 }
 
+var version = "0.0.0" // that of plugin.yaml, from the Makefile
+
 func main() {
-	plugin.Main(plugin.Plugin{Name: "nameresolution.gostore", Version: "0.1.0", Types: []plugin.Type{
+	plugin.Main(plugin.Plugin{Name: "nameresolution.gostore", Version: version, Types: []plugin.Type{
 		{Type: "nameresolution.gostore", New: func() any { return &resolver{} }}}})
 }

@@ -52,7 +52,9 @@ func (b *broker) Subscribe(ctx context.Context, topic string, metadata map[strin
 	}
 }
 
+var version = "0.0.0" // that of plugin.yaml, from the Makefile
+
 func main() {
-	plugin.Main(plugin.Plugin{Name: "pubsub.gostore", Version: "0.1.0", Types: []plugin.Type{
+	plugin.Main(plugin.Plugin{Name: "pubsub.gostore", Version: version, Types: []plugin.Type{
 		{Type: "pubsub.gostore", New: func() any { return &broker{topics: map[string]chan *plugin.Message{}} }}}})
 }

@@ -26,7 +26,9 @@ func (store) BulkGet(ctx context.Context, metadata map[string]string) (map[strin
 	return map[string]map[string]string{"hello": hello}, nil
 }
 
+var version = "0.0.0" // that of plugin.yaml, from the Makefile
+
 func main() {
-	plugin.Main(plugin.Plugin{Name: "secretstores.gostore", Version: "0.1.0", Types: []plugin.Type{
+	plugin.Main(plugin.Plugin{Name: "secretstores.gostore", Version: version, Types: []plugin.Type{
 		{Type: "secretstores.gostore", New: func() any { return store{} }}}})
 }

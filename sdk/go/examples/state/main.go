@@ -73,7 +73,9 @@ func (s *store) Delete(ctx context.Context, r *plugin.DeleteRequest) error {
 	return nil
 }
 
+var version = "0.0.0" // that of plugin.yaml, from the Makefile
+
 func main() {
-	plugin.Main(plugin.Plugin{Name: "state.gostore", Version: "0.1.0", Types: []plugin.Type{{Type: "state.gostore",
+	plugin.Main(plugin.Plugin{Name: "state.gostore", Version: version, Types: []plugin.Type{{Type: "state.gostore",
 		Features: []string{"ETAG", "TTL"}, New: func() any { return &store{items: map[string]*item{}} }}}})
 }
