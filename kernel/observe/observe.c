@@ -13,7 +13,7 @@
 #include "sdk/net/rpc.h"
 
 enum metric_id {
-        M_HTTP_REQ_BYTES, M_HTTP_RESP_BYTES, M_HTTP_LATENCY, M_HTTP_REQ_COUNT, M_HTTP_RESP_COUNT,
+        M_NONE, M_HTTP_REQ_BYTES, M_HTTP_RESP_BYTES, M_HTTP_LATENCY, M_HTTP_REQ_COUNT, M_HTTP_RESP_COUNT,
         M_GRPC_RECV_BYTES, M_GRPC_SENT_BYTES, M_GRPC_LATENCY, M_GRPC_COMPLETED,
         M_ERROR_CODE,
         M_LOADED, M_INIT, M_INIT_FAIL,
@@ -117,24 +117,30 @@ static const struct metric_def defs[M_N] = {
                                   METRIC_HISTOGRAM, "app_id,grpc_client_status", NULL},
 };
 
-static const struct {
-        enum metric_id count, latency;
-        bool has_operation;
-} kinds[OBSERVE_KINDS] = {
-        [OBSERVE_STATE] = {M_STATE_COUNT, M_STATE_LATENCY, true},
-        [OBSERVE_SECRET] = {M_SECRET_COUNT, M_SECRET_LATENCY, true},
-        [OBSERVE_CONFIGURATION] = {M_CONFIGURATION_COUNT, M_CONFIGURATION_LATENCY, true},
-        [OBSERVE_CRYPTO] = {M_CRYPTO_COUNT, M_CRYPTO_LATENCY, true},
-        [OBSERVE_CONVERSATION] = {M_CONVERSATION_COUNT, M_CONVERSATION_LATENCY, false},
-        [OBSERVE_OUTPUT_BINDING] = {M_OUTPUT_BINDING_COUNT, M_OUTPUT_BINDING_LATENCY, true},
-        [OBSERVE_INPUT_BINDING] = {M_INPUT_BINDING_COUNT, M_INPUT_BINDING_LATENCY, false},
-};
-
 enum { BUNDLES_MAX = 4096, BUNDLE_KEY_BYTES = 512 }; /* what is more or longer is looked up label by label */
 
 /* Series that one event touches together. */
+enum { COUNT, LATENCY, RECEIVED, SENT, EXTRA, BUNDLE_SERIES };
 struct bundle {
-        struct metric_series *count, *latency, *extra, *received, *sent;
+        struct metric_series *of[BUNDLE_SERIES];
+};
+
+enum bundle_id { B_HTTP, B_GRPC, B_GRPC_STREAM, B_APP_STARTED, B_APP_COMPLETED, B_APP_GRPC, B_COMPONENT, B_N = B_COMPONENT + OBSERVE_KINDS };
+
+static const enum metric_id bundle_metrics[B_N][BUNDLE_SERIES] = {
+        [B_HTTP] = {[COUNT] = M_HTTP_REQ_COUNT, [LATENCY] = M_HTTP_LATENCY, [EXTRA] = M_HTTP_RESP_COUNT},
+        [B_GRPC] = {M_GRPC_COMPLETED, M_GRPC_LATENCY, M_GRPC_RECV_BYTES, M_GRPC_SENT_BYTES},
+        [B_GRPC_STREAM] = {M_GRPC_COMPLETED, M_GRPC_LATENCY},
+        [B_APP_STARTED] = {[SENT] = M_HTTP_CLIENT_SENT},
+        [B_APP_COMPLETED] = {M_HTTP_CLIENT_COMPLETED, M_HTTP_CLIENT_LATENCY, M_HTTP_CLIENT_RECEIVED},
+        [B_APP_GRPC] = {M_GRPC_CLIENT_COMPLETED, M_GRPC_CLIENT_LATENCY, M_GRPC_CLIENT_RECEIVED, M_GRPC_CLIENT_SENT},
+        [B_COMPONENT + OBSERVE_STATE] = {M_STATE_COUNT, M_STATE_LATENCY},
+        [B_COMPONENT + OBSERVE_SECRET] = {M_SECRET_COUNT, M_SECRET_LATENCY},
+        [B_COMPONENT + OBSERVE_CONFIGURATION] = {M_CONFIGURATION_COUNT, M_CONFIGURATION_LATENCY},
+        [B_COMPONENT + OBSERVE_CRYPTO] = {M_CRYPTO_COUNT, M_CRYPTO_LATENCY},
+        [B_COMPONENT + OBSERVE_CONVERSATION] = {M_CONVERSATION_COUNT, M_CONVERSATION_LATENCY},
+        [B_COMPONENT + OBSERVE_OUTPUT_BINDING] = {M_OUTPUT_BINDING_COUNT, M_OUTPUT_BINDING_LATENCY},
+        [B_COMPONENT + OBSERVE_INPUT_BINDING] = {M_INPUT_BINDING_COUNT, M_INPUT_BINDING_LATENCY},
 };
 
 struct observe {
@@ -145,7 +151,7 @@ struct observe {
         struct process_metrics *process;
         double *latency_buckets;
         bool on, exclude_verbs, error_codes;
-        struct map bundles; /* "<kind>\0labels…" -> struct bundle */
+        struct map bundles; /* bundle_id, "label\0…" -> struct bundle */
 };
 
 static int buckets_from(struct observe *o, const struct observe_conf *conf)
@@ -178,7 +184,7 @@ int observe_new(struct observe **ret, struct metrics *m, const struct observe_co
             process_metrics_new(&o->process, m))
                 goto oom;
         metrics_set_latency_buckets(m, o->latency_buckets);
-        for (int i = 0; i < M_N; i++) {
+        for (int i = M_NONE + 1; i < M_N; i++) {
                 struct metric_def def = defs[i];
                 if (i == M_HTTP_RESP_COUNT && !conf->increased_cardinality)
                         continue;
@@ -225,25 +231,40 @@ static void key_add(struct key *k, struct str s)
         k->text[k->n++] = '\0';
 }
 
-static struct bundle *bundle_find(struct observe *o, const struct key *k)
-{
-        return k->too_long ? NULL : map_get(&o->bundles, str_n(k->text, k->n));
-}
-
-/* Keeps a bundle for next time; without room for it the caller's copy still counts this event. */
-static struct bundle *bundle_keep(struct observe *o, const struct key *k, struct bundle *b)
+/* For next time; without room the caller's copy still counts this event. Rules may make one series of any number of label values. */
+static void bundle_keep(struct observe *o, const struct key *k, const struct bundle *b)
 {
         struct bundle *copy;
+        bool empty = true;
 
-        /* rules may make one series of any number of label values */
-        if (k->too_long || !b->count || o->bundles.count >= BUNDLES_MAX || !(copy = malloc(sizeof *copy)))
-                return b;
+        for (size_t i = 0; i < BUNDLE_SERIES; i++)
+                empty &= !b->of[i];
+        if (empty || k->too_long || o->bundles.count >= BUNDLES_MAX || !(copy = malloc(sizeof *copy)))
+                return;
         *copy = *b;
-        if (map_set(&o->bundles, str_n(k->text, k->n), copy)) {
+        if (map_set(&o->bundles, str_n(k->text, k->n), copy))
                 free(copy);
-                return b;
-        }
-        return copy;
+}
+
+/* The first of the n labels is the app id, which all share. Metrics with fewer labels take the first ones. */
+static struct bundle bundle_of(struct observe *o, enum bundle_id id, const struct str *labels, size_t n)
+{
+        struct bundle b;
+        struct key k;
+        const struct bundle *kept;
+
+        k.text[0] = (char)id;
+        k.n = 1;
+        k.too_long = false;
+        for (size_t i = 1; i < n; i++)
+                key_add(&k, labels[i]);
+        kept = k.too_long ? NULL : map_get(&o->bundles, str_n(k.text, k.n));
+        if (kept)
+                return *kept;
+        for (size_t i = 0; i < BUNDLE_SERIES; i++)
+                b.of[i] = metric_series_get(o->metric[bundle_metrics[id][i]], labels);
+        bundle_keep(o, &k, &b);
+        return b;
 }
 
 /* ---- HTTP ---- */
@@ -262,34 +283,19 @@ static struct str http_method(const struct observe *o, struct str m)
 
 void observe_http_server(struct observe *o, struct arena *a, const struct observe_http *h)
 {
-        struct key k = {.n = 0};
-        struct bundle *b, made;
-        struct str labels[4];
         char status[12];
 
         if (!o || !o->on)
                 return;
-        labels[0] = o->app_id;
-        labels[1] = http_method(o, h->method);
-        labels[2] = http_path_label(&o->paths, a, h->path);
-        labels[3] = str_int(status, h->status);
-        key_add(&k, STR("http"));
-        for (int i = 1; i < 4; i++)
-                key_add(&k, labels[i]);
-        b = bundle_find(o, &k);
-        if (!b) {
-                made = (struct bundle){.count = metric_series_get(o->metric[M_HTTP_REQ_COUNT], labels),
-                                       .latency = metric_series_get(o->metric[M_HTTP_LATENCY], labels),
-                                       .extra = metric_series_get(o->metric[M_HTTP_RESP_COUNT], labels)};
-                b = bundle_keep(o, &k, &made);
-        }
+        struct str labels[] = {o->app_id, http_method(o, h->method), http_path_label(&o->paths, a, h->path), str_int(status, h->status)};
+        struct bundle b = bundle_of(o, B_HTTP, labels, 4);
         if (!o->http_req_bytes) {
                 o->http_req_bytes = metric_series_get(o->metric[M_HTTP_REQ_BYTES], &o->app_id);
                 o->http_resp_bytes = metric_series_get(o->metric[M_HTTP_RESP_BYTES], &o->app_id);
         }
-        metric_inc(b->count, 1);
-        metric_inc(b->extra, 1);
-        metric_observe(b->latency, h->elapsed_ms);
+        metric_inc(b.of[COUNT], 1);
+        metric_inc(b.of[EXTRA], 1);
+        metric_observe(b.of[LATENCY], h->elapsed_ms);
         metric_observe(o->http_req_bytes, h->req_bytes > 0 ? (double)h->req_bytes : 0);
         metric_observe(o->http_resp_bytes, (double)h->resp_bytes);
 }
@@ -299,111 +305,51 @@ void observe_http_server(struct observe *o, struct arena *a, const struct observ
 void observe_grpc_server(struct observe *o, const char *method, int code, bool unary, size_t req_bytes, size_t resp_bytes,
                          double elapsed_ms)
 {
-        struct key k = {.n = 0};
-        struct bundle *b, made;
-        struct str labels[3];
-
         if (!o || !o->on)
                 return;
-        labels[0] = o->app_id;
-        labels[1] = str_of(method);
-        labels[2] = str_of(rpc_code_name(code));
-        key_add(&k, STR("grpc"));
-        key_add(&k, labels[1]);
-        key_add(&k, labels[2]);
-        b = bundle_find(o, &k);
-        if (!b) {
-                made = (struct bundle){.count = metric_series_get(o->metric[M_GRPC_COMPLETED], labels),
-                                       .latency = metric_series_get(o->metric[M_GRPC_LATENCY], labels),
-                                       .received = unary ? metric_series_get(o->metric[M_GRPC_RECV_BYTES], labels) : NULL,
-                                       .sent = unary ? metric_series_get(o->metric[M_GRPC_SENT_BYTES], labels) : NULL};
-                b = bundle_keep(o, &k, &made);
-        }
-        metric_inc(b->count, 1);
-        metric_observe(b->latency, elapsed_ms);
-        metric_observe(b->received, (double)req_bytes);
-        metric_observe(b->sent, (double)resp_bytes);
+        struct str labels[] = {o->app_id, str_of(method), str_of(rpc_code_name(code))};
+        struct bundle b = bundle_of(o, unary ? B_GRPC : B_GRPC_STREAM, labels, 3);
+        metric_inc(b.of[COUNT], 1);
+        metric_observe(b.of[LATENCY], elapsed_ms);
+        metric_observe(b.of[RECEIVED], (double)req_bytes);
+        metric_observe(b.of[SENT], (double)resp_bytes);
 }
 
 /* ---- the app ---- */
 
 void observe_http_client_started(struct observe *o, struct arena *a, struct str method, struct str path, size_t req_bytes)
 {
-        struct key k = {.n = 0};
-        struct bundle *b, made;
-        struct str labels[4] = {{0}}; /* no status yet, but the label is there */
-
         if (!o || !o->on)
                 return;
-        labels[0] = o->app_id;
-        labels[1] = http_method(o, method);
-        labels[2] = http_path_label_client(&o->paths, a, path);
-        key_add(&k, STR("app>"));
-        key_add(&k, labels[1]);
-        key_add(&k, labels[2]);
-        b = bundle_find(o, &k);
-        if (!b) {
-                made = (struct bundle){.count = metric_series_get(o->metric[M_HTTP_CLIENT_SENT], labels)};
-                b = bundle_keep(o, &k, &made);
-        }
-        metric_observe(b->count, (double)req_bytes);
+        /* no status yet, but the label is there */
+        struct str labels[] = {o->app_id, http_method(o, method), http_path_label_client(&o->paths, a, path), STR_NULL};
+        metric_observe(bundle_of(o, B_APP_STARTED, labels, 4).of[SENT], (double)req_bytes);
 }
 
 void observe_http_client_completed(struct observe *o, struct arena *a, struct str method, struct str path, int status,
                                    int64_t resp_bytes, double elapsed_ms)
 {
-        struct key k = {.n = 0};
-        struct bundle *b, made;
-        struct str labels[4];
         char text[12];
 
         if (!o || !o->on)
                 return;
-        labels[0] = o->app_id;
-        labels[1] = http_method(o, method);
-        labels[2] = http_path_label_client(&o->paths, a, path);
-        labels[3] = str_int(text, status);
-        key_add(&k, STR("app<"));
-        for (int i = 1; i < 4; i++)
-                key_add(&k, labels[i]);
-        b = bundle_find(o, &k);
-        if (!b) {
-                made = (struct bundle){.count = metric_series_get(o->metric[M_HTTP_CLIENT_COMPLETED], labels),
-                                       .latency = metric_series_get(o->metric[M_HTTP_CLIENT_LATENCY], labels),
-                                       .received = metric_series_get(o->metric[M_HTTP_CLIENT_RECEIVED], labels)};
-                b = bundle_keep(o, &k, &made);
-        }
-        metric_inc(b->count, 1);
-        metric_observe(b->latency, elapsed_ms);
-        metric_observe(b->received, (double)resp_bytes);
+        struct str labels[] = {o->app_id, http_method(o, method), http_path_label_client(&o->paths, a, path), str_int(text, status)};
+        struct bundle b = bundle_of(o, B_APP_COMPLETED, labels, 4);
+        metric_inc(b.of[COUNT], 1);
+        metric_observe(b.of[LATENCY], elapsed_ms);
+        metric_observe(b.of[RECEIVED], (double)resp_bytes);
 }
 
 void observe_grpc_client(struct observe *o, const char *method, int code, size_t req_bytes, size_t resp_bytes, double elapsed_ms)
 {
-        struct key k = {.n = 0};
-        struct bundle *b, made;
-        struct str labels[3];
-
         if (!o || !o->on)
                 return;
-        labels[0] = o->app_id;
-        labels[1] = str_of(method);
-        labels[2] = str_of(rpc_code_name(code));
-        key_add(&k, STR("appgrpc"));
-        key_add(&k, labels[1]);
-        key_add(&k, labels[2]);
-        b = bundle_find(o, &k);
-        if (!b) {
-                made = (struct bundle){.count = metric_series_get(o->metric[M_GRPC_CLIENT_COMPLETED], labels),
-                                       .latency = metric_series_get(o->metric[M_GRPC_CLIENT_LATENCY], labels),
-                                       .received = metric_series_get(o->metric[M_GRPC_CLIENT_RECEIVED], labels),
-                                       .sent = metric_series_get(o->metric[M_GRPC_CLIENT_SENT], labels)};
-                b = bundle_keep(o, &k, &made);
-        }
-        metric_inc(b->count, 1);
-        metric_observe(b->latency, elapsed_ms);
-        metric_observe(b->received, (double)resp_bytes);
-        metric_observe(b->sent, (double)req_bytes);
+        struct str labels[] = {o->app_id, str_of(method), str_of(rpc_code_name(code))};
+        struct bundle b = bundle_of(o, B_APP_GRPC, labels, 3);
+        metric_inc(b.of[COUNT], 1);
+        metric_observe(b.of[LATENCY], elapsed_ms);
+        metric_observe(b.of[RECEIVED], (double)resp_bytes);
+        metric_observe(b.of[SENT], (double)req_bytes);
 }
 
 void observe_grpc_proxied(struct observe *o, const char *method, int code, double elapsed_ms)
@@ -445,32 +391,21 @@ void observe_error_code(struct observe *o, const char *code, const char *categor
 void observe_component(struct observe *o, enum observe_kind kind, struct str component, const char *operation, bool ok,
                        double elapsed_ms)
 {
-        struct key k = {.n = 0};
-        struct bundle *b, made;
-        struct str success = ok ? STR("true") : STR("false"), labels[5];
+        bool no_operation = kind == OBSERVE_CONVERSATION || kind == OBSERVE_INPUT_BINDING; /* has no such label */
+        struct str labels[5];
         size_t n = 0;
-        char tag[2] = {(char)('0' + kind), 0};
 
         if (!o || !o->on)
                 return;
-        key_add(&k, str_of(tag));
-        key_add(&k, component);
-        key_add(&k, str_of(operation));
-        key_add(&k, success);
-        b = bundle_find(o, &k);
-        if (!b) {
-                labels[n++] = o->app_id;
-                labels[n++] = component;
-                labels[n++] = o->ns;
-                if (kinds[kind].has_operation)
-                        labels[n++] = str_of(operation);
-                labels[n++] = success;
-                made = (struct bundle){.count = metric_series_get(o->metric[kinds[kind].count], labels),
-                                       .latency = metric_series_get(o->metric[kinds[kind].latency], labels)};
-                b = bundle_keep(o, &k, &made);
-        }
-        metric_inc(b->count, 1);
-        metric_observe(b->latency, elapsed_ms);
+        labels[n++] = o->app_id;
+        labels[n++] = component;
+        labels[n++] = o->ns;
+        if (!no_operation)
+                labels[n++] = str_of(operation);
+        labels[n++] = ok ? STR("true") : STR("false");
+        struct bundle b = bundle_of(o, B_COMPONENT + kind, labels, n);
+        metric_inc(b.of[COUNT], 1);
+        metric_observe(b.of[LATENCY], elapsed_ms);
 }
 
 void observe_component_loaded(struct observe *o)
