@@ -1,4 +1,4 @@
-/* Inside of the HTTP server: what http_server.c (life, HTTP/2) and http1_server.c share. Not for others. */
+/* Inside of the HTTP server: what http_server.c (life), http1_server.c and http2_server.c share. Not for others. */
 #ifndef SDK_NET_HTTP_SERVER_H
 #define SDK_NET_HTTP_SERVER_H
 
@@ -13,6 +13,7 @@ enum {
         HTTP_DRAIN_BYTES = 256 * 1024,     /* of a body that no handler reads */
         HTTP_POOLED_REQUESTS = 128,
         HTTP_KEPT_REQUESTS = 16,           /* of them, when nobody needs more */
+        HTTP_BODY_STEP_BYTES = 64 * 1024,
 };
 #define HTTP_LINGER_S 30.0 /* for the peer to read an answer before the connection goes */
 
@@ -69,5 +70,12 @@ int h1_resp_begin(struct http_req *r, int status, const struct http_header *h, s
 int h1_resp_write(struct http_req *r, struct str data);
 int h1_resp_end(struct http_req *r, const struct http_header *trailers, size_t n);
 void h1_resp_abort(struct http_req *r);
+
+ssize_t h2_req_read(struct http_req *r, void *p, size_t n);
+int h2_resp_send(struct http_req *r, int status, const struct http_header *h, size_t n, struct str body);
+int h2_resp_begin(struct http_req *r, int status, const struct http_header *h, size_t n, int64_t length);
+int h2_resp_write(struct http_req *r, struct str data);
+int h2_resp_end(struct http_req *r, const struct http_header *trailers, size_t n);
+void h2_resp_abort(struct http_req *r);
 
 #endif
