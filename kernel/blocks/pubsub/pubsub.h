@@ -164,6 +164,8 @@ int rules_match_text(const struct rule_set *r, struct arena *a, struct str text,
 
 /* ---- subscriber.c ---- */
 int subscriber_init(struct pubsub_block *b); /* reads the resources: 0, -ENOMEM, or -EINVAL (logged) */
+/* Asks the app for its subscriptions, once. 0, or <0 (logged): asked again when it is healthy the next time. Parks. */
+int subscriber_ask(struct pubsub_block *b);
 void subscriber_start(struct pubsub_block *b); /* the app is healthy. Parks. */
 void subscriber_stop(struct pubsub_block *b);  /* the app is not. Parks. */
 void subscriber_quiesce(struct pubsub_block *b, bool hold); /* for ever; hold: streams rest, but stay open. Parks. */
