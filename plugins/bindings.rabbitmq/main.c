@@ -10,6 +10,7 @@
 
 #include "plugins/shared/amqp/amqp.h"
 #include "plugins/shared/binding/metadata.h"
+#include "plugins/shared/options/options.h"
 #include "sdk/base/arena.h"
 #include "sdk/base/flags.h"
 
@@ -47,15 +48,6 @@ static int declare(void *arg, struct amqp_link *l)
         return amqp_link_call(l, AMQP_QUEUE_DECLARE_METHOD, &d, AMQP_QUEUE_DECLARE_OK_METHOD);
 }
 
-static int read_number(struct dapr_call *c, const struct dapr_metadata *md, const char *field, int64_t max, int64_t dflt, int64_t *ret)
-{
-        const char *v = dapr_md_string(md, field);
-        *ret = dflt;
-        if (!v || !*v || (parse_int64(str_of(v), ret) == 0 && *ret >= 0 && *ret <= max))
-                return 0;
-        return dapr_fail(c, DAPR_INVALID_ARGUMENT, "rabbitmq binding error: %s is %s: write a whole number up to %lld", field, v, (long long)max);
-}
-
 static int read_settings(struct dapr_call *c, const struct dapr_metadata *md, struct queue *q)
 {
         const char *host = dapr_md_string(md, "host"), *name = dapr_md_string(md, "queueName"), *type = dapr_md_string(md, "contentType");
@@ -66,9 +58,9 @@ static int read_settings(struct dapr_call *c, const struct dapr_metadata *md, st
                 return dapr_fail(c, DAPR_INVALID_ARGUMENT, "missing queue Name");
         if (strlen(name) > AMQP_SHORT_MAX)
                 return dapr_fail(c, DAPR_INVALID_ARGUMENT, "rabbitmq binding error: queueName is longer than %d bytes", AMQP_SHORT_MAX);
-        int r = read_number(c, md, "maxPriority", INT64_MAX, -1, &q->max_priority);
+        int r = option_count(c, md, "rabbitmq binding error", "maxPriority", -1, INT64_MAX, &q->max_priority);
         if (!r)
-                r = read_number(c, md, "prefetchCount", AMQP_INCOMING_MAX - 1, 0, &prefetch);
+                r = option_count(c, md, "rabbitmq binding error", "prefetchCount", 0, AMQP_INCOMING_MAX - 1, &prefetch);
         if (!r)
                 r = binding_ttl(c, dapr_md_all(md), &q->ttl_ms);
         if (r)

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "plugins/pubsub.jetstream/jetstream.h"
+#include "plugins/shared/options/options.h"
 #include "sdk/base/flags.h"
 #include "sdk/base/json.h"
 #include "sdk/base/loop.h"
@@ -23,15 +24,6 @@ enum { NO_STREAM_TRIES = 3 };
 static const struct {
         const char *name, *server;
 } policies[] = {{"all", "all"}, {"last", "last"}, {"new", "new"}, {"sequence", "by_start_sequence"}, {"time", "by_start_time"}};
-
-static int read_int(struct dapr_call *c, const struct dapr_metadata *md, const char *field, int64_t *ret)
-{
-        const char *v = dapr_md_string(md, field);
-        *ret = 0;
-        if (!v || !*v || (parse_int64(str_of(v), ret) == 0 && *ret >= 0))
-                return 0;
-        return dapr_fail(c, DAPR_INVALID_ARGUMENT, "jetstream: %s is %s: write a whole number", field, v);
-}
 
 static int read_text(const struct dapr_metadata *md, const char *field, char **ret)
 {
@@ -112,7 +104,7 @@ static int read_settings(struct dapr_call *c, const struct dapr_metadata *md, st
                        {"maxAckPending", &b->max_ack_pending}, {"replicas", &b->replicas},   {"rateLimit", &b->rate_limit}};
         int r = nats_settings_read(c, md, &b->s);
         for (size_t i = 0; !r && i < sizeof(numbers) / sizeof(*numbers); i++)
-                r = read_int(c, md, numbers[i].field, numbers[i].to);
+                r = option_count(c, md, "jetstream", numbers[i].field, 0, INT64_MAX, numbers[i].to);
         if (!r)
                 r = read_name(c, md, "streamName", &b->stream);
         if (!r)

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "plugins/shared/mqtt/mqtt.h"
+#include "sdk/base/flags.h"
 
 struct item { /* a message in the app's hands */
         struct mqtt *m;
@@ -20,18 +21,6 @@ struct component {
         struct mqtt *m;
         bool retain;
 };
-
-static int parse_bool(const char *v, bool *ret)
-{
-        static const char *const yes[] = {"1", "t", "T", "true", "TRUE", "True"}, *const no[] = {"0", "f", "F", "false", "FALSE", "False"};
-        for (size_t i = 0; i < sizeof(yes) / sizeof(*yes); i++) {
-                if (strcmp(v, yes[i]) == 0 || strcmp(v, no[i]) == 0) {
-                        *ret = strcmp(v, yes[i]) == 0;
-                        return 0;
-                }
-        }
-        return -EINVAL;
-}
 
 static int mqtt3_init(struct dapr_call *c, const struct dapr_metadata *md, void **instance)
 {
@@ -61,7 +50,7 @@ static int mqtt3_publish(struct dapr_call *c, void *instance, const struct dapr_
         bool retain = k->retain;
         if (!*in->topic)
                 return dapr_fail(c, DAPR_INVALID_ARGUMENT, "topic name is empty");
-        if (wish && *wish && parse_bool(wish, &retain))
+        if (wish && *wish && parse_bool(str_of(wish), &retain))
                 return dapr_fail(c, DAPR_INVALID_ARGUMENT, "mqtt invalid retain %s: write true or false", wish);
         int r = mqtt_publish(k->m, in->topic, str_n(in->data.p, in->data.n), mqtt_qos(k->m), retain);
         switch (r) {
@@ -102,8 +91,7 @@ static int mqtt3_subscribe(struct dapr_call *c, void *instance, struct dapr_subs
         struct component *k = instance;
         struct mqtt_filter f = {.filter = topic->name, .qos = mqtt_qos(k->m)};
         const char *wish = dapr_kvs_get(topic->metadata, "unsubscribeOnClose");
-        bool forget = mqtt_clean_session(k->m) || (wish && (strcasecmp(wish, "true") == 0 || strcmp(wish, "1") == 0 ||
-                                                            strcasecmp(wish, "yes") == 0 || strcasecmp(wish, "on") == 0));
+        bool forget = mqtt_clean_session(k->m) || parse_truthy(wish);
         struct mqtt_message *msg;
         if (!*topic->name)
                 return dapr_fail(c, DAPR_INVALID_ARGUMENT, "topic name is empty");

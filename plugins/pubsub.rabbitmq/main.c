@@ -9,27 +9,13 @@
 #include <string.h>
 
 #include "plugins/pubsub.rabbitmq/rabbitmq.h"
+#include "plugins/shared/options/options.h"
 #include "sdk/base/flags.h"
 #include "sdk/base/loop.h"
 
 enum { PUBLISH_TRIES = 3 };
 
 /* ---- settings ---- */
-
-static int read_count(struct dapr_call *c, const struct dapr_metadata *md, const char *field, int64_t max, int64_t *ret)
-{
-        const char *v = dapr_md_string(md, field);
-        *ret = 0;
-        if (!v || !*v || (parse_int64(str_of(v), ret) == 0 && *ret >= 0 && *ret <= max))
-                return 0;
-        return dapr_fail(c, DAPR_INVALID_ARGUMENT, "rabbitmq pub/sub error: %s is %s: write a whole number up to %lld", field, v, (long long)max);
-}
-
-static bool flag(const struct dapr_metadata *md, const char *field, bool dflt)
-{
-        const char *v = dapr_md_string(md, field);
-        return v && *v ? dapr_md_bool(md, field) : dflt;
-}
 
 static int read_settings(struct dapr_call *c, const struct dapr_metadata *md, struct broker *b)
 {
@@ -43,22 +29,22 @@ static int read_settings(struct dapr_call *c, const struct dapr_metadata *md, st
                 return dapr_fail(c, DAPR_INVALID_ARGUMENT, "rabbitmq pub/sub error: invalid RabbitMQ exchange kind %s", kind);
         if (mode && *mode && strcmp(mode, "single") && strcmp(mode, "parallel"))
                 return dapr_fail(c, DAPR_INVALID_ARGUMENT, "invalid concurrencyMode %s", mode);
-        int r = read_count(c, md, "deliveryMode", 2, &delivery_mode);
+        int r = option_count(c, md, "rabbitmq pub/sub error", "deliveryMode", 0, 2, &delivery_mode);
         if (!r)
-                r = read_count(c, md, "prefetchCount", 255, &b->prefetch);
+                r = option_count(c, md, "rabbitmq pub/sub error", "prefetchCount", 0, 255, &b->prefetch);
         if (!r)
-                r = read_count(c, md, "maxLen", INT64_MAX, &b->max_len);
+                r = option_count(c, md, "rabbitmq pub/sub error", "maxLen", 0, INT64_MAX, &b->max_len);
         if (!r)
-                r = read_count(c, md, "maxLenBytes", INT64_MAX, &b->max_len_bytes);
+                r = option_count(c, md, "rabbitmq pub/sub error", "maxLenBytes", 0, INT64_MAX, &b->max_len_bytes);
         if (r)
                 return r;
         b->delivery_mode = (uint8_t)delivery_mode;
-        b->durable = flag(md, "durable", true);
-        b->auto_delete = flag(md, "deletedWhenUnused", true);
-        b->dead_letter = flag(md, "enableDeadLetter", false);
-        b->auto_ack = flag(md, "autoAck", false);
-        b->requeue = flag(md, "requeueInFailure", false);
-        b->properties = flag(md, "publishMessagePropertiesToMetadata", false);
+        b->durable = option_toggle(md, "durable", true);
+        b->auto_delete = option_toggle(md, "deletedWhenUnused", true);
+        b->dead_letter = option_toggle(md, "enableDeadLetter", false);
+        b->auto_ack = option_toggle(md, "autoAck", false);
+        b->requeue = option_toggle(md, "requeueInFailure", false);
+        b->properties = option_toggle(md, "publishMessagePropertiesToMetadata", false);
         b->single = mode && strcmp(mode, "single") == 0;
         b->ttl_ms = dapr_md_has(md, "ttlInSeconds") ? dapr_md_duration_ns(md, "ttlInSeconds") / 1000000 : -1;
         b->reconnect_s = dapr_md_has(md, "reconnectWaitSeconds") ? (double)dapr_md_duration_ns(md, "reconnectWaitSeconds") / 1e9 : 3;

@@ -126,12 +126,6 @@ static int64_t wish(const struct source *src, const char *key, int64_t dflt)
         return v && *v && parse_int64(str_of(v), &n) == 0 && n >= 0 ? n : dflt;
 }
 
-static bool is_true(const char *v)
-{
-        return v && (strcasecmp(v, "true") == 0 || strcasecmp(v, "yes") == 0 || strcasecmp(v, "y") == 0 || strcasecmp(v, "on") == 0 ||
-                     strcasecmp(v, "t") == 0 || strcmp(v, "1") == 0);
-}
-
 static int prepare_queue(struct source *src)
 {
         struct broker *b = src->b;
@@ -153,7 +147,7 @@ static int prepare_queue(struct source *src)
         if (priority > 0)
                 add_arg(&args, "x-max-priority", (amqp_field_value_t){.kind = AMQP_FIELD_KIND_U8, .value = {.u8 = priority > 255 ? 255 : (uint8_t)priority}});
         add_arg(&args, "x-queue-type", arg_text(type && *type ? type : "classic"));
-        if (is_true(dapr_kvs_get(src->topic->metadata, "singleActiveConsumer")))
+        if (parse_truthy(dapr_kvs_get(src->topic->metadata, "singleActiveConsumer")))
                 add_arg(&args, "x-single-active-consumer", (amqp_field_value_t){.kind = AMQP_FIELD_KIND_BOOLEAN, .value = {.boolean = 1}});
         r = declare_queue(src, src->queue, b->durable, args);
         for (struct str rest = str_of(keys ? keys : ""), key; !r && rest.p && (key = str_cut(&rest, ','), true);)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "plugins/pubsub.redis/streams.h"
+#include "plugins/shared/options/options.h"
 #include "sdk/base/flags.h"
 #include "sdk/base/json.h"
 #include "sdk/base/loop.h"
@@ -30,15 +31,6 @@ static int read_ms(struct dapr_call *c, const struct dapr_metadata *md, const ch
         return 0;
 }
 
-static int read_count(struct dapr_call *c, const struct dapr_metadata *md, const char *field, int64_t dflt, int64_t *ret)
-{
-        const char *v = dapr_md_string(md, field);
-        *ret = dflt;
-        if (!v || !*v || (parse_int64(str_of(v), ret) == 0 && *ret >= 0))
-                return 0;
-        return dapr_fail(c, DAPR_INVALID_ARGUMENT, "redis client configuration error: %s is %s: write a whole number", field, v);
-}
-
 static int read_settings(struct dapr_call *c, const struct dapr_metadata *md, struct broker *b)
 {
         int64_t workers;
@@ -46,11 +38,11 @@ static int read_settings(struct dapr_call *c, const struct dapr_metadata *md, st
         if (!r)
                 r = read_ms(c, md, "redeliverInterval", 15000, &b->redeliver_ms);
         if (!r)
-                r = read_count(c, md, "queueDepth", 100, &b->queue_depth);
+                r = option_count(c, md, "redis client configuration error", "queueDepth", 100, INT64_MAX, &b->queue_depth);
         if (!r)
-                r = read_count(c, md, "concurrency", 10, &workers);
+                r = option_count(c, md, "redis client configuration error", "concurrency", 10, INT64_MAX, &workers);
         if (!r)
-                r = read_count(c, md, "maxLenApprox", 0, &b->max_len);
+                r = option_count(c, md, "redis client configuration error", "maxLenApprox", 0, INT64_MAX, &b->max_len);
         if (r)
                 return r;
         b->ttl_ms = dapr_md_duration_ns(md, "streamTTL") / 1000000;
