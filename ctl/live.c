@@ -21,6 +21,14 @@ struct sidecar *live_sidecar(struct arena *a, const char *app_id)
         return s;
 }
 
+int live_sidecars(struct arena *a, const char *app_id, struct sidecars *ret)
+{
+        struct sidecar *one = *app_id ? live_sidecar(a, app_id) : NULL;
+        if (one)
+                *ret = (struct sidecars){one, 1};
+        return one ? 0 : *app_id || sidecars_find(a, false, ret);
+}
+
 static const char *error_of(struct arena *a, struct str body)
 {
         struct json_reader r;

@@ -19,6 +19,8 @@ struct lives {
 };
 /* The sidecar of an app, or NULL after saying that there is none. Parks. */
 struct sidecar *live_sidecar(struct arena *a, const char *app_id);
+/* That one, or with "" all sidecars. 0, or 1 after saying what is wrong. Parks. */
+int live_sidecars(struct arena *a, const char *app_id, struct sidecars *ret);
 /* One request to the control service. NULL and the body; or a sentence: status or the body's "error" for what is no 200. Parks. */
 const char *live_try(struct arena *a, const struct sidecar *s, const char *method, const char *path, double timeout_s, struct str *ret);
 const char *live_send(struct arena *a, const struct sidecar *s, const struct sidecar_request *req, struct str *ret); /* with a body */

@@ -135,21 +135,16 @@ static int list_running(struct arena *a, const struct plugin_list_opts *o)
         struct sidecars found = {0};
         struct lives all = {0};
         int failed = 0;
-        struct sidecar *one = *o->app_id ? live_sidecar(a, o->app_id) : NULL;
-        if (*o->app_id && !one)
-                return 1;
-        if (one)
-                found = (struct sidecars){one, 1};
-        else if (sidecars_find(a, false, &found) != 0)
+        if (live_sidecars(a, o->app_id, &found))
                 return 1;
         for (size_t i = 0; i < found.n; i++)
                 failed |= live_list(a, &found.v[i], &all);
         if (ui_is_json(o->output))
                 print_lives_json(a, &all);
         else if (all.n)
-                print_lives(a, &all, one != NULL);
+                print_lives(a, &all, *o->app_id != 0);
         else if (!failed)
-                printf("%s\n", one ? "This sidecar has no components." : "No component instances found.");
+                printf("%s\n", *o->app_id ? "This sidecar has no components." : "No component instances found.");
         return failed;
 }
 

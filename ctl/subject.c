@@ -18,27 +18,11 @@
 #include "ctl/ctl.h"
 #include "ctl/package/store.h"
 #include "sdk/base/loop.h"
+#include "sdk/net/conn.h"
 
 #define CONFINE_ARG "--confined-plugin" /* kernel/super/confine_run.h */
-enum { BACKLOG = 1024, SAFE_FD = 16, OUTPUT_SHOWN = 2000 };
+enum { SAFE_FD = 16, OUTPUT_SHOWN = 2000 };
 #define POLL_S 0.005
-
-static int listen_on(const char *path)
-{
-        struct sockaddr_un sa = {.sun_family = AF_UNIX};
-        if (strlen(path) >= sizeof sa.sun_path)
-                return -ENAMETOOLONG;
-        memcpy(sa.sun_path, path, strlen(path) + 1);
-        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        if (fd < 0)
-                return -errno;
-        if (bind(fd, (struct sockaddr *)&sa, sizeof sa) || listen(fd, BACKLOG)) {
-                int e = errno;
-                close(fd);
-                return -e;
-        }
-        return fd;
-}
 
 /* Who listens there. */
 static pid_t peer_of(const char *path)
@@ -68,7 +52,7 @@ int subject_open(struct subject *s, struct arena *a)
                 return -errno;
         s->dir = dir;
         s->socket = path_join(a, dir, "plugin.sock");
-        s->listen_fd = listen_on(s->socket);
+        s->listen_fd = listener_unix(s->socket);
         return s->listen_fd < 0 ? s->listen_fd : subject_start(s);
 }
 

@@ -133,12 +133,7 @@ static int list(struct subscription_opts *o, struct arena *a, bool json)
         struct json_writer w;
         size_t n = 0;
         int failed = 0;
-        struct sidecar *one = *o->app_id ? live_sidecar(a, o->app_id) : NULL;
-        if (*o->app_id && !one)
-                return 1;
-        if (one)
-                found = (struct sidecars){one, 1};
-        else if (sidecars_find(a, false, &found) != 0)
+        if (live_sidecars(a, o->app_id, &found))
                 return 1;
         table_init(&t, header, COLUMNS);
         t.color = cell_color;

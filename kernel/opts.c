@@ -155,17 +155,6 @@ static const char *env_or(const char *name, const char *fallback)
         return v ? v : fallback;
 }
 
-/* Truthy as the reference's toggles: y, yes, true, t, on, 1. */
-static bool env_truthy(const char *name)
-{
-        static const char *const yes[] = {"y", "yes", "true", "t", "on", "1"};
-        const char *v = env_or(name, "");
-        for (size_t i = 0; i < sizeof yes / sizeof *yes; i++)
-                if (strcasecmp(v, yes[i]) == 0)
-                        return true;
-        return false;
-}
-
 static void read_environment(struct daprd_opts *o)
 {
         o->namespace_ = env_or("NAMESPACE", "");
@@ -178,11 +167,11 @@ static void read_environment(struct daprd_opts *o)
         if (!*o->sockets_folder)
                 o->sockets_folder = DEFAULT_SOCKETS_FOLDER;
         o->plugins_path = env_or("DAPR_PLUGINS_PATH", "");
-        o->trace_plugins = env_truthy("MICRODAPR_TRACE_PLUGINS");
+        o->trace_plugins = parse_truthy(getenv("MICRODAPR_TRACE_PLUGINS"));
         o->trust_anchors = env_or("DAPR_TRUST_ANCHORS", "");
         o->sentry_token_file = env_or("DAPR_SENTRY_TOKEN_FILE", "");
         o->host_ip = env_or("DAPR_HOST_IP", "");
-        o->http_disable_h2c = env_truthy("DAPR_HTTP_DISABLE_H2C");
+        o->http_disable_h2c = parse_truthy(getenv("DAPR_HTTP_DISABLE_H2C"));
         if (!o->given.control_namespace)
                 o->control_plane_namespace = env_or("DAPR_CONTROLPLANE_NAMESPACE", o->control_plane_namespace);
         if (!o->given.trust_domain)

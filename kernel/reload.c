@@ -67,16 +67,6 @@ static int read_resources(struct reading *x)
 
 /* ---- actor state stores: excepted, as in the reference ---- */
 
-static bool is_truthy(const char *s)
-{
-        static const char *const yes[] = {"y", "yes", "true", "t", "on", "1"};
-
-        for (size_t i = 0; s && i < sizeof yes / sizeof *yes; i++)
-                if (str_ieq(str_trim(str_of(s)), str_of(yes[i])))
-                        return true;
-        return false;
-}
-
 static bool names_actor_store(const struct component_spec *c)
 {
         if (!str_has_prefix(str_of(c->type), STR("state.")))
@@ -89,7 +79,7 @@ static bool names_actor_store(const struct component_spec *c)
 
 static bool is_actor_store(const struct kernel *k, const struct component_spec *c)
 {
-        return c && str_trim(str_of(k->opts.placement_host_address)).n && names_actor_store(c) && is_truthy(component_metadata(c, "actorstatestore"));
+        return c && str_trim(str_of(k->opts.placement_host_address)).n && names_actor_store(c) && parse_truthy(component_metadata(c, "actorstatestore"));
 }
 
 /* May `spec` (the new settings, or those that go) take the place of `old` (NULL = nothing runs)? */

@@ -166,15 +166,6 @@ static const char *header(struct call *c, const char *name)
         return z ? z : "";
 }
 
-static bool is_truthy(const char *s)
-{
-        static const char *const yes[] = {"y", "yes", "true", "t", "on", "1"};
-        for (size_t i = 0; i < sizeof yes / sizeof *yes; i++)
-                if (!strcasecmp(s, yes[i]))
-                        return true;
-        return false;
-}
-
 static void http_encrypt(struct call *c)
 {
         const char *name = arena_strdup(c->arena, route_param(c, "name"));
@@ -182,7 +173,7 @@ static void http_encrypt(struct call *c)
                                    .algorithm = upper(c, http_headers_get(&c->http->headers, "dapr-key-wrap-algorithm")),
                                    .cipher = upper(c, http_headers_get(&c->http->headers, "dapr-data-encryption-cipher")),
                                    .decryption_key_name = header(c, "dapr-decryption-key-name"),
-                                   .omit_key_name = is_truthy(header(c, "dapr-omit-decryption-key-name"))};
+                                   .omit_key_name = parse_truthy(header(c, "dapr-omit-decryption-key-name"))};
         struct http_doc d = http_doc_of(c);
         const char *error = "";
         o.comp = crypto_find(c, name ? name : "");

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 
+#include "kernel/mesh/convert.h"
 #include "kernel/mesh/mesh_metrics.h"
 #include "kernel/observe/observe.h"
 #include "sdk/base/loop.h"
@@ -22,18 +23,6 @@ static char *room_of(struct leg *g)
         if (!g->room)
                 g->room = arena_alloc(g->c->arena, MESH_CHUNK_ROOM + MESH_CHUNK_BYTES);
         return g->room;
-}
-
-static int64_t number_of(struct str s)
-{
-        int64_t n = 0;
-
-        for (size_t i = 0; i < s.n; i++) {
-                if (s.p[i] < '0' || s.p[i] > '9' || i > 17)
-                        return -1;
-                n = n * 10 + (s.p[i] - '0');
-        }
-        return s.n ? n : -1;
 }
 
 /* ---- HTTP: the own app, and servers outside ---- */
@@ -234,7 +223,7 @@ static int remote_answer(struct leg *g)
         g->message = r->message;
         g->details = r->status;
         g->content_type = r->type_url.n ? STR("application/x-protobuf") : r->content_type;
-        g->content_length = number_of(rpc_md_get(&g->call->rpc->md_in, MESH_LENGTH_KEY));
+        g->content_length = convert_length(rpc_md_get(&g->call->rpc->md_in, MESH_LENGTH_KEY));
         if (convert_internal_to_http(g->c->arena, &r->headers, &g->answer))
                 return out_of_memory(g);
         return g->content_type.n && http_headers_add(&g->answer, g->c->arena, STR("Content-Type"), g->content_type) ? out_of_memory(g) : 0;

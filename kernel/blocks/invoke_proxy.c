@@ -256,8 +256,7 @@ static int proxy_with_policy(struct proxy *p)
         enum policy_result r;
         int e = 0;
 
-        p->is_stream = str_ieq(stream, STR("true")) || str_ieq(stream, STR("1")) || str_ieq(stream, STR("t")) || str_ieq(stream, STR("y")) ||
-                       str_ieq(stream, STR("yes")) || str_ieq(stream, STR("on"));
+        p->is_stream = stream.n && parse_truthy(arena_strdup(p->caller->arena, stream));
         if (p->counted.n)
                 invoke_policy(&c, &p->dest, p->caller->method, &policy);
         p->keeps_first = !p->is_stream && policy_has_retries(&policy);

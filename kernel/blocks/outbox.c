@@ -33,16 +33,6 @@ struct outbox {
 
 /* ---- settings ---- */
 
-static bool is_truthy(const char *s)
-{
-        static const char *const yes[] = {"y", "yes", "true", "t", "on", "1"};
-
-        for (size_t i = 0; s && i < sizeof yes / sizeof *yes; i++)
-                if (str_ieq(str_trim(str_of(s)), str_of(yes[i])))
-                        return true;
-        return false;
-}
-
 /* *ret = NULL: the component has no outbox. */
 static int read_store(struct kernel *k, struct outbox *o, const struct component_spec *c, struct outbox_store **ret)
 {
@@ -60,7 +50,7 @@ static int read_store(struct kernel *k, struct outbox *o, const struct component
         s->publish_pubsub = arena_strdup(&o->arena, str_of(pubsub));
         s->publish_topic = arena_strdup(&o->arena, str_of(topic));
         s->pubsub = inner && *inner ? arena_strdup(&o->arena, str_of(inner)) : s->publish_pubsub;
-        s->discard = is_truthy(component_metadata(c, "outboxDiscardWhenMissingState"));
+        s->discard = parse_truthy(component_metadata(c, "outboxDiscardWhenMissingState"));
         s->spec = (struct subscription_spec){
                 .origin = SUBSCRIPTION_INTERNAL, .name = "", .pubsub = s->pubsub, .dead_letter = "", .metadata = many, .n_metadata = 1,
                 .topic = arena_printf(&o->arena, "%s%s%soutbox", k->opts.own_namespace, k->opts.app_id, topic)};
@@ -130,7 +120,7 @@ static bool is_projection(struct call *c, const struct state_item *i)
 {
         struct str v = rpc_md_get(&i->md, PROJECTION);
 
-        return !i->is_delete && v.n && is_truthy(arena_strdup(c->arena, v));
+        return !i->is_delete && v.n && parse_truthy(arena_strdup(c->arena, v));
 }
 
 static struct str content_type_of(const struct state_item *i)

@@ -45,6 +45,18 @@ static bool is_named_by(struct str connection, struct str name)
         return false;
 }
 
+int64_t convert_length(struct str s)
+{
+        int64_t n = 0;
+
+        for (size_t i = 0; i < s.n; i++) {
+                if (s.p[i] < '0' || s.p[i] > '9' || i > 17)
+                        return -1;
+                n = n * 10 + (s.p[i] - '0');
+        }
+        return s.n ? n : -1;
+}
+
 bool convert_is_hop_by_hop(struct str name, struct str connection)
 {
         return is_of_hop(name) || str_ieq(name, STR("content-length")) || is_named_by(connection, name);

@@ -25,6 +25,9 @@ struct str convert_method(struct arena *a, struct str method, const char **ret_e
  * begins no escape: then *ret_err is a sentence as net/url words it (`base` is the server's URL), else "out of memory". */
 struct str convert_path(struct arena *a, const char *base, struct str method, struct str query, const char **ret_err);
 
+/* The length that a header tells; -1: none that can be read. */
+int64_t convert_length(struct str s);
+
 /* Headers that stay on their hop, and those that are made anew for each; connection: the value of the Connection header. */
 bool convert_is_hop_by_hop(struct str name, struct str connection);
 

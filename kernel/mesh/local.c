@@ -100,23 +100,10 @@ static void pump(void *arg)
                 http_exchange_abort(in->x); /* short of what was announced */
 }
 
-/* -1: none that can be read. */
-static int64_t number_of(struct str s)
-{
-        int64_t n = 0;
-
-        for (size_t i = 0; i < s.n; i++) {
-                if (s.p[i] < '0' || s.p[i] > '9' || i > 17)
-                        return -1;
-                n = n * 10 + (s.p[i] - '0');
-        }
-        return s.n ? n : -1;
-}
-
 /* Length of the body for the app: known by the header or because all of it is here, else -1. *ret_whole.p != NULL: all of it. */
 static int64_t body_length(struct inbound *in, struct str *ret_whole)
 {
-        int64_t n = number_of(http_headers_get(&in->q.md, "Content-Length"));
+        int64_t n = convert_length(http_headers_get(&in->q.md, "Content-Length"));
 
         *ret_whole = STR_NULL;
         if (!in->ended && rpc_recv_done(in->rpc))

@@ -12,18 +12,10 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "kernel/super/proof.h"
+
 enum { TEXT_BYTES = 1024, PERIOD_US = 100000, TIDY_TRIES = 10, FILE_BYTES = CGROUP_FILE_BYTES, FOLDER_BYTES = FILE_BYTES - 24 };
 #define PREFIX "microdapr-"
-
-static ssize_t read_text(const char *path, char *to, size_t n)
-{
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
-        ssize_t k = fd >= 0 ? read(fd, to, n - 1) : -1;
-        if (fd >= 0)
-                close(fd);
-        to[k > 0 ? k : 0] = '\0';
-        return k;
-}
 
 static int write_text(const char *path, const char *text)
 {
@@ -47,7 +39,7 @@ static bool read_key(const char *path, const char *key, uint64_t *ret)
         char text[TEXT_BYTES];
         size_t n = strlen(key);
         unsigned long long v;
-        if (read_text(path, text, sizeof text) <= 0)
+        if (proof_text(path, text, sizeof text) <= 0)
                 return false;
         for (const char *p = text; p; p = strchr(p, '\n'), p = p ? p + 1 : NULL)
                 if (strncmp(p, key, n) == 0 && p[n] == ' ' && sscanf(p + n, " %llu", &v) == 1) {
@@ -92,7 +84,7 @@ static bool group_of(pid_t pid, const char *controller, char to[CGROUP_PATH_BYTE
 {
         char file[40], text[TEXT_BYTES];
         snprintf(file, sizeof file, pid ? "/proc/%d/cgroup" : "/proc/self/cgroup", (int)pid);
-        if (read_text(file, text, sizeof text) <= 0)
+        if (proof_text(file, text, sizeof text) <= 0)
                 return false;
         for (char *rest = text, *line; (line = strsep(&rest, "\n"));) {
                 char *names = strchr(line, ':'), *path = names ? strchr(names + 1, ':') : NULL;
@@ -157,7 +149,7 @@ static bool is_alone(const struct cgroups *g)
         char file[FILE_BYTES], text[TEXT_BYTES];
         int pid = 0, n = 0;
         file_of(file, g, "", "cgroup.procs");
-        return read_text(file, text, sizeof text) > 0 && sscanf(text, "%d%n", &pid, &n) == 1 && pid == getpid() && text[n + strspn(text + n, "\n")] == '\0';
+        return proof_text(file, text, sizeof text) > 0 && sscanf(text, "%d%n", &pid, &n) == 1 && pid == getpid() && text[n + strspn(text + n, "\n")] == '\0';
 }
 
 /* A group that hands controllers on must not have processes itself. */
@@ -198,9 +190,9 @@ static void find_controllers(struct cgroups *g)
 {
         char file[FILE_BYTES], there[TEXT_BYTES], handed[TEXT_BYTES];
         file_of(file, g, "", "cgroup.controllers");
-        read_text(file, there, sizeof there);
+        proof_text(file, there, sizeof there);
         file_of(file, g, "", "cgroup.subtree_control");
-        read_text(file, handed, sizeof handed);
+        proof_text(file, handed, sizeof handed);
         g->memory = hand_on(g, "memory", there, handed);
         g->pids = hand_on(g, "pids", there, handed);
         g->cpu = hand_on(g, "cpu", there, handed);

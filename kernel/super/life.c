@@ -237,7 +237,7 @@ static int open_socket(struct plugin *p)
         forget_socket(p);
         if (asprintf(&p->path, "%s/%u.sock", s->dir.own, ++s->sockets) < 0 || asprintf(&p->socket, "unix:%s", p->path) < 0)
                 return -ENOMEM;
-        p->listen_fd = spawn_listen(p->path);
+        p->listen_fd = listener_unix(p->path);
         return p->listen_fd < 0 ? p->listen_fd : 0;
 }
 

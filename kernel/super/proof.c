@@ -18,7 +18,7 @@
 #endif
 enum { TERM_WAIT_MS = 1500, KILL_WAIT_MS = 500 };
 
-static ssize_t read_text(const char *path, char *to, size_t n)
+ssize_t proof_text(const char *path, char *to, size_t n)
 {
         int fd = open(path, O_RDONLY | O_CLOEXEC);
         ssize_t k = fd >= 0 ? read(fd, to, n - 1) : -1;
@@ -33,7 +33,7 @@ uint64_t proof_start_ticks(pid_t pid)
         char path[40], text[1024];
         unsigned long long ticks = 0;
         snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-        if (read_text(path, text, sizeof text) <= 0)
+        if (proof_text(path, text, sizeof text) <= 0)
                 return 0;
         const char *p = strrchr(text, ')'); /* the name before it may hold anything */
         for (int field = 2; p && field < 22; field++)
@@ -55,7 +55,7 @@ uint64_t proof_file_id(const char *path)
 
 void proof_boot_id(char to[BOOT_ID_BYTES])
 {
-        read_text("/proc/sys/kernel/random/boot_id", to, BOOT_ID_BYTES);
+        proof_text("/proc/sys/kernel/random/boot_id", to, BOOT_ID_BYTES);
         to[strcspn(to, "\n")] = '\0';
 }
 
@@ -64,7 +64,7 @@ static int has_uid(pid_t pid, uid_t uid)
         char path[40], text[2048];
         unsigned real, effective;
         snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
-        if (read_text(path, text, sizeof text) <= 0)
+        if (proof_text(path, text, sizeof text) <= 0)
                 return 0;
         const char *p = strstr(text, "\nUid:");
         return p && sscanf(p, "\nUid: %u %u", &real, &effective) == 2 && effective == uid;

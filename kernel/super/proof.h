@@ -6,6 +6,8 @@
 #include <sys/types.h>
 
 enum { BOOT_ID_BYTES = 40 };
+/* The file's first bytes, at most n - 1, always ended by NUL; below 0 when it cannot be read. For what the machine's kernel tells. */
+ssize_t proof_text(const char *path, char *to, size_t n);
 /* When the process started, in ticks since the machine did; 0 = there is no such process. */
 uint64_t proof_start_ticks(pid_t pid);
 /* Of the file as it stands there now: another one, or one that was written to, has another number. 0 = it cannot be looked at. */

@@ -294,20 +294,3 @@ int spawn_plugin(const char *path, char *const *envp, const struct spawn_how *ho
         ret->control_fd = ours[2];
         return 0;
 }
-
-int spawn_listen(const char *path)
-{
-        struct sockaddr_un sa = {.sun_family = AF_UNIX};
-        if (strlen(path) >= sizeof sa.sun_path)
-                return -ENAMETOOLONG;
-        memcpy(sa.sun_path, path, strlen(path) + 1);
-        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        if (fd < 0)
-                return -errno;
-        if (bind(fd, (struct sockaddr *)&sa, sizeof sa) || listen(fd, BACKLOG)) {
-                int e = errno;
-                close(fd);
-                return -e;
-        }
-        return fd;
-}

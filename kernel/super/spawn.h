@@ -28,7 +28,5 @@ struct spawned {
  * 0; or -errno with a sentence in err that says what is wrong and how to put it right (missing, not executable, other architecture,
  * ...). Blocks until exec: below a millisecond. */
 int spawn_plugin(const char *path, char *const *envp, const struct spawn_how *how, struct spawned *ret, char *err, size_t err_n);
-/* A listening Unix socket at path. >= 0 or -errno. */
-int spawn_listen(const char *path);
 
 #endif

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "sdk/base/flags.h"
 #include "sdk/base/json.h"
 #include "sdk/base/loop.h"
 #include "sdk/net/http.h"
@@ -149,16 +150,6 @@ static const char *value_of(const struct dapr_invoke *in, const char *key)
                 if (strcmp(in->metadata.v[i].key, key) == 0)
                         return in->metadata.v[i].value;
         return NULL;
-}
-
-static bool is_truthy(const char *v)
-{
-        static const char *const words[] = {"y", "yes", "true", "t", "on", "1"};
-
-        for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-                if (str_ieq(str_trim(str_of(v)), str_of(words[i])))
-                        return true;
-        return false;
 }
 
 static void set_header(struct request *q, const char *name, const char *value)
@@ -423,7 +414,7 @@ static int binding_invoke(struct dapr_call *c, void *instance, const struct dapr
                 r = read_response(&q, out);
         if (r == 0)
                 r = response_metadata(&q, out);
-        if (r == 0 && q.x->status / 100 != 2 && (strict && *strict ? is_truthy(strict) : b->error_if_not_2xx))
+        if (r == 0 && q.x->status / 100 != 2 && (strict && *strict ? parse_truthy(strict) : b->error_if_not_2xx))
                 r = dapr_fail(c, DAPR_INTERNAL, "received status code %d", q.x->status);
         end_exchange(&q);
         fiber_restore_deadline(old);

@@ -76,13 +76,7 @@ static int store_init(struct dapr_call *c, const struct dapr_metadata *md, void 
 static int store_ping(struct dapr_call *c, void *instance)
 {
         struct store *s = instance;
-        struct pg_error e;
-        PGresult *res = NULL;
-        int r = pg_query(s->pg, "SELECT 1", NULL, 0, true, &res, &e);
-        if (r)
-                return pg_fail(c, r, &e, NULL);
-        PQclear(res);
-        return 0;
+        return pg_ping(c, s->pg);
 }
 
 /* ---- items ---- */

@@ -69,6 +69,7 @@ const char *flag_placeholder(const struct flag_row *row);
 int parse_bool(struct str s, bool *ret);           /* Go strconv.ParseBool */
 int parse_duration(struct str s, int64_t *ret_ns); /* Go time.ParseDuration */
 int parse_quantity(struct str s, int64_t *ret);    /* Kubernetes resource.Quantity, as bytes */
+bool parse_truthy(const char *z);                  /* the reference's toggles: y, yes, true, t, on, 1, any case, blanks around; NULL = no */
 int parse_int64(struct str s, int64_t *ret);       /* Go strconv.ParseInt(s, 0, 64): 0x, 0o, 0b, leading 0 = octal; no underscores */
 
 #endif

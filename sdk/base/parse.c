@@ -141,6 +141,15 @@ static int take_part(struct str *s, uint64_t *ret)
         return *ret > INT64_LIMIT ? -EINVAL : 0;
 }
 
+bool parse_truthy(const char *z)
+{
+        static const char *const yes[] = {"y", "yes", "true", "t", "on", "1"};
+        for (size_t i = 0; z && i < sizeof yes / sizeof *yes; i++)
+                if (str_ieq(str_trim(str_of(z)), str_of(yes[i])))
+                        return true;
+        return false;
+}
+
 int parse_duration(struct str s, int64_t *ret_ns)
 {
         bool minus = take_sign(&s);

@@ -99,6 +99,8 @@ struct listener {
         char addr[112];  /* bound address as text */
         char *unlink_path;
 };
+/* A Unix socket that listens at path, for another process to accept on. >= 0, or -errno (-EADDRINUSE: whatever stands there stays). */
+int listener_unix(const char *path);
 /* Address forms as conn_dial; host "" = all interfaces (dual stack); port 0 = any. reuse_addr always, reuse_port never.
  * 0 or -errno. */
 int listener_open(struct listener *l, struct str addr, void (*on_accept)(struct listener *, struct conn *), void *owner);

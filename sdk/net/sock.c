@@ -191,6 +191,17 @@ static int open_addr(const struct net_addr *a)
         return fd;
 }
 
+int listener_unix(const char *path)
+{
+        struct net_addr a = {.n = sizeof(struct sockaddr_un)};
+        struct sockaddr_un *un = (struct sockaddr_un *)&a.ss;
+        if (strlen(path) >= sizeof(un->sun_path))
+                return -ENAMETOOLONG;
+        un->sun_family = AF_UNIX;
+        memcpy(un->sun_path, path, strlen(path) + 1);
+        return open_addr(&a);
+}
+
 /* A socket file that nobody listens on any more is in the way: removes it. 0 = try again. */
 static int remove_stale(const struct net_addr *a)
 {

@@ -12,12 +12,7 @@ const char *dapr_md_string(const struct dapr_metadata *m, const char *field)
 
 bool dapr_md_bool(const struct dapr_metadata *m, const char *field)
 {
-        static const char *const truthy[] = {"y", "yes", "true", "t", "on", "1"};
-        const char *v = dapr_kvs_get(m->kvs, field);
-        for (size_t i = 0; v && i < sizeof truthy / sizeof *truthy; i++)
-                if (str_ieq(str_trim(str_of(v)), str_of(truthy[i])))
-                        return true;
-        return false;
+        return parse_truthy(dapr_kvs_get(m->kvs, field));
 }
 
 int64_t dapr_md_int(const struct dapr_metadata *m, const char *field)

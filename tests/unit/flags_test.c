@@ -374,6 +374,18 @@ static bool parse_with_faults(void *arg)
         return ok;
 }
 
+START_TEST(toggles_are_those_of_the_reference)
+{
+        static const char *const yes[] = {"y", "YES", "true", "T", "On", "1", " true\t"}, *const no[] = {"", "n", "0", "2", "yes please", "enabled", "tru", "01"};
+
+        for (size_t i = 0; i < sizeof yes / sizeof *yes; i++)
+                ck_assert_msg(parse_truthy(yes[i]), "%s", yes[i]);
+        for (size_t i = 0; i < sizeof no / sizeof *no; i++)
+                ck_assert_msg(!parse_truthy(no[i]), "%s", no[i]);
+        ck_assert(!parse_truthy(NULL));
+}
+END_TEST
+
 START_TEST(a_failed_allocation_is_an_error_that_frees_all)
 {
         ck_assert_int_ge(fault_each(parse_with_faults, NULL), 10);
@@ -397,6 +409,7 @@ int main(void)
         tcase_add_test(t, durations_are_those_of_go);
         tcase_add_test(t, quantities_are_those_of_kubernetes);
         tcase_add_test(t, booleans_are_those_of_go);
+        tcase_add_test(t, toggles_are_those_of_the_reference);
         tcase_add_test(t, a_failed_allocation_is_an_error_that_frees_all);
         suite_add_tcase(s, t);
         return run_suite(s);

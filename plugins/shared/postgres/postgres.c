@@ -318,3 +318,14 @@ int pg_fail(struct dapr_call *c, int r, const struct pg_error *e, const char *wh
                 return r;
         return dapr_fail(c, r == PG_REFUSED ? DAPR_INTERNAL : DAPR_UNAVAILABLE, "%s%s%s", what ? what : "", what ? ": " : "", e->text);
 }
+
+int pg_ping(struct dapr_call *c, struct pg *p)
+{
+        struct pg_error e;
+        PGresult *res = NULL;
+        int r = pg_query(p, "SELECT 1", NULL, 0, true, &res, &e);
+        if (r)
+                return pg_fail(c, r, &e, NULL);
+        PQclear(res);
+        return 0;
+}

@@ -92,6 +92,8 @@ static inline bool pg_is_null(const PGresult *res, int row, int col)
 int64_t pg_affected(PGresult *res);
 /* For an outcome of the above: fills the call's text; returns DAPR_UNAVAILABLE, DAPR_INTERNAL or the errno. what: put before, or NULL. */
 int pg_fail(struct dapr_call *c, int r, const struct pg_error *e, const char *what);
+/* Does the server answer? 0, or dapr_fail()'s code. Parks. */
+int pg_ping(struct dapr_call *c, struct pg *p);
 
 /* ---- notifications ---- */
 struct pg_listener;

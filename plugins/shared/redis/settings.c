@@ -51,20 +51,6 @@ static int read_int(struct dapr_call *c, const struct dapr_metadata *md, const c
         return 0;
 }
 
-static int read_bool(struct dapr_call *c, const struct dapr_metadata *md, const char *field, bool *ret)
-{
-        const char *v = dapr_md_string(md, field);
-        *ret = false;
-        if (!v || !*v)
-                return 0;
-        /* As the reference's decoder: y, yes, true, t, on, 1 are true; anything else is false. */
-        static const char *const yes[] = {"y", "yes", "true", "t", "on", "1"};
-        for (size_t i = 0; i < sizeof(yes) / sizeof(*yes); i++)
-                if (strcasecmp(v, yes[i]) == 0)
-                        *ret = true;
-        return 0;
-}
-
 /* One address with its port: what stands there, else redisPort, else 6379. The two must not contradict each other. */
 static int add_address(struct dapr_call *c, struct buf *out, struct str addr, const char *port)
 {
@@ -134,15 +120,14 @@ int redis_settings_read(struct dapr_call *c, const struct dapr_metadata *md, str
         const char *old_retries = dapr_md_has(md, "redisMaxRetries") ? "redisMaxRetries" : "maxRetries";
         if ((r = read_int(c, md, old_retries, 3, -1, 1000, &s->max_retries)) ||
             (r = read_int(c, md, "redisDB", 0, 0, 1 << 20, &s->db)) ||
-            (r = read_bool(c, md, "enableTLS", &s->tls)) || (r = read_bool(c, md, "failover", &s->failover)) ||
             (r = read_duration(c, md, "redisMinRetryInterval", 0.008, &s->retry_min_s)) ||
             (r = read_duration(c, md, "redisMaxRetryInterval", 0.512, &s->retry_max_s)) ||
             (r = read_duration(c, md, "dialTimeout", 5, &s->dial_timeout_s)) ||
             (r = read_duration(c, md, "readTimeout", 3, &s->read_timeout_s)))
                 return r;
-        bool entra;
-        read_bool(c, md, "useEntraID", &entra);
-        if (entra)
+        s->tls = dapr_md_bool(md, "enableTLS");
+        s->failover = dapr_md_bool(md, "failover");
+        if (dapr_md_bool(md, "useEntraID"))
                 return dapr_fail(c, DAPR_INVALID_ARGUMENT, "redis client configuration error: useEntraID needs Azure's identity service, "
                                                            "which this plugin does not speak; set redisUsername and redisPassword instead");
         s->username = keep(dapr_md_string(md, "redisUsername"));
