@@ -308,6 +308,8 @@ static int start_instance(struct super *s, struct component *c, const struct com
         struct instance *i = adopt_instance(s, c, spec, a);
         if (i)
                 return 0;
+        if (s->stopping)
+                return -ECANCELED;
         int r = super_find_plugin(s, spec, c->kind, a, &p, ret_err);
         if (r)
                 return r;

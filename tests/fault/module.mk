@@ -1,6 +1,6 @@
 # The supervisor against plugins that misbehave, and the plugin that does it.
 FAULT_TEST_LD = $(YAML_LD) $(NET_LD) $(BASE_LD)
-UNIT_TESTS += super_test refuse_test foreign_test
+UNIT_TESTS += super_test refuse_test foreign_test adopt_test
 super_test_SRC := tests/fault/super_test.c
 super_test_LIBS := kernel trust net base proto llhttp
 super_test_LD = $(FAULT_TEST_LD)
@@ -15,6 +15,9 @@ hostile_LD = $(NET_LD) $(BASE_LD)
 refuse_test_SRC := tests/fault/refuse_test.c
 refuse_test_LIBS := kernel trust net base proto llhttp
 refuse_test_LD = $(FAULT_TEST_LD)
+adopt_test_SRC := tests/fault/adopt_test.c
+adopt_test_LIBS := kernel trust net base proto llhttp
+adopt_test_LD = $(FAULT_TEST_LD)
 foreign_test_SRC := tests/fault/foreign_test.c
 foreign_test_LIBS := kernel trust net base proto llhttp
 foreign_test_LD = $(FAULT_TEST_LD)
