@@ -340,7 +340,8 @@ static int take_flag(struct parser *ps, int argc, char **argv, int *i)
                         value = name.p + 1; /* -n5 */
         }
         if (!row && !rest.p && (str_eqz(name, "help") || (one_dash && str_eqz(name, "h")))) {
-                flags_help(ps->p, stdout, isatty(STDOUT_FILENO) && !getenv("NO_COLOR"));
+                const char *no_color = getenv("NO_COLOR");
+                flags_help(ps->p, stdout, isatty(STDOUT_FILENO) && !(no_color && *no_color));
                 return -ECANCELED;
         }
         if (!row)

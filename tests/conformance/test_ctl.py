@@ -1,5 +1,5 @@
 """daprctl: the commands that people and scripts use."""
-import fcntl, json, os, pty, select, shutil, signal, socket, struct, subprocess, sys, termios, time
+import fcntl, json, os, pty, re, select, shutil, signal, socket, struct, subprocess, sys, termios, time
 
 import pytest
 
@@ -222,6 +222,54 @@ def test_completion_in_a_shell(home, folder, shell, argv):
         os.kill(pid, 9)
         os.waitpid(pid, 0)
         os.close(fd)
+
+
+@pytest.mark.skipif(not shutil.which("fish"), reason="needs fish")
+def test_completion_in_fish(home, folder):
+    """What fish offers at the end of a line; it has a command for that."""
+    (folder / "somewhere.tar").write_text("")
+
+    def offers(line):
+        r = subprocess.run(["fish", "--no-config", "-c", f"daprctl completion fish | source; complete -C {line!r}"], capture_output=True, text=True,
+                           env={**home, "PATH": f"{BUILD}/bin:{os.environ['PATH']}"}, cwd=folder, timeout=30)
+        assert r.returncode == 0 and not r.stderr, r.stderr
+        return [x.split("\t")[0] for x in r.stdout.splitlines()]
+    assert offers("daprctl vers") == ["version"] and offers("daprctl plugin inst") == ["install"]
+    assert offers("daprctl plugin logs --fol") == ["--follow"] and offers("daprctl list -o ") == ["json", "table"]
+    assert offers("daprctl list --output=j") == ["--output=json"] and offers("daprctl plugin verify state.in-m") == ["state.in-memory"]
+    assert offers("daprctl plugin install some") == ["somewhere.tar"]
+    assert "daprd" in offers("daprctl run --app-id x -- dap") # programs, and what these take
+    assert offers("daprctl run --app-id x -- daprctl plugin inst") == ["install"]
+
+
+# ---- colours ----
+
+def on_terminal(env, *args):
+    """What a command writes to a terminal."""
+    ours, theirs = pty.openpty()
+    p = subprocess.Popen([CTL, *args], env=env, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    seen = b""
+    try:
+        while piece := os.read(ours, 4096):
+            seen += piece
+    except OSError: # nobody holds the other end any more
+        pass
+    p.wait(30)
+    os.close(ours)
+    return seen
+
+
+@pytest.mark.parametrize("args, has_colour", [(["--help"], True), (["version", "--help"], True), (["plugin", "list"], True), (["stop", "nobody"], False)])
+def test_no_color_is_heard_and_text_stays_the_same(home, args, has_colour):
+    coloured = {k: v for k, v in home.items() if k != "NO_COLOR"}
+    plain = on_terminal({**coloured, "NO_COLOR": "1"}, *args)
+    assert plain and b"\x1b" not in plain
+    bright = on_terminal(coloured, *args)
+    assert re.sub(rb"\x1b\[[0-9;]*m", b"", bright) == plain
+    assert on_terminal({**coloured, "NO_COLOR": ""}, *args) == bright, "empty means nothing"
+    assert (b"\x1b[" in bright) == has_colour
+    assert b"\x1b" not in subprocess.run([CTL, *args], env=coloured, capture_output=True).stdout, "no terminal"
 
 
 # ---- run ----
