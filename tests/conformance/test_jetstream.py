@@ -143,7 +143,7 @@ def test_a_group_shares_the_messages(plugin, stream):
 
 
 def test_a_durable_consumer_goes_on_where_it_was(plugin, stream):
-    p = jetstream(plugin, stream, durableName="d")
+    p = jetstream(plugin, stream, durableName="d", ackWait="2s") # what the server sends after those who leave comes again then
     s = p.subscribe("t")
     p.publish("t", "1")
     wait_until("it has come", lambda: s.got)
