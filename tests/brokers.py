@@ -1,5 +1,5 @@
 """Broker plugins driven directly through their socket, and real brokers for them: what the tests of brokers share."""
-import base64, collections, json, os, pathlib, queue, shutil, signal, socket, subprocess, sys, tempfile, threading, time
+import collections, json, os, pathlib, queue, shutil, signal, socket, subprocess, sys, tempfile, threading, time
 
 import grpc
 import pytest

@@ -1,5 +1,5 @@
 """Fixtures: daprd with its plugins as a process, Redis servers, temporary folders. One spawn helper for all black-box tests."""
-import copy, json, os, pathlib, random, re, shutil, signal, socket, subprocess, tempfile, time, urllib.error, urllib.request
+import copy, http.server, json, os, pathlib, random, re, shutil, signal, socket, subprocess, tempfile, threading, time, urllib.error, urllib.request
 
 import pytest
 
@@ -54,6 +54,27 @@ class Reply:
 
     def json(self):
         return json.loads(self.body)
+
+
+class Web:
+    """A server of any protocol for tests: `handler` (of socketserver) in a thread for each connection. .port; close()."""
+
+    class Server(http.server.ThreadingHTTPServer):
+        daemon_threads, request_queue_size = True, 200
+
+        def handle_error(self, request, address):
+            pass # clients that go away are what is tested
+
+    def __init__(self, handler, tls=None):
+        self.server = self.Server(("127.0.0.1", 0), handler)
+        self.port = self.server.server_address[1]
+        if tls:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
 
 
 class Daprd:

@@ -6,7 +6,7 @@ usage: sidecar.py [--only NAME,...] [--rounds N] LABEL=DAPRD_PATH [LABEL=DAPRD_P
 The first label is ours; for each other label a row of ratios (ours / other) follows. Everything is on loopback, bounded in count
 and time. CPU and memory are those of the daprd process and all its descendants. nginx is the app, h2load the load.
 """
-import os, sys, time, json, shutil, signal, socket, subprocess, tempfile, statistics, urllib.request, argparse, re
+import os, sys, time, json, shutil, signal, socket, subprocess, tempfile, statistics, urllib.request, argparse
 
 HZ = os.sysconf("SC_CLK_TCK")
 APP_CONF = """

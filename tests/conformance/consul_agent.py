@@ -1,7 +1,7 @@
 """What this project uses of a Consul agent's HTTP API: registration, deregistration, self, health of a service with blocking queries,
 tokens. After the API's documentation: names of services and checks keep their case, an index grows with every change, a blocking query
 ends at the first change or after `wait`."""
-import http.server, json, re, ssl, threading, time, urllib.parse
+import http.server, json, re, ssl, threading, urllib.parse
 
 
 class ConsulAgent:

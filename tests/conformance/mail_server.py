@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """An SMTP server (aiosmtpd) that keeps what it gets: mail_server.py FOLDER PORT [cert key]. A JSON file a mail; user me, password s3cret.
 With a certificate it offers STARTTLS and wants it before a login; addresses at refused.example are refused."""
-import asyncio, json, pathlib, signal, ssl, sys
+import json, pathlib, signal, ssl, sys
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult

@@ -1,11 +1,11 @@
 """The same odd requests and answers through four pairs of sidecars (this one and the reference's, each calling each): what the app is sent
 and what the client gets must be the same. OTHER_DAPRD = path of the reference's daprd; skipped without it."""
-import gzip, hashlib, os, re, socket, socketserver, sys, threading
+import gzip, hashlib, os, re, socket, socketserver, sys
 
 import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-from conftest import Daprd, wait_until
+from conftest import Daprd, Web, wait_until
 from test_mesh import name
 
 OTHER = os.environ.get("OTHER_DAPRD", "")
@@ -62,7 +62,7 @@ class Message:
             self.body = f.read()
 
 
-class RawApp:
+class RawApp(Web):
     """Answers with .answer: bytes, or fn(reader, socket, head) that does it all. What came is in .got."""
 
     def __init__(self):
@@ -90,19 +90,7 @@ class RawApp:
                     return app.answer(self.rfile, self.request, m)
                 self.wfile.write(app.answer)
                 return b"\r\nConnection: close" not in app.answer
-
-        class Server(socketserver.ThreadingTCPServer):
-            daemon_threads = allow_reuse_address = True
-
-            def handle_error(self, request, address):
-                pass
-        self.server = Server(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(Handler)
 
 
 @pytest.fixture(scope="module")

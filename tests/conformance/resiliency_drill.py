@@ -6,7 +6,7 @@ import http.server, json, os, re, socket, sys, threading, time
 import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-from conftest import Daprd
+from conftest import Daprd, Web
 
 OTHER = os.environ.get("OTHER_DAPRD", "")
 pytestmark = pytest.mark.skipif(not os.access(OTHER, os.X_OK), reason="OTHER_DAPRD does not name a daprd to compare with")
@@ -15,7 +15,7 @@ SLOW_S = 0.6     # what "slow" takes; time-outs are a quarter of it
 PAUSE_S = 0.6    # a pause of the caller; breakers open again after two thirds of it
 
 
-class App:
+class App(Web):
     """Answers by a script, word by word: a status, "slow" or "drop"; 200 when the script is at its end."""
 
     def __init__(self):
@@ -55,20 +55,8 @@ class App:
 
             def log_message(self, *args):
                 pass
-
-        class Server(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *args):
-                pass
         self.lock, self.script, self.asked = threading.Lock(), [], 0
-        self.server = Server(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_port
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(Handler)
 
 
 def constant(n, ms=10, **more):

@@ -2,12 +2,12 @@
 what their apps were sent, must be the same. OTHER_DAPRD = path of the reference's daprd; skipped without it. Requests are a table: every path
 with every method, with bodies for those that have one; then events of all forms. JSON counts as equal when it means the same.
 ALLOWED says what is known to differ, and why."""
-import http.client, http.server, itertools, json, os, re, sys, threading, time
+import http.client, http.server, itertools, json, os, re, sys, time
 
 import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
-from conftest import Daprd, component
+from conftest import Daprd, Web, component
 
 OTHER = os.environ.get("OTHER_DAPRD", "")
 pytestmark = pytest.mark.skipif(not os.access(OTHER, os.X_OK), reason="OTHER_DAPRD does not name a daprd to compare with")
@@ -35,7 +35,7 @@ ALLOWED = [
 ]
 
 
-class App:
+class App(Web):
     def __init__(self):
         app, self.got = self, []
 
@@ -58,14 +58,7 @@ class App:
 
             def log_message(self, *args):
                 pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(Handler)
 
 
 def meaning(body):

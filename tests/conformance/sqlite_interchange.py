@@ -1,6 +1,6 @@
 """One sqlite file, two runtimes: what the reference's daprd wrote is read by ours, and the other way round; values, ETags and TTL
 included; one after the other and both at once. OTHER_DAPRD = path of the reference's daprd (all components); skipped without it."""
-import json, os, sys, time
+import os, sys, time
 
 import pytest
 

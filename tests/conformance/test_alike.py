@@ -1,17 +1,17 @@
 """What a client of the reference could tell from ours: cases found by running both side by side with the same requests."""
-import http.server, json, re, subprocess, sys, threading
+import http.server, json, re, subprocess, sys
 from concurrent import futures
 
 import grpc
 import pytest
 
-from conftest import ROOT, component
+from conftest import ROOT, Web, component
 
 STORE = component("store", "state.in-memory")
 JSON = {"content-type": "application/json"}
 
 
-class App:
+class App(Web):
     """Answers by path: path -> (status, body, headers); else 200 with nothing. What came is in got."""
 
     def __init__(self, answers):
@@ -40,15 +40,7 @@ class App:
 
             def log_message(self, *args):
                 pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.port = self.server.server_port
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(Handler)
 
 
 @pytest.fixture

@@ -1,5 +1,5 @@
 """Bad flags, bad files, bad plugins: a clear sentence, exit code 1 where the reference exits, and nothing crashes."""
-import os, pathlib, stat
+import os, pathlib
 
 import pytest
 

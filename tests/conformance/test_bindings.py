@@ -8,13 +8,13 @@ from dapr.proto import api_service_v1, api_v1, appcallback_service_v1
 from dapr.proto.runtime.v1 import appcallback_pb2
 from google.protobuf import empty_pb2
 
-from conftest import BUILD, ROOT, component, free_port, wait_until
+from conftest import BUILD, ROOT, Web, component, free_port, wait_until
 
 HERE = pathlib.Path(__file__).parent
 Call = collections.namedtuple("Call", "method path headers body at")
 
 
-class App:
+class App(Web):
     """An HTTP app. answers: "METHOD /path" or "/path" -> (status, headers, body), or fn(call) giving that. All calls stand in `calls`."""
 
     def __init__(self, answers=None, tls=None):
@@ -52,26 +52,11 @@ class App:
 
             def log_message(self, *a):
                 pass
-
-        class Server(http.server.ThreadingHTTPServer):
-            daemon_threads, request_queue_size = True, 200
-
-            def handle_error(self, request, address):
-                pass
-
-        self.server = Server(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_address[1]
-        if tls:
-            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        super().__init__(Handler, tls)
 
     def of(self, path, method="POST"):
         with self.lock:
             return [c for c in self.calls if c.path.split("?")[0] == path and c.method == method]
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
 
 
 class GrpcApp(appcallback_service_v1.AppCallbackServicer):

@@ -6,7 +6,7 @@ from dapr.clients import DaprClient
 from dapr.conf import settings
 from dapr.proto import api_service_v1, api_v1
 
-from conftest import component, free_port, wait_until
+from conftest import Web, component, free_port, wait_until
 
 STORE = "/v1.0/configuration/cfg"
 
@@ -15,7 +15,7 @@ def config_store(redis, name="cfg", *metadata):
     return component(name, "configuration.redis", [("redisHost", redis.addr), *metadata])
 
 
-class App:
+class App(Web):
     """An HTTP app that takes configuration updates; got: (path, body) in order."""
 
     def __init__(self):
@@ -42,10 +42,7 @@ class App:
                 app.got.append((self.path, json.loads(body), self.headers["content-type"]))
                 app.gate.wait(20)
                 self.answer(app.status)
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        super().__init__(Handler)
 
     def last(self, path):
         return next((b for p, b, _ in reversed(self.got) if p == path), None)

@@ -1,5 +1,5 @@
 """daprctl publish, invoke-binding and logs."""
-import http.server, json, os, subprocess, threading, time
+import json, subprocess, time
 
 import pytest
 

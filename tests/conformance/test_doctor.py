@@ -1,7 +1,6 @@
 """daprctl doctor: each thing that can be wrong with a component is found at its step, with evidence and a fix."""
 import json, os, pathlib, re, shutil, subprocess
 
-import pytest
 
 from conftest import BUILD, Redis, component, free_port, wait_until
 

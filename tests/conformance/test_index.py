@@ -1,5 +1,5 @@
 """Signed indexes: who vouches for what there is, for how long, and that nobody sets it back; carried on by mirrors, bundles and layouts."""
-import json, os, pathlib, shutil, subprocess, tarfile
+import json, pathlib, shutil, subprocess, tarfile
 
 import pytest
 

@@ -7,12 +7,12 @@ import pytest
 from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 
-from conftest import free_port, wait_until
+from conftest import Web, free_port, wait_until
 
 ME = ("dapr-app-id", "app")
 
 
-class HttpApp:
+class HttpApp(Web):
     """Answers by handlers: path -> fn(request) giving (status, headers, body); all that came is in got."""
 
     def __init__(self):
@@ -53,20 +53,7 @@ class HttpApp:
                     self.wfile.write(out)
 
             do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_HEAD = do_TRACE = any
-
-        class Server(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, request, address):
-                pass
-
-        self.server = Server(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(Handler)
 
 
 class GrpcApp(grpc.GenericRpcHandler):

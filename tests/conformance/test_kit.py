@@ -1,5 +1,5 @@
 """The conformance kit: our plugins pass it, also those behind servers; what lies, crashes, leaks or hangs does not."""
-import json, os, pathlib, shutil, subprocess, sys
+import json, pathlib, shutil, subprocess, sys
 
 import pytest
 

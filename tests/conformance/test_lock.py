@@ -1,5 +1,5 @@
 """Distributed locks over HTTP, gRPC and the official Python SDK, on a real Redis server."""
-import json, threading, time
+import threading
 
 import grpc, pytest
 from dapr.clients import DaprClient

@@ -4,7 +4,7 @@ import http.client, json, os, socket, socketserver, threading, uuid
 import grpc
 import pytest
 
-from conftest import Reply, wait_until
+from conftest import Reply, Web, wait_until
 from test_invoke import GrpcApp, HttpApp, details, grpc_app, http_app, invoke, start  # noqa: F401: fixtures
 
 
@@ -32,7 +32,7 @@ def pair(start, daprd):
         c.close()
 
 
-class RawApp:
+class RawApp(Web):
     """An HTTP app whose every connection is handled by fn(reader, socket, head): for what http.server cannot do."""
 
     def __init__(self, fn):
@@ -56,19 +56,7 @@ class RawApp:
                     if line == b"\r\n":
                         return head
                 return b""
-
-        class Server(socketserver.ThreadingTCPServer):
-            daemon_threads = allow_reuse_address = True
-
-            def handle_error(self, request, address):
-                pass
-        self.server = Server(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(Handler)
 
 
 @pytest.fixture

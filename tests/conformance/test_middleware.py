@@ -3,7 +3,7 @@ import concurrent.futures, http.client, json, os, pathlib, signal, subprocess, s
 
 import pytest
 
-from conftest import ROOT, component, wait_until
+from conftest import ROOT, Web, component, wait_until
 from test_invoke import HttpApp
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -132,7 +132,7 @@ def read_bytes(pid):
     return int(open(f"/proc/{pid}/io").readline().split()[1])
 
 
-class SinkApp:
+class SinkApp(Web):
     """Counts what it is sent, 50 MB at a time, and answers with as much."""
 
     def __init__(self):
@@ -166,16 +166,7 @@ class SinkApp:
                     self.wfile.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % n)
                     for at in range(0, n, 1 << 20):
                         self.wfile.write(b"a" * min(1 << 20, n - at))
-
-        class Server(socketserver.ThreadingTCPServer):
-            daemon_threads = allow_reuse_address = True
-        self.server = Server(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(Handler)
 
 
 MB50 = 50 << 20

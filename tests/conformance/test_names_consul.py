@@ -1,5 +1,5 @@
 """nameresolution.consul against an agent's HTTP API (consul_agent.py)."""
-import json, os, subprocess
+import subprocess
 
 import pytest
 

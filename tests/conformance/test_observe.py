@@ -6,7 +6,7 @@ from concurrent import futures
 import grpc
 import pytest
 
-from conftest import BUILD, Daprd, component, wait_until
+from conftest import BUILD, Daprd, Web, component, wait_until
 
 MEM = component("mem", "state.in-memory")
 PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -115,7 +115,7 @@ def to(collector, protocol="grpc", **more):
     return {"samplingRate": "1", "otel": {"endpointAddress": f"127.0.0.1:{port}", "protocol": protocol, "isSecure": False, **more}}
 
 
-class App:
+class App(Web):
     """An HTTP app that remembers what came."""
 
     def __init__(self):
@@ -138,19 +138,11 @@ class App:
                 self.end_headers()
 
             do_GET = do_POST = do_OPTIONS = do_PUT = any
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        super().__init__(Handler)
 
     def headers(self, path):
         wait_until(f"the app gets {path}", lambda: any(p == path for p, _, _ in self.got))
         return [h for p, h, _ in self.got if p == path][-1]
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import collections, http.server, json, os, pathlib, queue, shutil, signal, subpr
 import grpc
 import pytest
 
-from conftest import ROOT, component, wait_until
+from conftest import ROOT, Web, component, wait_until
 
 
-class App:
+class App(Web):
     """An HTTP app. handlers: path -> fn(event, headers) giving (status, body); all that came is in got[path]."""
 
     def __init__(self, subscriptions=(), handlers=None):
@@ -54,24 +54,10 @@ class App:
                     self.connection.close()
                 else:
                     self.answer(status, out)
-
-        class Server(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-            request_queue_size = 200
-
-            def handle_error(self, request, address):
-                pass
-
-        self.server = Server(("127.0.0.1", 0), Handler)
-        self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        super().__init__(Handler)
 
     def data(self, path):
         return [e["data"] for e in list(self.got[path])]
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
 
 
 @pytest.fixture

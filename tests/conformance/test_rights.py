@@ -1,6 +1,6 @@
 """No plugin opens a file or a socket that its manifest does not declare: a sidecar with many components is traced by strace while it works,
 and what each plugin process opened, connected and bound is held against its rights (daprctl plugin security)."""
-import http.server, json, os, re, shutil, subprocess, threading, time
+import http.server, json, os, re, shutil, subprocess, threading
 
 import pytest
 

@@ -1,5 +1,5 @@
 """What daprd starts is what plugins.lock pins and the trust store vouches for: looked at before each start, and no gap between look and start."""
-import ctypes, json, os, pathlib, shutil, subprocess, threading
+import ctypes, json, os, pathlib, shutil, threading
 
 import pytest
 

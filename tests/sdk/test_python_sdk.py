@@ -1,5 +1,5 @@
 """The official Python SDK, unmodified, against every state store and the secret stores."""
-import json, time
+import json
 
 import grpc, pytest
 from dapr.clients import DaprClient
