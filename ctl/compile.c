@@ -87,3 +87,21 @@ int compile_plugin(struct arena *a, const char *dir, bool tools, const char **re
         *ret = path_exists(path_join(a, built, PACKAGE_MANIFEST)) ? built : dir;
         return 0;
 }
+
+int compile_find_built(struct arena *a, const char *dir, const char **ret)
+{
+        const char *folder = NULL, *name, *exe;
+        if (!path_exists(path_join(a, dir, PACKAGE_MANIFEST))) {
+                ui_say(UI_FAILURE, "%s does not exist: say the folder of a plugin, that of its sources or the one that was built", path_join(a, dir, PACKAGE_MANIFEST));
+                return 1;
+        }
+        if (compile_plugin(a, dir, false, &folder) || !(name = compile_manifest_text(a, folder, "name")) || !(exe = compile_manifest_text(a, folder, "executable")))
+                return 1;
+        exe = *exe ? exe : name;
+        if (exe[0] != '/' && !path_exists(path_join(a, folder, exe))) {
+                ui_say(UI_FAILURE, "There is no program: neither %s/%s nor %s/%s/%s; build the plugin first", dir, exe, dir, name, exe);
+                return 1;
+        }
+        *ret = folder;
+        return 0;
+}

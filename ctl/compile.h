@@ -10,6 +10,9 @@
  * 0 and *ret (in the arena); 1 after saying what is wrong; the tools' output goes to our stderr. Parks.
  */
 int compile_plugin(struct arena *a, const char *dir, bool run_tools, const char **ret);
+/* The folder with plugin.yaml and the program: DIR, or DIR/<name>/ when DIR is that of the sources. 0 and *ret; 1 after saying what was
+ * looked for. */
+int compile_find_built(struct arena *a, const char *dir, const char **ret);
 /* Value of a top-level member of DIR/plugin.yaml; NULL after saying what is wrong. */
 const char *compile_manifest_text(struct arena *a, const char *dir, const char *member);
 

@@ -3,7 +3,9 @@
 #include <stdlib.h>
 
 #include "ctl/commands.h"
+#include "ctl/compile.h"
 #include "ctl/live.h"
+#include "ctl/plugins.h"
 #include "sdk/base/json.h"
 #include "sdk/net/http.h"
 
@@ -15,7 +17,7 @@
 
 static const struct flag_row upgrade_rows[] = {
         APP_ROW(plugin_upgrade_opts),
-        {"path", FLAG_STRING, offsetof(struct plugin_upgrade_opts, path), "", "DIR", "The folder of the plugin to change to, with its plugin.yaml"},
+        {"path", FLAG_STRING, offsetof(struct plugin_upgrade_opts, path), "", "DIR", "The folder of the plugin to change to, with its plugin.yaml: that of its sources, or the one that was built"},
         {"version", FLAG_STRING, offsetof(struct plugin_upgrade_opts, version), "", "V", "The version to change to, of those that are installed"},
         {"shadow", FLAG_DURATION, offsetof(struct plugin_upgrade_opts, shadow_ns), "", "TIME", "Send reads to both for so long first, and take the new one only when its answers are the same"},
         ALL_ROW(plugin_upgrade_opts),
@@ -123,10 +125,21 @@ static struct swapped read_swapped(struct arena *a, struct str body)
         return s;
 }
 
-static const char *upgrade_verb(struct arena *a, const struct plugin_upgrade_opts *o)
+/* folder: of the plugin, NULL = an installed one of that name. */
+static void warn_volatile(struct arena *a, const char *component, const char *plugin, const char *folder, const char *runtime_path)
 {
-        char *full = *o->path ? realpath(o->path, NULL) : NULL; /* the sidecar has a folder of its own */
-        const char *path = *o->path ? arena_strdup(a, str_of(full ? full : o->path)) : "";
+        struct plugin_manifests all;
+        const struct plugin_manifest *m = folder || plugins_find(a, runtime_path, NULL, &all) ? NULL : plugins_get(&all, plugin);
+        const char *said = folder ? compile_manifest_text(a, folder, "volatile") : m && m->is_volatile ? "true" : NULL;
+        if (said && strcmp(said, "true") == 0)
+                ui_say(UI_WARNING, "What %s held is gone: it lived in the old process (%s's plugin.yaml: volatile)", component, plugin);
+}
+
+/* path: "" = by --version. */
+static const char *upgrade_verb(struct arena *a, const struct plugin_upgrade_opts *o, const char *path)
+{
+        char *full = *path ? realpath(path, NULL) : NULL; /* the sidecar has a folder of its own */
+        path = full ? arena_strdup(a, str_of(full)) : path;
         free(full);
         struct str value = url_escape(a, str_of(*path ? path : o->version));
         const char *shadow = o->shadow_ns > 0 ? arena_printf(a, "&shadow=%lldms", (long long)(o->shadow_ns / 1000000)) : "";
@@ -143,16 +156,22 @@ int plugin_upgrade_run(void *opts, int argc, char **argv)
                 return 1;
         }
         arena_init(&a, 0);
+        const char *path = "";
+        if (*o->path && compile_find_built(&a, o->path, &path)) {
+                arena_fini(&a);
+                return 1;
+        }
         double shadow_s = o->shadow_ns > 0 ? (double)o->shadow_ns / 1e9 : 0;
         if (shadow_s > 0)
                 ui_say(UI_PENDING, "Comparing answers for %.0f s", shadow_s);
-        int code = ask(&a, o->app_id, argc, argv, upgrade_verb(&a, o), "POST", SWAP_TIMEOUT_S + shadow_s, &body);
+        int code = ask(&a, o->app_id, argc, argv, upgrade_verb(&a, o, path), "POST", SWAP_TIMEOUT_S + shadow_s, &body);
         if (!code) {
                 struct swapped s = read_swapped(&a, body);
                 if (shadow_s > 0)
                         ui_say(s.reads ? UI_INFO : UI_WARNING, "%lld reads compared, %lld differ; p99 %.2f ms, before %.2f ms", (long long)s.reads,
                                (long long)s.differences, (double)s.p99_us / 1e3, (double)s.present_p99_us / 1e3);
                 ui_say(UI_SUCCESS, "%s is served by %s %s", argv[0], s.plugin, s.version);
+                warn_volatile(&a, argv[0], s.plugin, *path ? path : NULL, o->globals.runtime_path);
         }
         arena_fini(&a);
         return code;
@@ -168,6 +187,7 @@ int plugin_rollback_run(void *opts, int argc, char **argv)
         if (!code) {
                 struct swapped s = read_swapped(&a, body);
                 ui_say(UI_SUCCESS, "%s is served by %s %s again", argv[0], s.plugin, s.version);
+                warn_volatile(&a, argv[0], s.plugin, NULL, o->globals.runtime_path);
         }
         arena_fini(&a);
         return code;

@@ -109,6 +109,7 @@ static void read_manifest(struct search *s, const char *folder, const char *entr
                         m.fields = list_of(root, "metadata");
                         m.sandbox = yaml_is_null(yaml_get(root, "sandbox")) ? NULL : yaml_get(root, "sandbox");
                         m.share = strcmp(plugin_text(s->a, root, "share"), "true") == 0;
+                        m.is_volatile = strcmp(plugin_text(s->a, root, "volatile"), "true") == 0;
                 }
         }
         if (!m.name || !m.folder || is_known(s, &m))

@@ -16,7 +16,7 @@ struct plugin_manifest {
         const char *error;              /* NULL, or why the manifest cannot be read; then only file and name are set */
         const struct yaml_node *types, *fields; /* lists or NULL */
         const struct yaml_node *sandbox; /* what its process asks for; NULL = everything */
-        bool share;
+        bool share, is_volatile;
         size_t rank;                    /* of the folder in the runtime's order */
 };
 struct plugin_manifests {

@@ -257,11 +257,28 @@ def test_components_that_share_a_process_move_together(daprd, folder):
     assert r.returncode == 1 and "exit code 3" in r.stderr, r.stderr
 
 
+def test_the_folder_of_the_sources_does_for_the_built_one(daprd, folder):
+    """...and that a store keeps its values in memory only is told when they are gone."""
+    d = daprd([component("store", "state.in-memory")], app_id=APP)
+    sources = folder / "sources"
+    sources.mkdir()
+    version_of(folder, "state.in-memory", "2.0.0").rename(sources / "state.in-memory")
+    shutil.copy(sources / "state.in-memory/plugin.yaml", sources)
+    d.request("POST", "/v1.0/state/store", [{"key": "k", "value": 1}])
+    r = ctl("upgrade", "store", "--path", str(sources))
+    assert r.returncode == 0 and "store is served by state.in-memory 2.0.0" in r.stdout and "What store held is gone" in r.stderr, r.stdout + r.stderr
+    assert d.request("GET", "/v1.0/state/store/k").status == 204
+
+
 def test_what_cannot_be_swapped_says_why(daprd, folder):
     d = daprd([store(folder)], app_id=APP)
+    unbuilt = folder / "unbuilt"
+    unbuilt.mkdir()
+    shutil.copy(BUILD / "plugins/state.sqlite/plugin.yaml", unbuilt)
     for args, text in ((("upgrade", "store"), "Say to what"), (("upgrade", "store", "--version", "7.7.7"), "version 7.7.7 of a plugin for state.sqlite is not installed"),
                        (("upgrade", "store", "--path", str(folder)), "does not exist"), (("rollback", "store"), "no version before"),
-                       (("upgrade", "none", "--path", "/"), "no such component"), (("history", "none"), "nothing is known"),
+                       (("upgrade", "store", "--path", str(unbuilt)), f"neither {unbuilt}/state.sqlite nor {unbuilt}/state.sqlite/state.sqlite; build the plugin first"),
+                       (("upgrade", "none", "--version", "1.0.0"), "no such component"), (("history", "none"), "nothing is known"),
                        (("upgrade", "store", "--path", str(BUILD / "plugins/state.in-memory")), "does not serve state.sqlite")):
         r = ctl(*args)
         assert r.returncode == 1 and text in r.stderr, (args, r.stderr)
