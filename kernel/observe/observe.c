@@ -117,8 +117,6 @@ static const struct metric_def defs[M_N] = {
                                   METRIC_HISTOGRAM, "app_id,grpc_client_status", NULL},
 };
 
-enum { BUNDLES_MAX = 4096, BUNDLE_KEY_BYTES = 512 }; /* what is more or longer is looked up label by label */
-
 /* Series that one event touches together. */
 enum { COUNT, LATENCY, RECEIVED, SENT, EXTRA, BUNDLE_SERIES };
 struct bundle {
@@ -211,10 +209,15 @@ void observe_free(struct observe *o)
         free(o);
 }
 
+size_t observe_cached(const struct observe *o)
+{
+        return o->bundles.count;
+}
+
 /* ---- bundles ---- */
 
 struct key {
-        char text[BUNDLE_KEY_BYTES];
+        char text[OBSERVE_KEY_BYTES];
         size_t n;
         bool too_long;
 };
@@ -239,7 +242,7 @@ static void bundle_keep(struct observe *o, const struct key *k, const struct bun
 
         for (size_t i = 0; i < BUNDLE_SERIES; i++)
                 empty &= !b->of[i];
-        if (empty || k->too_long || o->bundles.count >= BUNDLES_MAX || !(copy = malloc(sizeof *copy)))
+        if (empty || k->too_long || o->bundles.count >= OBSERVE_CACHED_MAX || !(copy = malloc(sizeof *copy)))
                 return;
         *copy = *b;
         if (map_set(&o->bundles, str_n(k->text, k->n), copy))

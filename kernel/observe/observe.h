@@ -22,6 +22,9 @@ struct observe_conf {
 /* Registers everything with m, which must outlive it; process metrics come in any case. 0 or -ENOMEM. */
 int observe_new(struct observe **ret, struct metrics *m, const struct observe_conf *conf);
 void observe_free(struct observe *o);
+/* Events whose series are found at once: a cache for the hot path. What is more, or longer, is counted too. */
+enum { OBSERVE_CACHED_MAX = 4096, OBSERVE_KEY_BYTES = 512 };
+size_t observe_cached(const struct observe *o);
 
 /* One served HTTP request. */
 struct observe_http {

@@ -330,6 +330,29 @@ static void serve(struct observe *o, const char *method, const char *path, int s
         observe_http_server(o, &arena, &(struct observe_http){str_of(method), str_of(path), status, -1, 10, 0.5});
 }
 
+/* Rules make one series of all these paths. */
+static struct str one(void *arg, const char *metric, struct str label, struct str value, struct arena *a)
+{
+        return str_eqz(label, "path") ? STR("/one") : value;
+}
+
+START_TEST(what_is_cached_of_events_has_a_limit)
+{
+        struct observe *o = made((struct observe_conf){.enabled = true, .increased_cardinality = true});
+        char path[64];
+
+        metrics_set_rewrite(m, one, NULL);
+        for (int i = 0; i < OBSERVE_CACHED_MAX + 100; i++) {
+                snprintf(path, sizeof path, "/v1.0/invoke/app/method/m%d", i);
+                serve(o, "GET", path, 200);
+        }
+        ck_assert_uint_eq(observe_cached(o), OBSERVE_CACHED_MAX);
+        snprintf(path, sizeof path, "%d", OBSERVE_CACHED_MAX + 100);
+        ck_assert_msg(strstr(text(), path), "not all were counted:\n%s", text());
+        observe_free(o);
+}
+END_TEST
+
 START_TEST(requests_are_counted_by_route_method_and_status)
 {
         struct observe *o = made((struct observe_conf){.enabled = true, .increased_cardinality = true});
@@ -420,6 +443,7 @@ int main(void)
         tcase_add_test(t, high_cardinality_paths_lose_their_ids);
         tcase_add_test(t, low_cardinality_keeps_what_daprd_asks_the_app_for);
         tcase_add_test(t, configured_patterns_replace_paths);
+        tcase_add_test(t, what_is_cached_of_events_has_a_limit);
         tcase_add_test(t, requests_are_counted_by_route_method_and_status);
         tcase_add_test(t, low_cardinality_has_no_path_and_no_response_count);
         tcase_add_test(t, components_calls_and_codes_are_counted);
