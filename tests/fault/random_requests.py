@@ -24,6 +24,7 @@ import random_scene as scenes
 DOORS = [(38, "http", "http1"), (6, "http", "http2"), (30, "grpc", "http2"), (14, "internal", "http2"), (2, "public", "http1"), (0.3, "metrics", "http1"),
          (1, "profile", "http1"), (1.5, "control", "control"), (3, None, "bytes"), (1, "grpc", "http1"), (1, "internal", "http1")]
 FINDING = re.compile(r"Sanitizer|runtime error|SUMMARY|was killed|exited with|plugin \S+ has failed")
+SUBSCRIPTION = re.compile(rb'"id":"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"')
 BATCH = 12
 REST_S, REST_MAX_S = 5, 60  # seconds without change that are rest; most that is waited for it
 
@@ -36,10 +37,11 @@ async def connect(scene, who, door, limit):
     return await asyncio.wait_for(asyncio.open_connection("127.0.0.1", at, ssl=tls), limit)
 
 
-async def listen(reader, streams):
-    """Until the end or silence; of HTTP/2, until so many streams have ended (0: it is not HTTP/2)."""
+async def listen(reader, streams, ids):
+    """Until the end or silence; of HTTP/2, until so many streams have ended (0: it is not HTTP/2). Subscriptions that were made go to ids."""
     rest, end = b"", time.monotonic() + 4
     while (data := await asyncio.wait_for(reader.read(1 << 16), 0.5)) and time.monotonic() < end:
+        ids += SUBSCRIPTION.findall(data)
         rest += data if streams else b""
         while len(rest) >= 9 and len(rest) >= (n := 9 + int.from_bytes(rest[:3], "big")):
             streams -= rest[3] == 3 or (rest[3] < 2 and rest[4] & 1)
@@ -48,7 +50,7 @@ async def listen(reader, streams):
             rest = rest[n:]
 
 
-async def talk(scene, who, door, data, r, streams):
+async def talk(scene, who, door, data, r, streams, ids):
     """Sends; reads what comes until the end or the time is up; or goes away at once."""
     try:
         reader, writer = await connect(scene, who, door, 20)
@@ -66,7 +68,7 @@ async def talk(scene, who, door, data, r, streams):
             if not writer.get_extra_info("ssl_object"):
                 scenes.reset(writer)
         else:
-            await listen(reader, streams)
+            await listen(reader, streams, ids)
     except (OSError, asyncio.TimeoutError, EOFError):
         pass
     writer.transport.abort() if r.random() < 0.3 else writer.close()
@@ -74,7 +76,7 @@ async def talk(scene, who, door, data, r, streams):
 
 async def worker(scene, seed, total, done, messages):
     r = random.Random(seed)
-    weights, token = [d[0] for d in DOORS], scene.token
+    weights, token, ids = [d[0] for d in DOORS], scene.token, {"app": [], "peer": []}
     while done[0] < total:
         _, door, how = r.choices(DOORS, weights)[0]
         n = 1 if how == "bytes" else r.choice((1, BATCH, BATCH, 2 * BATCH)) if how != "control" else 3
@@ -87,7 +89,10 @@ async def worker(scene, seed, total, done, messages):
         else:
             data = r.choice((r.randbytes, bytes))(r.randrange(1, 400))
             door = r.choice(("http", "grpc", "internal", "public", "metrics", "profile", "control"))
-        await talk(scene, "app" if r.random() < 0.6 else "peer", door, data, r, n if how == "http2" else 0)
+        who = "app" if r.random() < 0.6 else "peer"
+        if how == "http1" and door == "http" and ids[who]:  # each stays until it is taken back, and its memory with it
+            data = grammar.http1_bytes(r, "GET", f"/v1.0-alpha1/configuration/conf/{ids[who].pop().decode()}/unsubscribe", [], b"", token) + data
+        await talk(scene, who, door, data, r, n if how == "http2" else 0, ids[who] if door == "http" else [])
         done[0] += n
 
 
