@@ -119,7 +119,7 @@ static bool read_fault(struct json_reader *r, struct arena *a, struct str name, 
 static bool read_number(struct json_reader *r, struct str name, struct live *l)
 {
         const struct { const char *name; int64_t *to; } numbers[] = {{"pid", &l->pid}, {"candidatePid", &l->candidate_pid}, {"restarts", &l->restarts}, {"adopted", &l->adopted}, {"calls", &l->calls},
-                                                                    {"errors", &l->errors}, {"rssBytes", &l->rss_bytes}};
+                                                                    {"errors", &l->errors}, {"inflight", &l->inflight}, {"rssBytes", &l->rss_bytes}};
         for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++)
                 if (str_eqz(name, numbers[i].name))
                         return json_read_int64(r, numbers[i].to);

@@ -8,7 +8,7 @@ struct live {
         const char *app_id, *name, *type, *state, *backend, *last_error, *plugin, *plugin_version, *executable, *last_death,
                 *stuck,           /* what in its process does not come back; "" = nothing */
                 *fault;           /* "delay 100ms, on 10% of calls, for 8 s more"; "" = none */
-        int64_t pid, candidate_pid, restarts, adopted, calls, errors, rss_bytes, uptime_s; /* uptime -1 = not running; adopted: from how many
+        int64_t pid, candidate_pid, restarts, adopted, calls, errors, inflight, rss_bytes, uptime_s; /* uptime -1 = not running; adopted: from how many
                                    * daprds that crashed its process was taken over */
         bool foreign;
         struct str raw;           /* the whole row as JSON */

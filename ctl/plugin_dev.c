@@ -1,7 +1,9 @@
 /*
- * `plugin dev`: builds, swaps the new process in under the running sidecar, watches the sources, and does it again; shows the
- * component's log; at the end the plugin that ran before takes over again. Each build runs from a copy, so that a compiler may
- * overwrite what it likes. A build or a start that fails leaves the last good one running.
+ * `plugin dev`: builds, swaps the new process in under the running sidecar, watches the sources and the process, and does it again; shows
+ * the component's log; at the end the plugin that ran before takes over again. Each build runs from a copy, so that a compiler may
+ * overwrite what it likes; where that is the folder of what ran before, its files come back at the end. A build or a start that fails
+ * leaves the last good one running; but where the new process was not ready in time and calls hang in the one that serves, that one is
+ * ended, for it may hold what the new one waits for, and the swap is tried again.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -14,8 +16,9 @@
 
 #include "ctl/commands.h"
 #include "ctl/compile.h"
+#include "ctl/dev_build.h"
 #include "ctl/live.h"
-#include "ctl/package/package_impl.h"
+#include "ctl/package/package.h"
 #include "ctl/package/store.h"
 #include "sdk/base/loop.h"
 #include "sdk/base/yaml.h"
@@ -24,6 +27,7 @@
 #define SWAP_TIMEOUT_S 120.0
 #define DEBUG_TIMEOUT_S 86400.0
 #define POLL_S 0.2
+#define LOOK_S 1.0       /* at the process that serves */
 #define SETTLE_S 0.3     /* an editor writes several files */
 #define END_LOG_S 2.0
 enum { WATCH_DIRS_MAX = 256, SOURCE_MAX = 4 * 1024 * 1024, WATCH = IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_CREATE | IN_DELETE };
@@ -49,6 +53,10 @@ struct dev {
         const struct plugin_dev_opts *o;
         const char *dir, *component, *type;
         const char *before;     /* folder of the plugin that ran when we came */
+        struct dev_before *kept; /* its files, when builds overwrite them; NULL = they do not */
+        const char *serving;    /* folder of the build that calls have moved to; NULL = none has */
+        int64_t pid;            /* of its process, as last seen */
+        bool keep_stage;        /* what is left running runs from there */
         char *stage;            /* copies of builds: stage/N */
         unsigned builds, swaps;
         struct process *log;
@@ -57,6 +65,7 @@ struct dev {
         int inotify;
         bool changed, over;
         struct cond wake;
+        struct arena arena;     /* as long as it runs */
 };
 static struct dev *the_dev; /* for signals */
 
@@ -74,6 +83,18 @@ static bool serves(struct arena *a, const char *dir, const char *type)
         struct str text;
         const char *err;
         return yaml_read_file(a, manifest, false, &text, &err) == 0 && str_find(text, str_of(arena_printf(a, "type: %s\n", type))) >= 0;
+}
+
+/* Builds go below the sources' folder: what runs from there must be kept to be brought back. */
+static int keep_before(struct dev *d, struct arena *a)
+{
+        const char *err = NULL;
+        char *real = realpath(d->before, NULL);
+        d->before = real ? arena_strdup(a, str_of(real)) : d->before;
+        free(real);
+        struct str rest = str_of(d->before), dir = str_of(d->dir);
+        bool below = str_has_prefix(rest, dir) && (rest.n == dir.n || rest.p[dir.n] == '/');
+        return d->o->once || !below || !dev_before_save(&d->kept, d->before, a, &err) ? 0 : refuse(err);
 }
 
 static int find_component(struct dev *d, struct arena *a)
@@ -103,7 +124,7 @@ static int find_component(struct dev *d, struct arena *a)
         d->component = hit->name;
         d->type = hit->type;
         d->before = arena_strdup(a, str_n(hit->executable, (size_t)(slash - hit->executable)));
-        return 0;
+        return keep_before(d, a);
 }
 
 static const char *swap_to(struct dev *d, struct arena *a, const char *folder, bool debug)
@@ -115,6 +136,32 @@ static const char *swap_to(struct dev *d, struct arena *a, const char *folder, b
                 return "the sidecar has ended";
         return live_try(a, s, "POST", live_path(a, d->component, arena_printf(a, "/upgrade?path=%.*s%s", STR_FMT(value), debug ? "&debug=1" : "")),
                         debug ? DEBUG_TIMEOUT_S : SWAP_TIMEOUT_S, &body);
+}
+
+/* True and its row, when the sidecar runs and tells of it. */
+static bool look_at_row(struct dev *d, struct arena *a, struct live *ret)
+{
+        struct sidecars all;
+        struct sidecar *s = sidecars_find(a, false, &all) ? NULL : sidecars_get(&all, d->o->app_id);
+        return s && live_get(a, s, d->component, ret) == 0;
+}
+
+/* As swap_to(), also past a process that hangs. */
+static const char *swap_past_hang(struct dev *d, struct arena *a, const char *folder)
+{
+        const char *err = swap_to(d, a, folder, false);
+        struct sidecars all;
+        struct live l;
+        struct str body;
+        if (!err || !strstr(err, "init timeout") || !look_at_row(d, a, &l) || (!*l.stuck && l.inflight == 0))
+                return err;
+        ui_say(UI_WARNING, "The new process was not ready in time, and %lld call%s in the one that serves, which may hold what the new one waits for: it is "
+                           "ended, and the swap tried again%s%s", (long long)l.inflight, l.inflight == 1 ? " hangs" : "s hang", *l.stuck ? ": " : "", l.stuck);
+        struct sidecar *s = sidecars_find(a, false, &all) ? NULL : sidecars_get(&all, d->o->app_id);
+        const char *wrong = s ? live_try(a, s, "POST", live_path(a, d->component, "/restart?force=1"), SWAP_TIMEOUT_S, &body) : "the sidecar has ended";
+        if (wrong)
+                ui_say(UI_WARNING, "%s", wrong);
+        return swap_to(d, a, folder, false);
 }
 
 struct debugging { /* a swap whose new process waits for gdb */
@@ -173,29 +220,73 @@ static const char *swap_for_debugger(struct dev *d, struct arena *a, const char 
 static int build_and_swap(struct dev *d)
 {
         struct arena a;
-        struct package *p = NULL;
-        const char *built = NULL, *err = NULL;
+        const char *built = NULL, *err = NULL, *folder = NULL, *version = "";
         arena_init(&a, 0);
         ui_say(UI_PENDING, "Building %s", d->dir);
         double start = loop_now_exact();
         int r = compile_plugin(&a, d->dir, true, &built);
-        const char *root = arena_printf(&a, "%s/%u", d->stage, d->builds++);
-        if (r == 0 && (package_from_folder(built, &p, &a, &err) || path_mkdirs(root) || store_install(root, p, false, &a, &err)))
+        const char *root = arena_printf(&a, "%s/%u", d->stage, ++d->builds);
+        if (r == 0 && dev_stage(&a, built, root, d->builds, &folder, &version, &err))
                 r = refuse(err);
         double compiled = loop_now_exact();
-        const char *folder = r == 0 ? arena_printf(&a, "%s/%s/%s", root, p->name, p->version) : NULL;
-        if (r == 0 && (err = d->o->debug ? swap_for_debugger(d, &a, folder) : swap_to(d, &a, folder, false)))
+        if (r == 0 && (err = d->o->debug ? swap_for_debugger(d, &a, folder) : swap_past_hang(d, &a, folder)))
                 r = refuse(err);
         if (r == 0) {
-                ui_say(UI_SUCCESS, "%s runs build %u of %s %s (built in %.0f ms, swapped in %.0f ms)", d->component, d->builds, p->name, p->version,
+                ui_say(UI_SUCCESS, "%s runs build %u, %s %s (built in %.0f ms, swapped in %.0f ms)", d->component, d->builds, strrchr(folder, '/') + 1, version,
                        (compiled - start) * 1000, (loop_now_exact() - compiled) * 1000);
                 d->swaps++;
+                d->serving = arena_strdup(&d->arena, str_of(folder));
+                d->pid = 0;
         } else if (d->swaps || d->before) {
                 ui_say(UI_INFO, "%s keeps running what it ran before", d->component);
         }
-        package_free(p);
         arena_fini(&a);
         return r;
+}
+
+/* ---- the process ---- */
+
+static const char *why_rolled_back(struct dev *d, struct arena *a)
+{
+        struct sidecars all;
+        struct str body, name, event, text;
+        struct json_reader r;
+        const char *why = "";
+        struct sidecar *s = sidecars_find(a, false, &all) ? NULL : sidecars_get(&all, d->o->app_id);
+        if (!s || live_try(a, s, "GET", live_path(a, d->component, "/history"), POLL_S * 10, &body))
+                return why;
+        json_read_init(&r, body);
+        if (!json_enter_object(&r) || !json_next_member(&r, a, &name) || !json_enter_array(&r))
+                return why;
+        while (json_next_element(&r) && json_enter_object(&r)) {
+                event = text = STR("");
+                while (json_next_member(&r, a, &name))
+                        if (!json_read_string(&r, a, str_eqz(name, "event") ? &event : &text))
+                                json_skip(&r);
+                if (str_eqz(event, "rolled back"))
+                        why = arena_strdup(a, text); /* detail is the last member */
+        }
+        return why ? why : "";
+}
+
+/* Does the last build still serve, and in the same process? Says what has changed. */
+static void look_at_process(struct dev *d)
+{
+        struct arena a;
+        struct live l;
+        arena_init(&a, 0);
+        if (d->serving && look_at_row(d, &a, &l) && l.pid > 0) {
+                const char *slash = strrchr(l.executable, '/');
+                struct str folder = slash ? str_n(l.executable, (size_t)(slash - l.executable)) : STR("");
+                if (!str_eqz(folder, d->serving)) {
+                        ui_say(UI_FAILURE, "The last build died while it was on trial, and calls are back with %s %s: %s", l.plugin, l.plugin_version, why_rolled_back(d, &a));
+                        d->serving = arena_strdup(&d->arena, folder);
+                } else if (d->pid && d->pid != l.pid) {
+                        ui_say(UI_WARNING, "The process of this build has ended (%s) and was started again", l.last_death);
+                }
+                d->pid = l.pid;
+        }
+        arena_fini(&a);
 }
 
 /* ---- watching ---- */
@@ -274,9 +365,13 @@ static void on_signal(struct sig_watch *w, int signo)
 /* Until something changed and has settled; false when it is over. */
 static bool wait_change(struct dev *d)
 {
-        while (!d->over && !d->changed)
-                if (cond_wait(&d->wake) && d->over)
+        while (!d->over && !d->changed) {
+                int r = cond_wait_until(&d->wake, loop_now() + LOOK_S);
+                if (r == -ETIMEDOUT && !d->changed)
+                        look_at_process(d);
+                else if (r && r != -ETIMEDOUT && d->over)
                         return false;
+        }
         while (!d->over && d->changed) {
                 d->changed = false;
                 cond_wait_until(&d->wake, loop_now() + SETTLE_S);
@@ -302,6 +397,28 @@ static void stop_log(struct dev *d)
         process_free(d->log);
 }
 
+/* Sources that are the plugin itself are the author's: then a copy of what ran before is left running. */
+static int bring_back(struct dev *d, struct arena *a)
+{
+        const char *folder = d->before, *err = NULL;
+        bool are_sources = d->kept && strcmp(d->before, d->dir) == 0;
+        if (are_sources) {
+                folder = arena_printf(a, "%s/before", d->stage);
+                d->keep_stage = true;
+        }
+        if (d->kept && dev_before_write(d->kept, folder, a, &err))
+                err = arena_printf(a, "what ran before could not be written: %s", err);
+        else
+                err = swap_past_hang(d, a, folder);
+        if (err) {
+                d->keep_stage = true;
+                return refuse(arena_printf(a, "%s still runs the last build: %s", d->component, err));
+        }
+        ui_say(UI_SUCCESS, "%s runs %s again%s", d->component, folder,
+               are_sources ? ", a copy of what ran before; the sources stay as they are" : d->kept ? ", as it was before: make builds the sources anew" : "");
+        return 0;
+}
+
 static int run(struct dev *d, struct arena *a)
 {
         char built[DIGEST_HEX + 1], now[DIGEST_HEX + 1];
@@ -323,11 +440,7 @@ static int run(struct dev *d, struct arena *a)
         stop_log(d);
         if (!d->swaps)
                 return 0;
-        const char *err = swap_to(d, a, d->before, false);
-        if (err)
-                return refuse(arena_printf(a, "%s still runs the last build: %s", d->component, err));
-        ui_say(UI_SUCCESS, "%s runs %s again", d->component, d->before);
-        return 0;
+        return bring_back(d, a);
 }
 
 int plugin_dev_run(void *opts, int argc, char **argv)
@@ -336,6 +449,7 @@ int plugin_dev_run(void *opts, int argc, char **argv)
         struct arena a;
         const char *tmp = getenv("TMPDIR");
         arena_init(&a, 0);
+        arena_init(&d.arena, 0);
         cond_init(&d.wake);
         char *real = realpath(argc ? argv[0] : ".", NULL);
         d.dir = real ? arena_strdup(&a, str_of(real)) : NULL;
@@ -356,11 +470,13 @@ int plugin_dev_run(void *opts, int argc, char **argv)
                 sig_watch_stop(&d.on_int);
                 sig_watch_stop(&d.on_term);
                 io_watch_stop(&d.watch);
-                if (!d.o->once) /* what was left there runs from here */
+                if (!d.o->once && !d.keep_stage) /* what was left there runs from here */
                         store_remove_tree(d.stage);
         }
         if (d.inotify >= 0)
                 close(d.inotify);
+        dev_before_free(d.kept);
+        arena_fini(&d.arena);
         arena_fini(&a);
         return r;
 }

@@ -103,6 +103,21 @@ def test_slow_calls_that_somebody_waits_for_are_no_hang(scene):
     assert row["pid"] == pid and row["restarts"] == 0 and "stuck" not in row
 
 
+def test_the_dev_loop_gets_past_a_process_that_hangs(scene, folder):
+    s = scene("LOCK")
+    pid = s.row()["pid"]
+    source = folder / "source"
+    source.mkdir()
+    shutil.copytree(folder / "p/state.hanging", source / "state.hanging")
+    shutil.copy(source / "state.hanging/plugin.yaml", source)
+    s.give_up("hang")
+    wait_until("it is reported", lambda: s.row()["inflight"] == 1, 5)
+    r = ctl(s.home, "plugin", "dev", str(source), "--app-id", s.app, "--once")
+    said = r.stdout + r.stderr
+    assert r.returncode == 0 and "1 call hangs in the one that serves" in said and "runs build 1, state.hanging 1.0.0+dev.1" in said, said
+    assert s.row()["pid"] not in (0, pid) and s.get("a", 5) == (200, "1")
+
+
 def restart(s, *flags):
     return ctl(s.home, "plugin", "restart", "store", "--app-id", s.app, *flags)
 

@@ -501,3 +501,39 @@ def test_the_dev_loop_swaps_builds_and_brings_back_what_ran(home, work, folder):
             p.wait()
         log.close()
         d.close()
+
+
+@pytest.mark.skipif(not shutil.which("gcc") or BUILD.name == "asan", reason="needs gcc and a release build")
+def test_the_dev_loop_tells_a_roll_back_and_brings_back_what_it_has_overwritten(home, work, folder):
+    source = work / "mine"
+    run(home, work, "new", "state", "mine")
+    subprocess.run(["make", "-s", "-C", source], check=True, capture_output=True)
+    program = source / "state.mine/state.mine"
+    first, time_of_first = program.read_bytes(), program.stat().st_mtime_ns
+    me = f"devback{os.getpid()}"
+    d = Daprd(folder, [component("store", "state.mine")], app_id=me, plugins_path=source).start()  # what runs is what make overwrites
+    log = open(folder / "dev.log", "w+")
+    text = (folder / "dev.log").read_text
+    running = lambda: os.readlink(f"/proc/{d.metadata()['components'][0]['microdapr']['pid']}/exe")
+    p = subprocess.Popen([str(BUILD / "bin/daprctl"), "plugin", "dev", str(source), "--app-id", me], env=home, cwd=work, stdout=log, stderr=log, start_new_session=True)
+    try:
+        wait_until("the first build runs", lambda: "Watching" in text(), 40)
+        main = source / "main.c"
+        main.write_text("#include <stdlib.h>\n" + main.read_text().replace("return 0; /* not found is no error */", "abort();"))
+        wait_until("the change runs", lambda: "runs build 2, state.mine 0.1.0+dev.2" in text(), 40)
+        assert program.read_bytes() != first
+        assert d.request("GET", "/v1.0/state/store/nothing").status == 204  # the one before answers it
+        wait_until("it is told", lambda: "died while it was on trial" in text(), 20)
+        assert "calls are back with state.mine 0.1.0+dev.1: state.mine 0.1.0+dev.2 was killed by signal 6" in text()
+        p.send_signal(2)
+        assert p.wait(30) == 0, text()
+        assert running() == str(program) and program.read_bytes() == first and program.stat().st_mtime_ns == time_of_first
+        assert d.request("GET", "/v1.0/state/store/nothing").status == 204
+        events = json.loads(run(home, work, "history", "store", "--app-id", me, "-o", "json"))["events"]
+        assert "upgrade: state.mine 0.1.0+dev.1 to state.mine 0.1.0+dev.2" in [e["detail"] for e in events]
+    finally:
+        if p.poll() is None:
+            p.kill()
+            p.wait()
+        log.close()
+        d.close()
