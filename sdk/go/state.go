@@ -71,7 +71,7 @@ type SetRequest struct {
 
 	Etag       string // "" = not given
 	FirstWrite bool   // without an ETag: only when the key is not there
-	TTLSeconds int64  // 0 = none given, -1 = the item stays for ever
+	TTLSeconds int64  // 0 = none given, -1 = the item stays for ever; a write without one takes the old one away
 }
 
 // DeleteRequest removes one key.

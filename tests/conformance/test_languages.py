@@ -30,6 +30,8 @@ def test_a_state_store_of_each_language(home, folder, lang):
     try:
         c = d.metadata()["components"][0]
         assert c["capabilities"] == ["ETAG", "TTL"] and c["microdapr"]["version"] == "0.1.0"
+        assert d.request("POST", url, [{"key": "stays", "value": 1, "metadata": {"ttlInSeconds": "1"}}]).status == 204
+        assert d.request("POST", url, [{"key": "stays", "value": 2}]).status == 204
         assert d.request("POST", url, [{"key": "a", "value": {"x": "ä"}}, {"key": "gone", "value": 1, "metadata": {"ttlInSeconds": "1"}}]).status == 204
         r = d.request("GET", url + "/a")
         assert r.json() == {"x": "ä"} and r.headers["Etag"]
@@ -41,6 +43,7 @@ def test_a_state_store_of_each_language(home, folder, lang):
         assert d.request("POST", url, [{"key": "big", "value": "x" * 3_000_000}]).status == 204
         assert len(d.request("GET", url + "/big").json()) == 3_000_000
         wait_until("the item has expired", lambda: d.request("GET", url + "/gone").status == 204)
+        assert d.request("GET", url + "/stays").json() == 2  # the second write has no TTL
         pid = next(iter(d.children()))
         os.kill(pid, 9)  # a plugin in any language comes back
         wait_until("it serves again", lambda: d.request("POST", url, [{"key": "b", "value": 2}]).status == 204)

@@ -105,8 +105,7 @@ static int set(struct dapr_call *c, void *instance, const struct dapr_set *in)
         x->value = value;
         x->n = in->value.n;
         x->version = ++s->last_version;
-        if (in->ttl_s)
-                x->expires = in->ttl_s > 0 ? time(NULL) + in->ttl_s : 0;
+        x->expires = in->ttl_s > 0 ? time(NULL) + in->ttl_s : 0; /* a write without a TTL takes the old one away */
         return 0;
 }
 

@@ -141,7 +141,7 @@ struct dapr_item { /* a stored value */
         struct dapr_bytes value;
         const char *etag;           /* NULL = none */
         const char *content_type;   /* NULL = none */
-        struct dapr_kvs metadata;   /* e.g. ttlExpireTime */
+        struct dapr_kvs metadata;   /* e.g. ttlExpireTime: when it expires, in RFC 3339, UTC: "2026-01-31T12:00:00Z" */
 };
 struct dapr_set {
         const char *key;
@@ -151,7 +151,8 @@ struct dapr_set {
         struct dapr_kvs metadata;
         enum dapr_concurrency concurrency;
         enum dapr_consistency consistency;
-        int64_t ttl_s;              /* 0 = none given, -1 = remove TTL, >0 seconds; parsed from ttlInSeconds by the SDK */
+        int64_t ttl_s;              /* 0 = none given, -1 = never, >0 seconds; parsed from ttlInSeconds by the SDK. A write without one takes
+                                     * the TTL of the item away, as most stores do (Redis is the exception: there it stays) */
 };
 struct dapr_delete {
         const char *key;
