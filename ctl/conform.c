@@ -10,7 +10,7 @@
 
 #define LIFECYCLE "/microdapr.plugin.v1.Lifecycle/"
 #define START_S 15.0
-enum { CONTRACT_VERSION = 1, HEALTH_INTERVAL_MS = 50, BIG_BYTES = 3 * 1024 * 1024 };
+enum { CONTRACT_VERSION = 1, HEALTH_INTERVAL_MS = 50, BIG_BYTES = 3 * 1024 * 1024, QUOTED_BYTES = 32 };
 
 /* ---- calls ---- */
 
@@ -21,6 +21,27 @@ const char *conform_text(struct conform *c, const char *fmt, ...)
         const char *z = arena_vprintf(c->arena, fmt, ap);
         va_end(ap);
         return z ? z : "out of memory";
+}
+
+const char *conform_quote(struct conform *c, struct str bytes)
+{
+        struct buf b = {0};
+        if (!bytes.p)
+                return "nothing";
+        buf_addc(&b, '"');
+        for (size_t i = 0; i < bytes.n && i < QUOTED_BYTES; i++) {
+                unsigned char x = (unsigned char)bytes.p[i];
+                if (x >= ' ' && x < 0x7f)
+                        buf_addc(&b, (char)x);
+                else
+                        buf_printf(&b, "\\x%02x", x);
+        }
+        buf_addz(&b, "\"");
+        if (bytes.n > QUOTED_BYTES)
+                buf_printf(&b, "... (%zu bytes)", bytes.n);
+        const char *z = arena_strdup(c->arena, buf_str(&b));
+        buf_fini(&b);
+        return z ? z : "";
 }
 
 const char *conform_skip(struct conform *c, const char *why)

@@ -67,6 +67,8 @@ int conform_ask_raw(struct conform *c, const char *method, struct str req, struc
 /* "Set gave NotFound (text)" in the run's arena. */
 const char *conform_wrong(struct conform *c, const char *what);
 const char *conform_text(struct conform *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Bytes as a person reads them, in quotes, what is no text as \xNN; of long ones the beginning and the length. STR_NULL: "nothing". */
+const char *conform_quote(struct conform *c, struct str bytes);
 const char *conform_skip(struct conform *c, const char *why);
 /* In checks: a call's code, another check's word, a condition. */
 #define TRY(x, what) do { if (x) return conform_wrong(c, what); } while (0)

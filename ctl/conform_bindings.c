@@ -85,7 +85,7 @@ static const char *created_is_got(struct conform *c)
                 return conform_skip(c, "say --operation-metadata NAME=VALUE for what its operations need, such as key=a");
         TRY(invoke(c, "create", data, &out), "create");
         TRY(invoke(c, "get", STR(""), &out), "get");
-        MUST(str_eq(pb_str(out->data), data), conform_text(c, "get gives %zu bytes other than the %zu that were created", out->data.len, data.n));
+        MUST(str_eq(pb_str(out->data), data), conform_text(c, "get gives %s instead of the %s that was created", conform_quote(c, pb_str(out->data)), conform_quote(c, data)));
         if (!lists(l, "delete"))
                 return NULL;
         TRY(invoke(c, "delete", STR(""), &out), "delete");

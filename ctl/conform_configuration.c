@@ -36,7 +36,9 @@ static const char *items_agree(struct conform *c)
         for (size_t i = 0; i < all->n_items && i < 10; i++) {
                 const char *keys[] = {all->items[i]->key};
                 TRY(get_items(c, keys, 1, &one), "Get of a key");
-                MUST(one->n_items == 1 && strcmp(one->items[0]->value, all->items[i]->value) == 0, "Get of a key and of all keys differ");
+                const char *value = one->n_items == 1 ? one->items[0]->value : NULL;
+                MUST(value && strcmp(value, all->items[i]->value) == 0, conform_text(c, "Get of %s gives %s, of all keys %s", all->items[i]->key,
+                                conform_quote(c, value ? str_of(value) : STR_NULL), conform_quote(c, str_of(all->items[i]->value))));
         }
         const char *missing[] = {"conformance.missing.key"};
         TRY(get_items(c, missing, 1, &one), "Get of a key that is not there");

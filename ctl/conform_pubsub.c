@@ -170,7 +170,7 @@ static const char *check_message(struct conform *c, const message_t *m, const ch
         *ret_i = data.n == 9 && str_has_prefix(data, STR("message ")) ? data.p[8] - '0' : -1;
         MUST(*m->id, "a message has no id");
         MUST(strcmp(m->topic_name, topic) == 0, conform_text(c, "a message names the topic '%s'", m->topic_name));
-        MUST(*ret_i >= 0 && *ret_i < MESSAGES, "a message has other bytes than were published");
+        MUST(*ret_i >= 0 && *ret_i < MESSAGES, conform_text(c, "a message reads %s; \"message 0\" to \"message %d\" were published", conform_quote(c, data), MESSAGES - 1));
         return NULL;
 }
 

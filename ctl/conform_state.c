@@ -67,8 +67,10 @@ const char *state_expect(struct conform *c, const char *key, struct str value)
         if (state_get(c, key, &g))
                 return conform_wrong(c, "Get");
         if (value.p == NULL)
-                return is_there(g) ? conform_text(c, "the key %s is there, with %zu bytes", key, g->data.len) : NULL;
-        return str_eq(pb_str(g->data), value) ? NULL : conform_text(c, "Get gives %zu bytes other than the %zu that were set", g->data.len, value.n);
+                return is_there(g) ? conform_text(c, "Get of %s gives %s instead of nothing", key, conform_quote(c, pb_str(g->data))) : NULL;
+        if (str_eq(pb_str(g->data), value))
+                return NULL;
+        return conform_text(c, "Get of %s gives %s instead of %s", key, is_there(g) ? conform_quote(c, pb_str(g->data)) : "nothing", conform_quote(c, value));
 }
 
 static const char *etag_of(struct conform *c, const char *key)
@@ -204,7 +206,9 @@ static const char *bulk_set_get_delete(struct conform *c)
                 size_t hits = 0;
                 for (size_t i = 0; i < got->n_items; i++) {
                         MUST(!*got->items[i]->error, conform_text(c, "BulkGet reports for a key: %s", got->items[i]->error));
-                        hits += got->items[i]->data.len && str_eqz(pb_str(got->items[i]->data), got->items[i]->key);
+                        bool right = got->items[i]->data.len && str_eqz(pb_str(got->items[i]->data), got->items[i]->key);
+                        MUST(right || !got->items[i]->data.len, conform_text(c, "BulkGet of %s gives %s instead of its name", got->items[i]->key, conform_quote(c, pb_str(got->items[i]->data))));
+                        hits += right;
                 }
                 MUST(hits == BULK, conform_text(c, "BulkGet gives %zu of %d values", hits, BULK));
         }
