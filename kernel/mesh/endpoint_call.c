@@ -331,6 +331,7 @@ const char *endpoint_error(const struct endpoint *p, struct arena *a, const stru
         case ECONNRESET: why = "EOF"; break;
         case ENOENT: why = arena_printf(a, "dial tcp: lookup %.*s: no such host", STR_FMT(at->base.host)); break;
         case EKEYREJECTED: why = "tls: failed to verify certificate"; break;
+        case EOPNOTSUPP: why = "local error: tls: no renegotiation"; break;
         case EPROTO: why = "remote error: tls: handshake failure"; break;
         case EOVERFLOW: why = HTTP_BROKEN "net/http: server response headers exceeded 65536 bytes; aborted"; break;
         case EBADMSG: why = HTTP_BROKEN "malformed HTTP response"; break;

@@ -118,6 +118,8 @@ static int tls_new(struct arena *a, const struct http_endpoint_spec *s, bool off
         char err[256];
         int r;
 
+        if (s)
+                o.renegotiation = s->renegotiation;
         if (s && s->root_ca.value)
                 o.roots_pem = str_of(s->root_ca.value);
         if (s && s->certificate.value && s->private_key.value) {

@@ -65,13 +65,37 @@ static int read_headers(struct arena *a, const struct yaml_node *list, struct ht
         return r;
 }
 
+/* The reference takes the short names; its documentation has the long ones. */
+static int read_renegotiation(struct arena *a, const struct yaml_node *n, struct http_endpoint_spec *e, const char **ret_err)
+{
+        static const struct {
+                const char *name;
+                enum tls_renegotiation value;
+        } known[] = {
+                {"", TLS_RENEGOTIATE_NEVER},
+                {"Never", TLS_RENEGOTIATE_NEVER},
+                {"OnceAsClient", TLS_RENEGOTIATE_ONCE},
+                {"FreelyAsClient", TLS_RENEGOTIATE_FREELY},
+                {"RenegotiateNever", TLS_RENEGOTIATE_NEVER},
+                {"RenegotiateOnceAsClient", TLS_RENEGOTIATE_ONCE},
+                {"RenegotiateFreelyAsClient", TLS_RENEGOTIATE_FREELY},
+        };
+        const char *value = text(a, n);
+
+        for (size_t i = 0; value && i < sizeof known / sizeof *known; i++)
+                if (!strcmp(value, known[i].name)) {
+                        e->renegotiation = known[i].value;
+                        return 0;
+                }
+        *ret_err = yaml_error(a, n, "invalid renegotiation value %s for http endpoint %s: it is one of Never, OnceAsClient, FreelyAsClient",
+                              value ? value : "", e->name);
+        return -EINVAL;
+}
+
 static int read_tls(struct arena *a, const struct yaml_node *tls, struct http_endpoint_spec *e, const char **ret_err)
 {
-        static const char *const known[] = {"", "RenegotiateNever", "RenegotiateOnceAsClient", "RenegotiateFreelyAsClient"};
-        bool ok = false;
         int r;
 
-        e->renegotiation = "";
         if (yaml_is_null(tls))
                 return 0;
         e->has_tls = true;
@@ -79,15 +103,7 @@ static int read_tls(struct arena *a, const struct yaml_node *tls, struct http_en
             (r = read_value(a, yaml_get_fold(tls, "certificate"), "spec.clientTLS.certificate", &e->certificate, ret_err)) ||
             (r = read_value(a, yaml_get_fold(tls, "privateKey"), "spec.clientTLS.privateKey", &e->private_key, ret_err)))
                 return r;
-        e->renegotiation = text(a, yaml_get_fold(tls, "renegotiation"));
-        for (size_t i = 0; e->renegotiation && i < sizeof known / sizeof *known; i++)
-                ok |= strcmp(e->renegotiation, known[i]) == 0;
-        if (ok)
-                return 0;
-        *ret_err = yaml_error(a, yaml_get_fold(tls, "renegotiation"), "invalid renegotiation value %s for http endpoint %s: it is one of "
-                              "RenegotiateNever, RenegotiateOnceAsClient, RenegotiateFreelyAsClient",
-                              e->renegotiation ? e->renegotiation : "", e->name);
-        return -EINVAL;
+        return read_renegotiation(a, yaml_get_fold(tls, "renegotiation"), e, ret_err);
 }
 
 int http_endpoint_read(struct arena *a, const struct raw_resource *r, struct http_endpoint_spec **ret, const char **ret_err)

@@ -3,6 +3,7 @@
 #define KERNEL_RESOURCES_HTTP_ENDPOINT_H
 
 #include "kernel/resources/resources.h"
+#include "sdk/net/tls.h"
 
 enum { HTTP_ENDPOINT_HEADERS_MAX = 100 };
 
@@ -18,7 +19,7 @@ struct http_endpoint_spec {
         size_t n_headers;
         struct endpoint_value root_ca, certificate, private_key;
         bool has_tls;             /* clientTLS stands there */
-        const char *renegotiation; /* "" = none */
+        enum tls_renegotiation renegotiation;
         const char *file;
         int line;
 };

@@ -261,7 +261,7 @@ static ssize_t read_once(struct conn *c, bool *ret_more)
         }
         if (c->tls && !c->closing) {
                 int r = decrypt(c);
-                if (buf_len(&c->tls->out))
+                if (buf_len(&c->tls->out) || c->stalled)
                         conn_flush_soon(c); /* key updates, alerts */
                 if (r == 1)
                         c->eof = true;
@@ -305,16 +305,19 @@ static void do_read(struct conn *c)
 static int drain_tls(struct conn *c)
 {
         struct tls_session *t = c->tls;
+        c->stalled = false;
         for (;;) {
-                while (!c->handshaking && buf_len(&c->out) && buf_len(&t->out) < TLS_AHEAD_BYTES) {
+                while (!c->handshaking && !c->stalled && buf_len(&c->out) && buf_len(&t->out) < TLS_AHEAD_BYTES) {
                         size_t n = buf_len(&c->out) < TLS_RECORD_BYTES ? buf_len(&c->out) : TLS_RECORD_BYTES;
                         int r = tls_session_write(t, c->out.p + c->out.off, n);
-                        if (r)
+                        if (r && r != -EAGAIN)
                                 return r;
-                        buf_consume(&c->out, n);
+                        c->stalled = r; /* until the peer has had its say */
+                        if (!r)
+                                buf_consume(&c->out, n);
                 }
                 int r = drain(c, &t->out);
-                if (r || c->handshaking || !buf_len(&c->out))
+                if (r || c->handshaking || c->stalled || !buf_len(&c->out))
                         return r;
         }
 }

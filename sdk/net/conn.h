@@ -48,7 +48,7 @@ struct conn {
         struct cond readable, drained; /* fibers: bytes, end or error came; output shrank or error */
         char peer[64];              /* "127.0.0.1:1234", "[::1]:1", "unix" */
         /* conn.c's own */
-        bool reading, closing, shut, notified, handshaking, in_cb, dead;
+        bool reading, closing, shut, notified, handshaking, stalled, in_cb, dead;
         int kick, events, write_error;
         double linger_at;
         struct timer linger;

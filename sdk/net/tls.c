@@ -10,6 +10,7 @@
 #include <wolfssl/options.h>
 #include <wolfssl/ssl.h>
 
+#include "sdk/net/tls_openssl.h"
 #include "sdk/net/tls_ops.h"
 
 #include <arpa/inet.h>
@@ -193,27 +194,27 @@ static int on_verify(int ok, WOLFSSL_X509_STORE_CTX *store)
 }
 
 /* What cannot be read is nothing that is trusted: a peer is refused then, not the start. */
-static void load_from(WOLFSSL_CTX *ctx, const char *file, const char *folder)
+static void load_from(void *ctx, const char *file, const char *folder)
 {
         wolfSSL_CTX_load_verify_locations_ex(ctx, file, folder, WOLFSSL_LOAD_FLAG_IGNORE_ERR);
         wolfSSL_ERR_clear_error();
 }
 
 /* SSL_CERT_FILE takes the place of the system's file, SSL_CERT_DIR ("a:b") that of the system's folder, which holds the same. */
-static void load_system_roots(WOLFSSL_CTX *ctx)
+void tls_system_roots(void (*each)(void *arg, const char *file, const char *folder), void *arg)
 {
         const char *file = getenv("SSL_CERT_FILE"), *folders = getenv("SSL_CERT_DIR");
         struct str rest = str_of(folders), folder;
         char path[FOLDER_BYTES];
         bool has_file = file && *file;
-        load_from(ctx, has_file ? file : system_roots, NULL);
+        each(arg, has_file ? file : system_roots, NULL);
         if (has_file && !rest.n)
-                load_from(ctx, system_roots, NULL);
+                each(arg, system_roots, NULL);
         while (rest.n) {
                 folder = str_cut(&rest, ':');
                 if (folder.n && folder.n < sizeof(path)) {
                         snprintf(path, sizeof(path), "%.*s", STR_FMT(folder));
-                        load_from(ctx, NULL, path);
+                        each(arg, NULL, path);
                 }
         }
 }
@@ -222,7 +223,7 @@ static int load_roots(WOLFSSL_CTX *ctx, struct str pem)
 {
         if (pem.n)
                 return wolfSSL_CTX_load_verify_buffer(ctx, (const unsigned char *)pem.p, (long)pem.n, WOLFSSL_FILETYPE_PEM);
-        load_system_roots(ctx);
+        tls_system_roots(load_from, ctx);
         return WOLFSSL_SUCCESS;
 }
 
@@ -282,6 +283,8 @@ static int configure(struct tls_context *t, const struct tls_options *o, char *e
 int tls_context_new(struct tls_context **ret, const struct tls_options *o, char *err, size_t err_n)
 {
         static bool started;
+        if (o->renegotiation)
+                return tls_openssl_context_new(ret, o, err, err_n);
         if (!started && wolfSSL_Init() != WOLFSSL_SUCCESS)
                 return fail(err, err_n, "wolfSSL does not start", 0);
         started = true;
@@ -391,6 +394,13 @@ static bool is_about_certificate(int code)
         }
 }
 
+/* The server wanted another handshake and was told that there is none. */
+static bool has_refused_another(struct session *s)
+{
+        WOLFSSL_ALERT_HISTORY h;
+        return wolfSSL_get_alert_history(s->ssl, &h) == WOLFSSL_SUCCESS && h.last_tx.code == no_renegotiation;
+}
+
 /* 0 = more ciphertext is needed, else -errno. */
 static int outcome(struct session *s, int r)
 {
@@ -401,6 +411,8 @@ static int outcome(struct session *s, int r)
         wolfSSL_ERR_clear_error();
         if (code == MEMORY_E)
                 return -ENOMEM;
+        if (has_refused_another(s))
+                return -EOPNOTSUPP;
         return s->refused || is_about_certificate(code) ? -EKEYREJECTED : -EPROTO;
 }
 

@@ -1,4 +1,5 @@
-/* TLS by wolfSSL: TLS 1.2 and later, strict by default. Only tls.c knows wolfSSL. */
+/* TLS by wolfSSL, clients that allow renegotiation by OpenSSL: TLS 1.2 and later, strict by default. Only tls.c knows wolfSSL, only
+ * tls_openssl.c OpenSSL. */
 #ifndef SDK_NET_TLS_H
 #define SDK_NET_TLS_H
 
@@ -9,12 +10,14 @@
 #include "sdk/base/str.h"
 
 struct tls_context;
+enum tls_renegotiation { TLS_RENEGOTIATE_NEVER, TLS_RENEGOTIATE_ONCE, TLS_RENEGOTIATE_FREELY };
 struct tls_options {
         bool server;
         struct str cert_pem, key_pem;  /* own chain and key; required for servers */
         struct str roots_pem;          /* trust anchors; empty = the system's, or SSL_CERT_FILE's and SSL_CERT_DIR's */
         bool require_peer_cert;        /* servers: mutual TLS */
         bool insecure_skip_verify;     /* clients: only where the reference's option of that name asks for it */
+        enum tls_renegotiation renegotiation; /* clients, TLS 1.2: how often a connection's server may ask for another handshake */
         const char *const *alpn;       /* NULL-terminated, in order of preference; NULL = none */
         /* Called once the chain is verified with the peer's leaf (DER), before the handshake goes on; non-zero refuses. It takes
          * the place of the check of the server's name (SPIFFE identities). Loop's stack: must not park. May be NULL. */
@@ -41,9 +44,9 @@ int tls_session_new(struct tls_session **ret, struct tls_context *t, struct str 
 void tls_session_free(struct tls_session *s); /* NULL is fine */
 /* 1 = done, 0 = needs more of the peer's bytes, -EPROTO, -EKEYREJECTED (certificate refused), -ENOMEM. Send `out` in any case. */
 int tls_session_handshake(struct tls_session *s);
-/* Plain bytes: > 0, 0 at the peer's close_notify, -EAGAIN, -EPROTO. */
+/* Plain bytes: > 0, 0 at the peer's close_notify, -EAGAIN, -EPROTO, -EOPNOTSUPP (the server wanted a renegotiation that is not allowed). */
 ssize_t tls_session_read(struct tls_session *s, void *p, size_t n);
-/* Encrypts all of it into out. 0, -EPROTO, -ENOMEM. */
+/* Encrypts all of it into out. 0, -EPROTO, -ENOMEM; -EAGAIN, of at most a record: nothing yet, another handshake is under way. */
 int tls_session_write(struct tls_session *s, const void *p, size_t n);
 void tls_session_shutdown(struct tls_session *s); /* close_notify into out */
 /* After the handshake; borrowed until the session is freed, empty when there is none. */

@@ -1,10 +1,11 @@
 """HTTPEndpoints and URLs on real servers: HTTP/2 where nginx offers it, the roots that SSL_CERT_FILE and SSL_CERT_DIR name; gzip of apps and servers."""
-import concurrent.futures, gzip, http.client, json, os, subprocess
+import concurrent.futures, gzip, http.client, json, os, socket, subprocess
 
 import pytest
 
 from conftest import free_port, wait_until
 from test_endpoints import pki  # noqa: F401 (a fixture)
+from mesh_differential import OTHER
 from test_invoke import HttpApp
 from test_mesh import endpoint, rss_kb
 
@@ -170,3 +171,78 @@ def test_gzip_from_nginx_by_http2(daprd, nginx, pki):  # noqa: F811
     r = plain(d, "/big")
     assert (r.getheader("x-proto"), r.getheader("content-encoding")) == ("HTTP/2.0", None)
     assert r.read() == (nginx.folder / "big").read_bytes()
+
+
+@pytest.fixture
+def apache(tmp_path_factory, pki):  # noqa: F811
+    """Port of an Apache for TLS 1.2 whose /secret wants a client's certificate and whose /cipher wants another cipher: it asks for another
+    handshake when it has read the request's path."""
+    folder, port = tmp_path_factory.mktemp("apache"), free_port()
+    for name in ("secret", "cipher", "free"):
+        (folder / "www" / name).mkdir(parents=True)
+        (folder / "www" / name / "x").write_text(name)
+    modules = "".join(f"LoadModule {m}_module /usr/lib/apache2/modules/mod_{m}.so\n" for m in ("mpm_event", "authz_core", "ssl", "headers"))
+    (folder / "conf").write_text(f"""ServerRoot {folder}
+PidFile {folder}/pid
+{modules}Listen 127.0.0.1:{port}
+ServerName localhost
+ErrorLog {folder}/error
+DocumentRoot {folder}/www
+KeepAliveTimeout 60
+SSLEngine on
+SSLProtocol TLSv1.2
+SSLCertificateFile {pki}/server.crt
+SSLCertificateKeyFile {pki}/server.key
+SSLCACertificateFile {pki}/ca.crt
+Header set x-client "%{{SSL_CLIENT_S_DN_CN}}s"
+<Location /secret>
+SSLVerifyClient require
+</Location>
+<Location /cipher>
+SSLCipherSuite ECDHE-ECDSA-AES128-GCM-SHA256
+</Location>
+""")
+    proc = subprocess.Popen(["/usr/sbin/apache2", "-f", folder / "conf", "-X"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_until("Apache listens", lambda: socket.create_connection(("127.0.0.1", port), 1).close() is None)
+    yield port
+    proc.terminate()
+    proc.wait(10)
+
+
+REFUSED = 'tls: no renegotiation'
+# setting -> what calls of /free, /secret, /cipher, /secret by one connection give, as long as it lives
+NEGOTIATED = {"": [200, REFUSED, REFUSED, REFUSED], "Never": [200, REFUSED, REFUSED, REFUSED], "OnceAsClient": [200, 200, REFUSED, 200],
+              "FreelyAsClient": [200, 200, 200, 200], "RenegotiateFreelyAsClient": [200, 200, 200, 200]}
+
+
+@pytest.mark.parametrize("kind", ["ours", "other"])
+def test_renegotiation(daprd, apache, pki, folder, kind):  # noqa: F811
+    text = lambda name: {"value": (pki / name).read_text()}
+    resources = []
+    for setting in NEGOTIATED:
+        more = {"renegotiation": setting} if setting else {}
+        doc = json.loads(endpoint(f"https://127.0.0.1:{apache}", clientTLS={"rootCA": text("ca.crt"), "certificate": text("client.crt"), "privateKey": text("client.key"), **more}))
+        doc["metadata"]["name"] = "at" + setting.lower()
+        if kind == "ours" or not setting.startswith("Reneg"):  # its documentation has the long names, which it does not take itself
+            resources.append(json.dumps(doc))
+    d = daprd(resources, start=False)
+    if kind == "other":
+        if not os.access(OTHER, os.X_OK):
+            pytest.skip("OTHER_DAPRD does not name a daprd to compare with")
+        d.argv[0] = OTHER
+        d.env |= {"HOME": str(folder), "PATH": os.environ.get("PATH", "")}
+    d.start()
+    for setting in list(NEGOTIATED)[:len(resources)]:
+        got = []
+        for path in ("/free/x", "/secret/x", "/cipher/x", "/secret/x"):
+            r = call(d, path, "at" + setting.lower())
+            got.append(REFUSED if REFUSED.encode() in r.body else r.status)
+            assert r.status != 200 or (r.body.decode(), r.headers.get("x-client", "") in ("client", "(null)")) == (path.split("/")[1], True)
+        assert got == NEGOTIATED[setting], setting
+        r = call(d, "/secret/x", "at" + setting.lower(), "POST", b"x" * 100_000)
+        assert (r.status in (200, 405)) == ("Once" in setting or "Freely" in setting), "what was sent meanwhile has come"
+
+
+def test_renegotiation_by_another_name(daprd, pki):  # noqa: F811
+    d = daprd([endpoint("https://127.0.0.1:9", clientTLS={"renegotiation": "Sometimes"})])
+    assert "invalid renegotiation value Sometimes for http endpoint site: it is one of Never, OnceAsClient, FreelyAsClient" in d.log()

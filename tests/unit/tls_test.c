@@ -12,6 +12,7 @@
 #include "tests/unit/pki.h"
 
 static char why[256];
+static enum tls_renegotiation allowed;
 
 static struct tls_context *context(struct tls_options o)
 {
@@ -27,7 +28,12 @@ static struct tls_options server_options(void)
 
 static struct tls_options client_options(void)
 {
-        return (struct tls_options){.roots_pem = str_of(pki_root)};
+        return (struct tls_options){.roots_pem = str_of(pki_root), .renegotiation = allowed};
+}
+
+static void clients_by_openssl(void)
+{
+        allowed = TLS_RENEGOTIATE_FREELY;
 }
 
 /* ---- a pair of connections ---- */
@@ -487,6 +493,20 @@ int main(void)
         tcase_add_test(t, certificate_requests_are_of_version_0);
         tcase_add_test(t, https_over_http1);
         tcase_add_test(t, https_over_http2);
+        suite_add_tcase(s, t);
+        t = tcase_create("clients by OpenSSL");
+        tcase_set_timeout(t, 40);
+        tcase_add_checked_fixture(t, clients_by_openssl, NULL);
+        tcase_add_test(t, bytes_pass_both_ways_and_the_end_is_seen);
+        tcase_add_test(t, names_and_addresses_are_verified);
+        tcase_add_test(t, untrusted_and_expired_certificates_are_refused);
+        tcase_add_test(t, other_kinds_of_keys);
+        tcase_add_test(t, mutual_tls);
+        tcase_add_test(t, alpn_is_agreed);
+        tcase_add_test(t, megabytes_pass_with_bounded_buffers);
+        tcase_add_test(t, a_handshake_keeps_its_deadline);
+        tcase_add_test(t, changed_ciphertext_is_an_error);
+        tcase_add_test(t, bad_options_are_explained);
         suite_add_tcase(s, t);
         return run_suite(s);
 }
