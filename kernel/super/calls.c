@@ -1,7 +1,8 @@
 /*
  * Calls to components. A call takes the component's present instance and its plugin's present life and goes out on that connection;
  * when it breaks, the call is sent again, to what is present then, if the other side certainly has not seen it or the plugin said
- * that the method may be repeated, else it fails; while a version of before stands by, some more are (repeat.c). A call that finds no usable life waits for one: not longer than its own deadline or
+ * that the method may be repeated, else it fails; while a version of before stands by, some more are (repeat.c). A call that was the
+ * first in flight at two hangs in a row is taken for their cause and not sent again; those that were beside it are. A call that finds no usable life waits for one: not longer than its own deadline or
  * PLUGIN_WAIT_MAX_S, and only tuning.calls_waiting_max at a time; where nothing is to be expected (FAILED, STOPPED, removed) it fails
  * at once. An instance that was exchanged under a running call stays until the call is over.
  */
@@ -14,7 +15,26 @@
 #include "kernel/super/tap.h"
 #include "sdk/net/rpc_watch.h"
 
-enum { RESENDS_MAX = 3 };
+enum { RESENDS_MAX = 3, HANGS_MAX = 2, BYSTANDER_MAX = 10 };
+
+/* How often a call was lost with its process. */
+struct losses {
+        int hangs;     /* in a row, of which it may be the cause */
+        int beside;    /* hangs of which another one may be */
+        int others;
+};
+
+static void count_loss(struct losses *n, bool hung, bool suspect)
+{
+        n->others += !hung;
+        n->beside += hung && !suspect;
+        n->hangs = hung && suspect ? n->hangs + 1 : 0;
+}
+
+static bool may_be_sent_again(const struct losses *n)
+{
+        return n->others <= RESENDS_MAX && n->hangs < HANGS_MAX && n->beside <= BYSTANDER_MAX;
+}
 
 static int fail(struct rpc_status *st, struct arena *a, int code, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
 static int fail(struct rpc_status *st, struct arena *a, int code, const char *fmt, ...)
@@ -80,46 +100,54 @@ static bool is_usable(const struct component *c)
 }
 
 /* The connection broke under a call. The process's end, which says more, is known a moment later. */
-static int broken(struct instance *i, struct arena *a, const char *method, struct life *l, struct rpc_status *st)
+static int broken(struct instance *i, struct arena *a, const char *method, struct life *l, const struct losses *n, struct rpc_status *st)
 {
         struct plugin *p = i->plugin;
         const char *name = strrchr(method, '/');
         double deadline = loop_now() + 0.05;
         while (!l->ended && cond_wait_until(&p->changed, deadline) == 0)
                 ;
-        return fail(st, a, RPC_UNAVAILABLE, "%s of component %s was in flight when its plugin %s %s; it may or may not have been done",
-                    name ? name + 1 : method, i->spec->name, p->name, l->ended && p->last_error[0] ? p->last_error : "closed the connection");
+        const char *then = n->hangs >= HANGS_MAX ? "; it was the first call in flight at two hangs in a row and is not sent again"
+                           : map_get(&p->idempotent, str_of(method)) ? "" : "; it may or may not have been done";
+        return fail(st, a, RPC_UNAVAILABLE, "%s of component %s was in flight when its plugin %s %s%s", name ? name + 1 : method, i->spec->name, p->name,
+                    l->ended && p->last_error[0] ? p->last_error : "closed the connection", then);
 }
 
 /* One sending to a usable instance. *ret_again: the call may be sent once more. */
 static int send_once(struct instance *i, struct arena *a, const char *method, struct str req, struct str *resp, struct rpc_status *st,
-                     bool may_again, bool *ret_again)
+                     struct losses *n, bool *ret_again)
 {
         struct rpc_opts o = {.md = &i->md, .n_md = 1};
         struct life *l = i->plugin->life;
+        struct sending me = {0};
         bool on_trial = i->component && i->component->standby && i->component->now == i;
         life_ref(l);
+        list_add_tail(&l->calls, &me.in_life);
         int r = rpc_unary(l->ch, a, method, req, resp, &o, st);
+        list_del(&me.in_life);
         if (r == 0)
                 l->good_calls++;
         bool lost = r && st->transport && (l->ended || !rpc_channel_is_connected(l->ch));
         if (lost && l == i->plugin->life)
                 l->usable = false; /* the event may come after this fiber */
-        *ret_again = r && st->transport && may_again &&
+        if (r && st->transport)
+                count_loss(n, lost && l->verdict == DEATH_HANG, me.is_suspect);
+        *ret_again = r && st->transport && may_be_sent_again(n) &&
                      (st->unprocessed || (lost && (map_get(&i->plugin->idempotent, str_of(method)) || (on_trial && call_may_be_repeated(a, method, req)))));
         if (lost && !*ret_again)
-                r = broken(i, a, method, l, st);
+                r = broken(i, a, method, l, n, st);
         life_unref(l);
         return r;
 }
 
 int instance_call(struct instance *i, struct arena *a, const char *method, struct str req, struct str *resp, struct rpc_status *st)
 {
+        struct losses once = {.others = RESENDS_MAX};
         bool again;
         if (!instance_is_usable(i))
                 return fail(st, a, RPC_UNAVAILABLE, "component %s is not ready (%s)", i->spec->name, plugin_state_name(i->plugin->state));
         instance_hold(i);
-        int r = send_once(i, a, method, req, resp, st, false, &again);
+        int r = send_once(i, a, method, req, resp, st, &once, &again);
         instance_release(i);
         return r;
 }
@@ -127,6 +155,7 @@ int instance_call(struct instance *i, struct arena *a, const char *method, struc
 int component_call_bytes(struct component *c, struct arena *a, const char *method, struct str req, struct str *resp,
                          struct rpc_status *st)
 {
+        struct losses losses = {0};
         bool again = true;
         int r = 0;
         struct hop hop;
@@ -134,7 +163,7 @@ int component_call_bytes(struct component *c, struct arena *a, const char *metho
         hop_begin(&hop, c, method);
         if (c->fault && (r = fault_meet(c, a, method, st)))
                 again = false;
-        for (int sent = 0; again; sent++) {
+        while (again) {
                 if (!is_usable(c)) {
                         r = wait_usable(c, a, st);
                         if (r)
@@ -142,7 +171,7 @@ int component_call_bytes(struct component *c, struct arena *a, const char *metho
                 }
                 struct instance *i = c->now;
                 instance_hold(i);
-                r = send_once(i, a, method, req, resp, st, sent < RESENDS_MAX, &again);
+                r = send_once(i, a, method, req, resp, st, &losses, &again);
                 instance_release(i);
         }
         double seconds = hop_end(&hop, c, method, r, r ? st->message : STR_NULL);

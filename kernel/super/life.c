@@ -200,6 +200,7 @@ static struct life *life_new(struct plugin *p)
         l->pidfd = l->control_fd = l->out.fd = l->err.fd = -1;
         l->started_at = loop_now();
         scope_init(&l->scope);
+        list_init(&l->calls);
         timer_init(&l->watchdog, on_watchdog);
         timer_init(&l->kill_timer, on_kill_timer);
         timer_init(&l->start_timer, on_start_timer);
@@ -467,6 +468,8 @@ void life_kill(struct life *l, enum death_class why)
         bool too_late = (why == DEATH_PROTOCOL || why == DEATH_HANG) && has_ended(l); /* its event was not taken yet: then the reason was another one */
         if (l->verdict == DEATH_NONE && !too_late)
                 l->verdict = why;
+        if (l->verdict == DEATH_HANG && !list_is_empty(&l->calls))
+                list_entry(l->calls.next, struct sending, in_life)->is_suspect = true;
         l->usable = false;
         if (l->pidfd >= 0)
                 syscall(SYS_pidfd_send_signal, l->pidfd, SIGKILL, NULL, 0);

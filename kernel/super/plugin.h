@@ -49,6 +49,11 @@ const char *plugin_event_name(enum plugin_event e);
 
 struct plugin;
 
+struct sending { /* a call on its way */
+        struct list in_life;
+        bool is_suspect; /* the life was ended as a hang, and this was the first of its calls */
+};
+
 struct life {
         struct plugin *plugin;
         unsigned number;           /* of the plugin's lives, from 1 */
@@ -59,6 +64,7 @@ struct life {
         struct output out, err;
         struct rpc_channel *ch;
         struct scope scope;        /* Hello, Init, health */
+        struct list calls;         /* in flight, oldest first: struct sending.in_life */
         bool usable;               /* calls may use ch */
         bool has_debugger;         /* of one that started stopped: when it was last looked for */
         bool ended;                /* the process is reaped, or the foreign connection dropped */

@@ -178,6 +178,43 @@ ON_LOOP_TEST(calls_that_kill_the_plugin_are_given_up)
 
 /* ---- hang ---- */
 
+static void get_beside(void *arg)
+{
+        struct load *l = arg;
+        struct arena a;
+        struct rpc_status st = {0};
+        arena_init(&a, 0);
+        fiber_sleep(0.02);
+        if (fault_get(l->c, &a, "k", NULL, &st) == 0)
+                l->good++;
+        else
+                snprintf(l->why, sizeof l->why, "%.*s", STR_FMT(st.message));
+        arena_fini(&a);
+}
+
+ON_LOOP_TEST(a_call_that_hangs_its_plugin_twice_is_not_sent_again_and_takes_no_other_along)
+{
+        struct fault f;
+        struct rpc_status st = {0};
+        struct scope s = SCOPE_INIT(s);
+        fault_init(&f);
+        fault_install(&f, "state.faulty", NULL, NULL);
+        f.tuning.health_interval_s = 0.05;
+        f.tuning.backoff_min_s = 0.01;
+        fault_open(&f);
+        struct load l = {.c = fault_start(&f, fault_spec(&f, "store", "state.faulty", NULL, 0))};
+        fiber_go(&s, "beside", get_beside, &l); /* comes when the other one hangs */
+        ck_assert_int_eq(fault_get(l.c, &f.arena, "hang", NULL, &st), RPC_UNAVAILABLE);
+        ck_assert(text_has(st.message, "Get of component store was in flight when its plugin state.faulty sent no sign of life"));
+        ck_assert(text_has(st.message, "the first call in flight at two hangs in a row and is not sent again"));
+        ck_assert(!text_has(st.message, "may or may not"));
+        scope_join(&s);
+        ck_assert_str_eq(l.why, "");
+        ck_assert_uint_eq(l.good, 1);
+        ck_assert_uint_eq(fault_status(&f, l.c).restarts, 2);
+        fault_close(&f);
+}
+
 ON_LOOP_TEST(a_hung_plugin_is_replaced)
 {
         struct fault f;
@@ -479,6 +516,7 @@ int main(void)
         tcase_add_test(t, a_set_in_flight_fails_at_once_and_says_why);
         tcase_add_test(t, calls_that_kill_the_plugin_are_given_up);
         tcase_add_test(t, a_hung_plugin_is_replaced);
+        tcase_add_test(t, a_call_that_hangs_its_plugin_twice_is_not_sent_again_and_takes_no_other_along);
         tcase_add_test(t, a_stopped_process_counts_as_hung);
         tcase_add_test(t, ten_deaths_in_a_row_and_it_has_failed_others_serve);
         tcase_add_test(t, killed_ten_times_without_a_good_call_it_has_failed);
