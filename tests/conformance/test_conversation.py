@@ -226,3 +226,12 @@ def test_openai_needs_a_key(daprd, model):
     d = daprd([component("az", "conversation.openai", [("key", "k"), ("apiType", "azure")], ignoreErrors=True)])
     assert "endpoint and apiVersion must be provided when apiType is set to 'azure'" in d.log()
     assert converse(d, user("x"), "az").json()["errorCode"] == "ERR_CONVERSATION_NOT_FOUND"
+
+
+def test_a_server_that_is_not_named_may_be_asked(daprd):
+    """Without an endpoint the plugin's own address counts: its walls have a door there."""
+    d = daprd(resources=[component("ol", "conversation.ollama")])
+    r = d.request("POST", "/v1.0-alpha2/conversation/ol/converse", json.dumps({"inputs": [{"messages": [{"ofUser": {"content": [{"text": "hi"}]}}]}]}),
+                  {"content-type": "application/json"})
+    assert r.status in (200, 500), r.body
+    assert "does not ask for" not in d.log()
