@@ -60,9 +60,12 @@ static struct http_header *all_headers(const struct endpoint *p, struct arena *a
         struct http_header *h = arena_alloc(a, (q->n_headers + p->n_headers + OWN_HEADERS) * sizeof *h);
         size_t n = 0;
 
-        for (size_t i = 0; h && i < q->n_headers; i++)
-                if (!has(p->headers, p->n_headers, arena_strdup(a, q->headers[i].name)) && !is_left_out(q, q->headers[i].name))
+        for (size_t i = 0; h && i < q->n_headers; i++) {
+                struct str name = q->headers[i].name;
+                bool no_second = str_ieq(name, STR("Content-Type")) && (!q->headers[i].value.n || has(h, n, "Content-Type"));
+                if (!no_second && !has(p->headers, p->n_headers, arena_strdup(a, name)) && !is_left_out(q, name))
                         h[n++] = q->headers[i];
+        }
         for (size_t i = 0; h && i < p->n_headers; i++)
                 if (!is_left_out(q, p->headers[i].name))
                         h[n++] = p->headers[i];
@@ -124,6 +127,7 @@ static struct str target_of(const struct endpoint *p, struct arena *a, struct st
 int endpoint_open(struct endpoint *p, struct arena *a, struct endpoint_request *q, struct http_exchange **ret)
 {
         endpoint_request_fini(q); /* of a try before */
+        q->asked = q->method;
         q->url = STR_NULL;
         q->why = NULL;
         q->is_elsewhere = false;
@@ -318,7 +322,7 @@ const char *endpoint_error(const struct endpoint *p, struct arena *a, const stru
         const char *why = strerrordesc_np(-r), *text;
         char method[16];
 
-        snprintf(method, sizeof method, "%.*s", STR_FMT(q->method));
+        snprintf(method, sizeof method, "%.*s", STR_FMT(q->asked));
         for (char *c = *method ? method + 1 : method; *c; c++)
                 *c = (char)tolower((unsigned char)*c);
         switch (-r) {
@@ -333,7 +337,7 @@ const char *endpoint_error(const struct endpoint *p, struct arena *a, const stru
         case EKEYREJECTED: why = "tls: failed to verify certificate"; break;
         case EOPNOTSUPP: why = "local error: tls: no renegotiation"; break;
         case EPROTO: why = "remote error: tls: handshake failure"; break;
-        case EOVERFLOW: why = HTTP_BROKEN "net/http: server response headers exceeded 65536 bytes; aborted"; break;
+        case EOVERFLOW: why = arena_printf(a, HTTP_BROKEN "net/http: server response headers exceeded %zu bytes; aborted", at->header_bytes); break;
         case EBADMSG: why = HTTP_BROKEN "malformed HTTP response"; break;
         case ELOOP: why = "stopped after 10 redirects"; break;
         default: break;

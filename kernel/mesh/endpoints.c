@@ -18,6 +18,8 @@
 #define SCOPE "dapr.runtime"
 #define CONNECT_TIMEOUT_S 15.0
 
+enum { HEADER_BYTES_MIN = 4096 };
+
 bool endpoint_is_url(struct str id)
 {
         return str_has_prefix(id, STR("http://")) || str_has_prefix(id, STR("https://"));
@@ -79,7 +81,7 @@ static void endpoint_free(struct endpoint *p)
         free(p);
 }
 
-static int client_new(struct http_client **ret, const struct endpoint_url *u, struct tls_context *tls, bool by_alpn)
+static int client_new(struct http_client **ret, const struct endpoint_url *u, struct tls_context *tls, bool by_alpn, size_t header_bytes)
 {
         return http_client_new(ret, &(struct http_client_conf){.target = u->target,
                                                                .authority = u->authority,
@@ -87,19 +89,30 @@ static int client_new(struct http_client **ret, const struct endpoint_url *u, st
                                                                .h2_by_alpn = tls && by_alpn,
                                                                .server_name = u->host,
                                                                .gzip = HTTP_GZIP_ASK,
+                                                               .max_header_bytes = header_bytes,
                                                                .connect_timeout_s = CONNECT_TIMEOUT_S});
 }
 
-/* text: the base URL. tls: for https, or NULL; borrowed. by_alpn: it offers HTTP/2. */
-static int endpoint_new(struct endpoints *e, struct arena *a, struct str text, struct tls_context *tls, bool by_alpn, struct endpoint **ret)
+/* The answers of URLs are held to what the app's are. */
+static size_t header_bytes_of_urls(const struct endpoints *e)
+{
+        int64_t n = e->k->opts.read_buffer_size;
+
+        return n > HEADER_BYTES_MIN ? (size_t)n : HEADER_BYTES_MIN;
+}
+
+/* text: the base URL. tls: for https, or NULL; borrowed. of_resource: of one, or of a redirect of one. */
+static int endpoint_new(struct endpoints *e, struct arena *a, struct str text, struct tls_context *tls, bool of_resource, struct endpoint **ret)
 {
         struct endpoint *p = calloc(1, sizeof *p);
         int r = p && (p->text = strndup(text.p, text.n)) ? 0 : -ENOMEM;
 
         if (!r)
                 r = endpoint_url_read(a, str_of(p->text), &p->base);
-        if (!r)
-                r = client_new(&p->client, &p->base, p->base.is_https ? tls : NULL, by_alpn);
+        if (!r) {
+                p->header_bytes = of_resource ? ENDPOINT_HEADER_BYTES : header_bytes_of_urls(e);
+                r = client_new(&p->client, &p->base, p->base.is_https ? tls : NULL, of_resource, p->header_bytes);
+        }
         if (r) {
                 endpoint_free(p);
                 return r;
@@ -158,8 +171,8 @@ static int add_headers(struct endpoints *e, const struct http_endpoint_spec *s, 
                 return -ENOMEM;
         for (size_t i = 0; i < s->n_headers; i++) {
                 resolve(e, s, &s->headers[i], "header");
-                if (s->headers[i].value)
-                        p->headers[p->n_headers++] = (struct http_header){str_of(s->headers[i].name), str_of(s->headers[i].value)};
+                /* without a value it still takes the place of the caller's */
+                p->headers[p->n_headers++] = (struct http_header){str_of(s->headers[i].name), str_of(s->headers[i].value ? s->headers[i].value : "")};
         }
         return 0;
 }

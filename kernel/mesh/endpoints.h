@@ -11,7 +11,7 @@ struct endpoint;
 struct endpoints;
 struct kernel;
 
-enum { ENDPOINT_URLS_MAX = 256, ENDPOINT_REDIRECTS_MAX = 10 };
+enum { ENDPOINT_URLS_MAX = 256, ENDPOINT_REDIRECTS_MAX = 10, ENDPOINT_HEADER_BYTES = 1 << 20 }; /* of an answer; URLs: --http-read-buffer-size */
 
 /* Reads the HTTPEndpoints of the resources and their secrets; after the secret stores are there. Parks. 0; or < 0 with a sentence in
  * *ret_err (in a or static). */
@@ -33,6 +33,7 @@ struct endpoint_request {
         int64_t length;                /* -1 unknown; does not count with a body */
         struct str body;               /* p != NULL: all of it; else it follows by http_exchange_write */
         /* own */
+        struct str asked;              /* the method that it began with */
         struct endpoint *at;           /* another server, to which a redirect has led */
         struct str url;                /* of a request that a redirect has asked for */
         const char *why;               /* of a redirect that cannot be followed */

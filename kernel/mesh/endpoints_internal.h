@@ -23,7 +23,7 @@ struct endpoint {
         char *text;               /* the base URL */
         struct endpoint_url base;
         struct http_header *headers;
-        size_t n_headers, calls;
+        size_t n_headers, calls, header_bytes;
         double used_at;
         bool is_url;
 };

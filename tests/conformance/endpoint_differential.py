@@ -1,13 +1,14 @@
 """HTTPEndpoints and URLs: the same calls of servers outside by this sidecar and by the reference's; what the server is sent and what the
 client gets must be the same. OTHER_DAPRD = path of the reference's daprd; skipped without it."""
-import json, os, re, sys
+import json, os, re, socketserver, ssl, sys, threading
 
 import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
 from conftest import Daprd
 from mesh_differential import CASES as OF_APPS
-from mesh_differential import OK, OTHER, RawApp, answer, early, exchange, flat, get, interim, post, seen, broken_answer
+from mesh_differential import OK, OTHER, Message, RawApp, answer, early, exchange, flat, get, interim, post, seen, broken_answer
+from test_endpoints import pki  # noqa: F401 (a fixture)
 from test_mesh import name
 
 pytestmark = pytest.mark.skipif(not os.access(OTHER, os.X_OK), reason="OTHER_DAPRD does not name a daprd to compare with")
@@ -24,12 +25,16 @@ def world(tmp_path_factory):
     w = World()
     w.a, w.b, w.daprds, made = RawApp(), RawApp(), {}, []
     w.callers, w.callees = w.daprds, {}
-    base = f"http://127.0.0.1:{w.a.port}"
+    base, secrets = f"http://127.0.0.1:{w.a.port}", tmp_path_factory.mktemp("secrets") / "secrets.json"
+    secrets.write_text('{"token": "of a secret"}')
     resources = [resource("HTTPEndpoint", "site", {"baseUrl": base + "/base", "headers": [{"name": "x-key", "value": "v"}, {"name": "Accept-Language", "value": "de"}]}),
                  resource("HTTPEndpoint", "root", {"baseUrl": base}), resource("HTTPEndpoint", "slash", {"baseUrl": base + "/"}),
                  resource("HTTPEndpoint", "query", {"baseUrl": base + "/q?fixed=1"}),
                  resource("HTTPEndpoint", "flaky", {"baseUrl": base + "/flaky"}), resource("HTTPEndpoint", "slow", {"baseUrl": base + "/slow"}),
                  resource("HTTPEndpoint", "gone", {"baseUrl": "http://127.0.0.1:9"}), resource("HTTPEndpoint", "nowhere", {"baseUrl": "http://no.such.host.invalid"}),
+                 resource("HTTPEndpoint", "secret", {"baseUrl": base, "headers": [{"name": "x-secret", "secretKeyRef": {"name": "token", "key": "token"}}, {"name": "x-b", "value": "b"}]}, auth={"secretStore": "file"}),
+                 resource("HTTPEndpoint", "nosecret", {"baseUrl": base, "headers": [{"name": "x-secret", "secretKeyRef": {"name": "none", "key": "none"}}]}, auth={"secretStore": "file"}),
+                 resource("Component", "file", {"type": "secretstores.local.file", "version": "v1", "metadata": [{"name": "secretsFile", "value": str(secrets)}]}),
                  resource("Resiliency", "r", {"policies": {"retries": {"again": {"policy": "constant", "duration": "10ms", "maxRetries": 2}}, "timeouts": {"short": "300ms"}},
                                               "targets": {"apps": {"flaky": {"retry": "again"}, "slow": {"timeout": "short"}}}})]
     try:
@@ -77,6 +82,16 @@ def never(reader, sock, m):
     return False
 
 
+def closes_at_rest(reader, sock, m):
+    sock.sendall(OK)
+    return False
+
+
+def slow_body(reader, sock, m):
+    sock.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+    return never(reader, sock, m)
+
+
 AUTH = ("Authorization: Bearer secret", "Cookie: a=1", "x-own: 1")
 # name -> (request, the server's answer, options): target: of the invocation (default "site"); A and B stand for the two servers
 CASES = {
@@ -121,14 +136,26 @@ CASES = {
     "flaky, chunked": (post(b"3\r\nabc\r\n0\r\n\r\n", "Transfer-Encoding: chunked", length=False), fails(1), {"target": "flaky"}),
     "slow": (get(), never, {"target": "slow"}),
 }
+CASES |= {
+    "long header": (get(), answer("200 OK", "x-long: " + "w" * 600_000, body=b"x"), {"target": "root"}),
+    "302 of a post, gone": (post(b"x"), moved(302, "http://127.0.0.1:9/new")),
+    "retried after a redirect": (post(b"body"), fails(1, "302 Found\r\nLocation: /flaky/end"), {"target": "flaky"}),
+    "closed at rest": (get(), closes_at_rest, {"times": 3}), "closed at rest, posted": (post(b"body"), closes_at_rest, {"times": 3}),
+    "closed at rest, chunked": (post(b"3\r\nabc\r\n0\r\n\r\n", "Transfer-Encoding: chunked", length=False), closes_at_rest, {"times": 3}),
+    "keeps alive": (get(), OK, {"times": 3}), "says close": (get(), answer("200 OK", "Connection: close", body=b"x"), {"times": 3}),
+    "trailers": (get(), answer("200 OK", "Transfer-Encoding: chunked", "Trailer: x-sum", body=b"2\r\nab\r\n0\r\nx-sum: 1\r\n\r\n", length=False)),
+    "trailers sent": (post(b"3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n", "Transfer-Encoding: chunked", "Trailer: x-sum", length=False), OK),
+    "slow, posted": (post(b"body"), never, {"target": "slow"}), "slow to the end": (get(), slow_body, {"target": "slow"}),
+    "header of a secret": (get("/m", "x-secret: mine"), OK, {"target": "secret"}), "secret that is not there": (get(), OK, {"target": "nosecret"}),
+}
 for status in (301, 302, 303, 307, 308):
     for verb in ("GET", "HEAD", "POST", "PUT", "DELETE"):
         CASES[f"{status} of {verb}"] = (post(b"body", "Content-Type: a/b", verb=verb) if verb in ("POST", "PUT") else get(verb=verb), moved(status))
 
 
 for kind, target in (("own app", "own"), ("endpoint", "root"), ("url", "http://127.0.0.1:A")):
-    for case in (c for c in OF_APPS if "gzip" in c.lower()):
-        CASES[f"{kind}: {case}"] = (*OF_APPS[case][:2], {"target": target})
+    for case, (request, answers, *more) in OF_APPS.items():
+        CASES[f"{kind}: {case}"] = (request, answers, {**(more[0] if more else {}), "target": target})
 
 
 def filled(w, text):
@@ -163,7 +190,8 @@ def outcome(w, kind, case):
     case_id = name("case")
     target = options.get("target", "site")
     target = w.daprds[kind].app_id if target == "own" else target
-    r = exchange(w.daprds[kind], filled(w, target), ((verb, filled(w, path), lines, body), None, options), case_id)
+    for _ in range(options.get("times", 1)):
+        r = exchange(w.daprds[kind], filled(w, target), ((verb, filled(w, path), lines, body), None, options), case_id)
 
     def clean(x):
         text = json.dumps(x, default=repr).replace(f":{w.a.port}", ":A").replace(f":{w.b.port}", ":B")
@@ -182,9 +210,15 @@ KNOWN = [
     (".*", r"\.app\[\d\]\.headers\.user-agent", "a name of its own"),
     ("own app: .*", r"\.app\[\d\]\.headers\.accept-encoding", "nobody asks the app for gzip: it would be packed and unpacked on one machine"),
     (".*: gzip (that is none|with more behind it)|.*: gzip, cut short", r"\.client\..*", "what cannot be unpacked is an answer broken off"),
-    ("put empty", r"\.app\[0\]\.headers\.length", "an empty body has a length"),
+    ("put empty|.*: post (without|of).*", r"\.app\[0\]\.headers\.length", "an empty body has a length"),
     ("no answer", r"\.app.*", "a request that a connection at rest took to its end goes out once more"),
     ("base with a (slash|query)", r"\.app\[0\]\.first", "no double slash, no path behind a query"),
+    ("closed at rest, (posted|chunked)", ".*", "the reference loses one now and then; here the socket is asked first"),
+    ("trailers", r"\.client\.trailers", "they come through"),
+    (".*: cut short .*", r"\.client\.fault", "the client is told that an answer was broken off"),
+    (".*: bad chunk", r"\.client\..*", "told as what it is"),
+    (".*: (expect something else|cut short in the head|not http|two lengths|bad length|over the limit.*)", r"\.client\.(body|headers.content-type)", "told in other words"),
+    (".*: (connect|no such verb|lower-case verb)", ".*", "methods of no RFC are refused, the others passed on as they are"),
     ("not http|url without a host|url, bad port|nowhere", r"\.client\.body", "told in other words"),
 ]
 
@@ -199,3 +233,75 @@ def test_same_as_the_reference(world, case):
     found = {k: (a.get(k, "none"), b.get(k, "none")) for k in sorted(a.keys() | b.keys()) if a.get(k, "none") != b.get(k, "none") and not is_known(case, k)}
     text = "\n".join(f"ours->: {k}: reference {x!r}, here {y!r}" for k, (x, y) in found.items())
     assert not found, text
+
+
+# ---- by TLS ----
+
+class TlsServer:
+    """Answers each request of one connection after the other with its SNI and its client's certificate; .n counts connections."""
+
+    def __init__(self, context):
+        self.names, server = [], self
+        context.sni_callback = lambda sock, sni, c: self.names.append(sni)
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self):
+                try:
+                    with context.wrap_socket(self.request, server_side=True) as s:
+                        f = s.makefile("rb")
+                        while Message(f).first:
+                            subject = dict(x[0] for x in (s.getpeercert() or {}).get("subject", ())).get("commonName")
+                            s.sendall(answer("200 OK", f"x-sni: {server.names[-1]}", f"x-client: {subject}", body=b"ok"))
+                except OSError:
+                    pass
+        self.server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+def context_of(pki, server="server", wants=None, **more):
+    c = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=pki / "ca.crt")
+    c.load_cert_chain(pki / f"{server}.crt", pki / f"{server}.key")
+    c.verify_mode = wants or ssl.CERT_OPTIONAL
+    for k, v in more.items():
+        setattr(c, k, v)
+    return c
+
+
+def test_tls_as_the_reference(tmp_path_factory, pki):  # noqa: F811
+    text = lambda name_: {"value": (pki / name_).read_text()}
+    ref = lambda key: {"secretKeyRef": {"name": key, "key": key}}
+    secrets = tmp_path_factory.mktemp("secrets") / "secrets.json"
+    secrets.write_text(json.dumps({"ca": (pki / "ca.crt").read_text(), "crt": (pki / "client.crt").read_text(), "key": (pki / "client.key").read_text()}))
+    servers = {"plain": TlsServer(context_of(pki)), "mutual": TlsServer(context_of(pki, wants=ssl.CERT_REQUIRED)), "stranger": TlsServer(context_of(pki, "other")),
+               "mutual12": TlsServer(context_of(pki, wants=ssl.CERT_REQUIRED, maximum_version=ssl.TLSVersion.TLSv1_2)), "only12": TlsServer(context_of(pki, maximum_version=ssl.TLSVersion.TLSv1_2))}
+    root, both = {"rootCA": text("ca.crt")}, {"certificate": text("client.crt"), "privateKey": text("client.key")}
+    site = {"value": ("plain", "127.0.0.1", root), "secret": ("plain", "127.0.0.1", {"rootCA": ref("ca")}), "env": ("plain", "127.0.0.1", None), "no client": ("mutual12", "127.0.0.1", root),
+            "client": ("mutual", "127.0.0.1", root | both), "client of secrets": ("mutual", "127.0.0.1", {"rootCA": ref("ca"), "certificate": ref("crt"), "privateKey": ref("key")}),
+            "client 1.2": ("mutual12", "127.0.0.1", root | both), "1.2": ("only12", "127.0.0.1", root), "stranger": ("stranger", "127.0.0.1", root), "wrong name": ("plain", "localhost", root)}
+    got = {}
+    try:
+        for kind in ("ours", "other"):
+            folder = tmp_path_factory.mktemp(kind)
+            docs = [resource("HTTPEndpoint", n.replace(" ", "-").replace(".", ""), {"baseUrl": f"https://{host}:{servers[s].port}", **({"clientTLS": tls} if tls else {})}, auth={"secretStore": "file"})
+                    for n, (s, host, tls) in site.items()]
+            docs.append(resource("Component", "file", {"type": "secretstores.local.file", "version": "v1", "metadata": [{"name": "secretsFile", "value": str(secrets)}]}))
+            d = Daprd(folder, docs, app_id=name(kind), env={"SSL_CERT_FILE": str(pki / "ca.crt")})
+            if kind == "other":
+                d.argv[0] = OTHER
+                d.env |= {"HOME": str(folder), "PATH": os.environ.get("PATH", "")}
+            d.start()
+            try:
+                got[kind] = {}
+                for n, (s, _, _) in site.items():
+                    r = [d.request("GET", f"/v1.0/invoke/{n.replace(' ', '-').replace('.', '')}/method/m") for _ in range(2)][-1]
+                    body = r.body.decode().replace(str(servers[s].port), "PORT")
+                    got[kind][n] = (r.status, r.headers.get("x-sni"), r.headers.get("x-client"), "verify certificate" in body or body)
+            finally:
+                d.close()
+    finally:
+        for s in servers.values():
+            s.server.shutdown()
+    found = {n: (got["other"][n], got["ours"][n]) for n in site if got["other"][n] != got["ours"][n]}
+    assert not found, "\n".join(f"{n}: reference {a}, here {b}" for n, (a, b) in found.items())
