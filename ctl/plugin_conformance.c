@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "ctl/commands.h"
@@ -182,6 +183,19 @@ static int confine(struct target *t, const struct plugin_conformance_opts *o)
         return t->subject.launcher ? 0 : target_refuse("daprd was not found beside this program, in the install folder's bin or in PATH");
 }
 
+static int cannot_start(struct target *t, const char *fault)
+{
+        const char *out = subject_output(&t->subject, t->a);
+        int code, status;
+        if (subject_wait(&t->subject, 0, &code, &status) == 0)
+                fault = arena_printf(t->a, "it has ended with %s %d before it answered", code == CLD_EXITED ? "exit code" : "signal", status);
+        ui_say(UI_FAILURE, "The plugin does not start: %s%s%s", fault, *out ? "; it has written: " : "", out);
+        if (t->subject.launcher)
+                ui_say(UI_WARNING, "It ran inside the walls of %s/" PACKAGE_MANIFEST ": what it starts, such as what a shim of pyenv starts, must be granted "
+                       "there (sandbox: programs:), as must what it opens (sandbox: files:). Without --confined it runs without walls", t->folder);
+        return 1;
+}
+
 static void clean(struct conform *c)
 {
         size_t left = strcmp(c->kind, "state") != 0 || c->stopped ? 0 : c->dead ? c->n_written : conform_state_clean(c);
@@ -196,11 +210,8 @@ static int run_all(struct target *t, struct conform *c, bool faults)
                 return target_refuse(arena_printf(t->a, "%s: %s", t->subject.program ? t->subject.program : t->subject.socket, strerror(-r)));
         c->subject = &t->subject;
         const char *fault = conform_connect(c);
-        if (fault) {
-                const char *out = subject_output(&t->subject, t->a);
-                ui_say(UI_FAILURE, "The plugin does not start: %s%s%s", fault, *out ? "; it has written: " : "", out);
-                return 1;
-        }
+        if (fault)
+                return cannot_start(t, fault);
         if (t->subject.launcher)
                 conform_walls(c);
         conform_contract(c);

@@ -35,7 +35,11 @@ static const char manifest[] =
         "# What its process needs beyond its socket: files, ports, environment. {}: nothing, and nothing is granted.\n@SANDBOX@";
 /* `#!/usr/bin/env` needs to know where programs are: a plugin's environment is empty otherwise. */
 static const char script_environment[] = "environment: [PATH, HOME]\n";
-static const char open_[] = "# sandbox: {}\n"; /* an interpreter reads more than a grant would list */
+/* Which interpreter runs a script is known on the author's machine only. */
+static const char open_[] =
+        "# Without the key `sandbox`, as here, the process is not confined. `sandbox: {}` confines it: the interpreter that its first line finds is\n"
+        "# granted. One that is a script itself (a shim of pyenv or asdf) starts others, which must be granted. Try: dapr plugin conformance . --confined\n"
+        "# sandbox:\n#   programs:\n#     - path: /usr/bin\n#       reason: What the shim starts.\n";
 
 static const char volatile_[] = /* of examples that keep what they hold in memory */
         "# What this one holds lives in its process and ends with it: each upgrade, restart or save begins with nothing. Take the line away once it is\n"

@@ -114,6 +114,29 @@ def test_what_is_written_passes_the_kit_whatever_its_kind(home, folder, lang):
     assert not bad, bad
 
 
+@pytest.mark.parametrize("lang", ["python", "js"])
+@pytest.mark.skipif(not os.path.exists("/usr/bin/env") or "asan" in str(BUILD), reason="needs the machine's interpreters")
+def test_a_script_runs_confined(home, folder, lang):
+    """Its interpreter is granted; what one that is a script itself starts must be, as the comment in its plugin.yaml says, else the hint is printed."""
+    name = NEEDS[lang]
+    if not os.path.exists(f"/usr/bin/{name}"):
+        pytest.skip(f"needs /usr/bin/{name}")
+    path, mine = made(home, folder, "state", lang), folder / "interpreters"
+    mine.mkdir()
+    (mine / name).write_text(f'#!/bin/sh\nexec /usr/bin/{name} "$@"\n')
+    (mine / name).chmod(0o755)
+    text, built = (path / "plugin.yaml").read_text(), path / "state.mine/plugin.yaml"
+
+    def check(sandbox, where):
+        built.write_text(text + sandbox)
+        return ctl(dict(home, PATH=str(where)), "plugin", "conformance", str(path), "--confined", "--no-faults", "--timeout", "1s")
+    for sandbox, where in (("sandbox: {}\n", "/usr/bin"), ("sandbox:\n  programs:\n    - path: /usr/bin\n", mine)):
+        p = check(sandbox, where)
+        assert p.returncode == 0, p.stdout + p.stderr
+    p = check("sandbox: {}\n", mine)
+    assert p.returncode == 1 and "exit code 126 before it answered" in p.stderr and "sandbox: programs:" in p.stderr, p.stderr
+
+
 @pytest.mark.skipif(not shutil.which("go"), reason="needs go")
 def test_the_go_package_tests_itself():
     p = subprocess.run(["go", "test", "./..."], cwd=ROOT / "sdk/go", capture_output=True, text=True)
