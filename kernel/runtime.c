@@ -342,6 +342,8 @@ static int start(struct runtime *rt)
         log_features(&k->config);
         reload_targets(k, rt->h_reload);
         log_absent(&k->opts);
+        if (k->opts.dapr_graceful_shutdown_seconds == 0)
+                log_warn(SCOPE, "Graceful shutdown timeout is infinite, will wait indefinitely to shutdown");
         if ((r = init_kernel(rt)))
                 return r;
         host_set_environment(&k->opts, k->opts.dapr_internal_grpc_port);
@@ -437,7 +439,7 @@ static void block_shutdown(struct runtime *rt)
         int64_t ns = k->opts.dapr_block_shutdown_duration_ns;
         char text[40];
 
-        if (ns < 0 || rt->fatal)
+        if (ns < 0 || rt->fatal || !rt->signals) /* who asks for the end over the API gets it now */
                 return;
         duration_text(text, ns);
         log_info(SCOPE, "Blocking graceful shutdown for %s or until app reports unhealthy...", text);
@@ -459,8 +461,6 @@ static void stop(struct runtime *rt)
         health_set(&k->health, rt->h_runtime, false);
         if (grace_s > 0)
                 timer_start(&rt->grace, grace_s, 0);
-        else
-                log_warn(SCOPE, "Graceful shutdown timeout is infinite, will wait indefinitely to shutdown");
         /* the timer above is the only bound: what still runs then goes down with the process */
         quiesce(rt);
         hang_up(k);

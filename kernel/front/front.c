@@ -14,6 +14,7 @@
 #include "kernel/front/api_rules.h"
 #include "kernel/front/grpc.h"
 #include "kernel/front/http.h"
+#include "kernel/front/profile.h"
 #include "kernel/front/stable_port.h"
 #include "kernel/front/unconfigured.h"
 #include "kernel/mesh/identity.h"
@@ -163,6 +164,23 @@ static int listen_profile(struct kernel *k, void *server, struct str addr)
         return listen_as_http(k, server, "profile", addr);
 }
 
+/* As Go words it: people look for "address already in use" in logs. */
+static const char *listen_error(char *text, size_t n, const char *network, const char *addr, int r)
+{
+        const char *why = strerror(-r);
+
+        if (r == -ENOENT && strcmp(network, "tcp") == 0) {
+                snprintf(text, n, "listen tcp: lookup %.*s: no such host", (int)(strrchr(addr, ':') - addr), addr);
+                return text;
+        }
+        if (r == -EINVAL && strcmp(network, "tcp") == 0) {
+                snprintf(text, n, "listen tcp: address %s: too many colons in address", addr);
+                return text;
+        }
+        snprintf(text, n, "listen %s %s: bind: %c%s", network, addr, *why | 0x20, why + 1);
+        return text;
+}
+
 static int listen_as_grpc(struct kernel *k, void *server, const char *name, struct str addr)
 {
         int fd = k->ledger ? ledger_take(k->ledger, name, true) : -1;
@@ -195,7 +213,7 @@ static int listen_unix(const struct front *f, const char *kind, const char *what
                 unlink(path);
         r = fn(f->k, server, str_of(addr));
         if (r)
-                snprintf(err, err_n, "listen unix %s: %s", path, strerror(-r));
+                listen_error(err, err_n, "unix", path, r);
         else
                 log_info(scope, "%s server listening on UNIX socket: %s", what, path);
         return r;
@@ -211,7 +229,7 @@ static int listen_api(const struct front *f, int port, const char *what, const c
         size_t bound = 0, n = l->n ? l->n : 1;
 
         for (size_t i = 0; i < n; i++) {
-                char addr[300];
+                char addr[300], why[400];
                 int r;
                 snprintf(addr, sizeof addr, "%s:%d", hosts[i], port);
                 r = fn(f->k, server, str_of(addr));
@@ -219,7 +237,8 @@ static int listen_api(const struct front *f, int port, const char *what, const c
                         bound++;
                         log_info(scope, "%s server listening on TCP address: %s", what, addr);
                 } else {
-                        log_error(scope, "Failed to listen for %s server on TCP address %s with error: %s", what, addr, strerror(-r));
+                        log_error(scope, "Failed to listen for %s server on TCP address %s with error: %s", what, addr,
+                                  listen_error(why, sizeof why, "tcp", addr, r));
                 }
         }
         if (bound)
@@ -242,15 +261,6 @@ static void log_http_layers(const struct front *f)
                 log_info(HTTP_SCOPE, "Enabled token authentication on HTTP server");
 }
 
-static void serve_profile(struct http_req *r, void *arg)
-{
-        const struct http_header h = {STR("Content-Type"), STR("text/plain; charset=utf-8")};
-        char text[160];
-        int n = snprintf(text, sizeof text, "fibers %zu\n", fiber_count());
-
-        http_resp_send(r, 200, &h, 1, str_n(text, (size_t)n));
-}
-
 static int start_public(struct front *f, char *err, size_t err_n)
 {
         const struct daprd_opts *o = &f->k->opts;
@@ -269,7 +279,7 @@ static int start_public(struct front *f, char *err, size_t err_n)
         if (r == 0)
                 r = listen_as_http(f->k, f->public_server, "public", str_of(addr));
         if (r)
-                snprintf(err, err_n, "listen tcp %s: %s", addr, strerror(-r));
+                listen_error(err, err_n, "tcp", addr, r);
         return r;
 }
 
@@ -281,7 +291,7 @@ static int start_profile(struct front *f, char *err, size_t err_n)
         if (!o->enable_profiling)
                 return 0;
         r = http_server_new(&f->profile_server,
-                            &(struct http_server_conf){.name = "profile", .handler = serve_profile, .arg = f, .max_body_bytes = 4096});
+                            &(struct http_server_conf){.name = "profile", .handler = profile_serve, .arg = f, .max_body_bytes = 4096});
         if (r)
                 return r;
         r = listen_api(f, o->profile_port, "HTTP profiling", HTTP_SCOPE, listen_profile, f->profile_server, err, err_n);
@@ -358,7 +368,8 @@ int front_start_metrics(struct front *f, char *err, size_t err_n)
         if (r == 0)
                 r = listen_as_http(f->k, f->metrics_server, "metrics", str_of(addr));
         if (r) {
-                snprintf(err, err_n, "failed to listen on %s: %s", addr, strerror(-r));
+                char why[400];
+                snprintf(err, err_n, "failed to listen on %s: %s", addr, listen_error(why, sizeof why, "tcp", addr, r));
                 return r;
         }
         take_connections(f->k, f->metrics_server, "metrics");

@@ -227,7 +227,7 @@ static int open_tcp(struct str addr)
         int r = net_addr_split(addr, &host, &port);
         if (r)
                 return r;
-        if (!host.n) {
+        if (!host.n || str_eq(host, STR("0.0.0.0"))) { /* every address, of both kinds, as Go listens */
                 net_addr_literal(STR("::"), port, &addrs[0]);
                 r = open_addr(&addrs[0]);
                 if (r != -EAFNOSUPPORT && r != -EADDRNOTAVAIL)

@@ -1,9 +1,9 @@
 """The HTTP API as a client sees it: statuses, headers, error bodies, limits, tokens, CORS."""
-import json, socket
+import http.client, json, re, socket
 
 import pytest
 
-from conftest import component
+from conftest import component, free_port
 
 STORE = component("store", "state.in-memory")
 
@@ -132,6 +132,47 @@ def test_unix_sockets_replace_the_ports(daprd, folder):
             s.sendall(b"GET /v1.0/healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             return b" 204 " in s.recv(4096)
     wait_until("the socket answers", get)
+
+
+def test_every_ipv4_address_means_ipv6_too(daprd):
+    d = daprd(args=["--metrics-listen-address=0.0.0.0"])
+    with socket.create_connection(("127.0.0.1", d.metrics), 5), socket.create_connection(("::1", d.metrics), 5):
+        pass
+
+
+def test_a_port_that_is_taken(daprd):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        s.listen()
+        d = daprd(healthy=False, args=[f"--dapr-grpc-port={s.getsockname()[1]}"])
+        assert d.wait_exit() == 1
+    assert "bind: address already in use" in d.log()
+    assert "Fatal error from runtime: failed to start API gRPC server: could not listen on any endpoint" in d.log()
+    d.proc = None
+
+
+def test_the_profile_port_lists_what_it_has(daprd):
+    port = free_port()
+    d = daprd(args=["--enable-profiling", f"--profile-port={port}"])
+
+    def get(path):
+        c = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        c.request("GET", path)
+        r = c.getresponse()
+        out = r.status, r.read().decode()
+        c.close()
+        return out
+    status, index = get("/debug/pprof/")
+    assert status == 200 and {"cmdline", "goroutine", "heap"} == set(re.findall("href='(.*?)'", index))
+    assert get("/debug/pprof/cmdline")[1].split("\0") == d.argv
+    assert get("/debug/pprof/goroutine")[1].startswith("fibers ") and "in use" in get("/debug/pprof/heap")[1]
+    assert get("/debug/pprof")[0] == 307 and get("/debug/pprof/profile")[0] == get("/")[0] == 404
+
+
+def test_a_stop_over_the_api_is_not_held_up(daprd):
+    d = daprd(args=["--dapr-block-shutdown-duration=60s"])
+    assert d.request("POST", "/v1.0/shutdown").status == 204
+    assert d.wait_exit(10) == 0 and "Blocking graceful shutdown" not in d.log()
 
 
 def test_metrics_tell_process_and_state_calls(daprd):

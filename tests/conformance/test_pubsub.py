@@ -318,7 +318,10 @@ def test_streams_of_one_connection(daprd):
         out.put(api.SubscribeTopicEventsRequestAlpha1(event_processed=api.SubscribeTopicEventsRequestProcessedAlpha1(
             id=e.id, status=api.TopicEventResponse(status=0))))
     assert sorted(seen) == list(range(50))
-    call.cancel()
+    out.put(None)  # the client says that it has said all: no success
+    with pytest.raises(grpc.RpcError) as e:
+        next(call)
+    assert (e.value.code(), e.value.details()) == (grpc.StatusCode.UNKNOWN, "EOF")
     wait_until("the subscription is gone", lambda: "subscriptions" not in d.metadata())
     channel.close()
 

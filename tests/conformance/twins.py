@@ -19,7 +19,8 @@ def sidecar(kind, folder, resources=(), start=True, healthy=True, drop=(), **kw)
     """A sidecar of "ours" or "other". drop: starts of the usual arguments that are left out."""
     folder.mkdir(exist_ok=True)
     d = Daprd(folder, resources, **kw)
-    d.argv = [a for a in d.argv if not a.startswith(tuple(drop))] if drop else d.argv
+    for text in drop:
+        d.argv.remove(next(a for a in d.argv if a.startswith(text)))
     if kind == "other":
         d.argv[0] = OTHER
         d.env |= {"HOME": str(folder), "PATH": os.environ.get("PATH", "")}

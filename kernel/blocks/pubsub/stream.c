@@ -191,11 +191,11 @@ static int open_stream(struct call *c, struct pubsub_block *b, struct subscripti
         if (!b)
                 return read_initial(c, spec);
         if (b->closed)
-                return too_late(c, "stream closed");
+                return too_late(c, "api server closed");
         list_add_tail(&b->opening, &o.node);
         r = read_initial(c, spec);
         list_del(&o.node);
-        return o.ended ? too_late(c, "stream closed") : r;
+        return o.ended ? too_late(c, "api server closed") : r;
 }
 
 static int send_initial(struct call *c)
@@ -312,5 +312,5 @@ int stream_subscribe(struct call *c)
         fiber_shield_end();
         if (s.leaving)
                 return too_late(c, "stream closed");
-        return r == 1 ? call_fail(c, ERR_UNTYPED, "duplicate initial request received") : r;
+        return r < 0 ? r : call_fail(c, ERR_UNTYPED, r == 1 ? "duplicate initial request received" : "EOF");
 }
