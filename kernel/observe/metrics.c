@@ -147,8 +147,8 @@ static bool has_room(const struct metric *m, size_t bytes)
 {
         const struct metrics *all = m->owner;
 
-        return all->series.count < METRIC_SERIES_MAX && m->n_series < METRIC_SERIES_MAX / 2 && all->bytes + bytes <= METRIC_BYTES_MAX &&
-               m->bytes + bytes <= METRIC_BYTES_MAX / 2;
+        return all->series.count < METRIC_SERIES_MAX && m->n_series < METRIC_SERIES_MAX / METRIC_SHARE && all->bytes + bytes <= METRIC_BYTES_MAX &&
+               m->bytes + bytes <= METRIC_BYTES_MAX / METRIC_SHARE;
 }
 
 static void series_add(struct metric *m, struct metric_series *s)
@@ -181,8 +181,9 @@ static void say_full(struct metric *m)
 {
         if (!m->full_said)
                 log_warn("dapr.runtime.diagnostics",
-                         "the metric %s, or all together, have more series than %d (of one half of them) or longer ones than %d MiB: "
-                         "new label values of it are no longer counted", m->def.name, METRIC_SERIES_MAX, METRIC_BYTES_MAX >> 20);
+                         "the metric %s has %zu series (%zu bytes), all metrics %zu (%zu bytes); most are %d (%d) of one, %d (%d) of all: "
+                         "new label values of it are no longer counted", m->def.name, m->n_series, m->bytes, m->owner->series.count,
+                         m->owner->bytes, METRIC_SERIES_MAX / METRIC_SHARE, METRIC_BYTES_MAX / METRIC_SHARE, METRIC_SERIES_MAX, METRIC_BYTES_MAX);
         m->full_said = true;
 }
 

@@ -11,8 +11,9 @@
 
 enum {
         METRIC_LABELS_MAX = 8,
-        METRIC_SERIES_MAX = 20000,           /* of all metrics; one has half of them at most, so that no other loses its own */
-        METRIC_BYTES_MAX = 16 * 1024 * 1024, /* what they take in memory; of one metric half */
+        METRIC_SERIES_MAX = 20000,          /* of all metrics together */
+        METRIC_BYTES_MAX = 8 * 1024 * 1024, /* what they take in memory */
+        METRIC_SHARE = 4,                   /* one metric has a fourth of either at most, so that no other loses its own */
         METRICS_PORTION_BYTES = 64 * 1024
 };
 enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };

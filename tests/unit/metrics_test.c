@@ -111,48 +111,50 @@ static struct metric_series *numbered(struct metric *x, int i)
 
 START_TEST(series_are_bounded)
 {
-        struct metric *x = metric_add(m, &(struct metric_def){"x", "X.", METRIC_COUNTER, "a", NULL});
-        struct metric *y = metric_add(m, &(struct metric_def){"y", "Y.", METRIC_COUNTER, "a", NULL});
-        struct metric *z = metric_add(m, &(struct metric_def){"z", "Z.", METRIC_COUNTER, "a", NULL});
+        static const char *const names[METRIC_SHARE + 1] = {"a", "b", "c", "d", "e"};
+        struct metric *x[METRIC_SHARE + 1];
 
-        for (int i = 0; i < METRIC_SERIES_MAX / 2; i++)
-                ck_assert_ptr_nonnull(numbered(x, i));
-        ck_assert_ptr_null(metric_series_get(x, &STR("one more")));
-        ck_assert_ptr_nonnull(numbered(x, 7)); /* what is there is still found */
-        for (int i = 0; i < METRIC_SERIES_MAX / 2; i++)
-                ck_assert_ptr_nonnull(numbered(y, i)); /* one metric takes no other's room */
-        ck_assert_ptr_null(metric_series_get(z, &STR("one more")));
+        for (int k = 0; k <= METRIC_SHARE; k++)
+                x[k] = metric_add(m, &(struct metric_def){names[k], "X.", METRIC_COUNTER, "a", NULL});
+        for (int k = 0; k < METRIC_SHARE; k++) { /* one metric takes no other's room */
+                for (int i = 0; i < METRIC_SERIES_MAX / METRIC_SHARE; i++)
+                        ck_assert_ptr_nonnull(numbered(x[k], i));
+                ck_assert_ptr_null(metric_series_get(x[k], &STR("one more")));
+                ck_assert_ptr_nonnull(numbered(x[k], 7)); /* what is there is still found */
+        }
+        ck_assert_ptr_null(metric_series_get(x[METRIC_SHARE], &STR("one more")));
         metric_inc(NULL, 1);
         metric_set(NULL, 1);
         metric_observe(NULL, 1);
-        metric_series_drop_all(x);
-        ck_assert_ptr_nonnull(metric_series_get(z, &STR("one more")));
-        ck_assert_ptr_nonnull(metric_series_get(x, &STR("one more")));
+        metric_series_drop_all(x[0]);
+        ck_assert_ptr_nonnull(metric_series_get(x[METRIC_SHARE], &STR("one more")));
+        ck_assert_ptr_nonnull(metric_series_get(x[0], &STR("one more")));
 }
 END_TEST
 
 /* Label values of a client's choice, 64 KiB each. */
 START_TEST(series_are_bounded_in_bytes)
 {
-        struct metric *x = metric_add(m, &(struct metric_def){"x", "X.", METRIC_HISTOGRAM, "a", NULL});
-        struct metric *y = metric_add(m, &(struct metric_def){"y", "Y.", METRIC_COUNTER, "a", NULL});
         static char value[64 * 1024];
-        int n[2] = {0, 0};
+        static const char *const names[METRIC_SHARE] = {"a", "b", "c", "d"};
+        struct metric *x[METRIC_SHARE];
 
         memset(value, 'v', sizeof value);
-        for (int k = 0; k < 2; k++)
-                for (int i = 0; i < METRIC_SERIES_MAX / 2; i++) {
+        for (int k = 0; k < METRIC_SHARE; k++) {
+                int n = 0;
+                x[k] = metric_add(m, &(struct metric_def){names[k], "X.", k ? METRIC_COUNTER : METRIC_HISTOGRAM, "a", NULL});
+                for (int i = 0; i < 1000; i++) {
                         snprintf(value, sizeof value, "%d/", i);
-                        n[k] += !!metric_series_get(k ? y : x, &(struct str){value, sizeof value});
+                        n += !!metric_series_get(x[k], &(struct str){value, sizeof value});
                 }
-        ck_assert_int_eq(n[0], METRIC_BYTES_MAX / 2 / (int)sizeof value - 1);
-        ck_assert_int_eq(n[1], n[0]);
+                ck_assert_int_eq(n, METRIC_BYTES_MAX / METRIC_SHARE / (int)sizeof value - 1);
+        }
         ck_assert_uint_le(metrics_bytes(m), METRIC_BYTES_MAX);
         ck_assert_uint_gt(metrics_bytes(m), METRIC_BYTES_MAX / 10 * 9);
-        metric_series_drop_all(x);
-        metric_series_drop_all(y);
+        for (int k = 0; k < METRIC_SHARE; k++)
+                metric_series_drop_all(x[k]);
         ck_assert_uint_eq(metrics_bytes(m), 0);
-        ck_assert_ptr_nonnull(metric_series_get(x, &(struct str){value, sizeof value}));
+        ck_assert_ptr_nonnull(metric_series_get(x[0], &(struct str){value, sizeof value}));
 }
 END_TEST
 
