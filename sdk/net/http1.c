@@ -193,7 +193,8 @@ static int check_request(struct reading *r, const llhttp_t *p)
                 return refuse(r, 400, "");
         if (p->http_major != 1 || p->http_minor > 1)
                 return refuse(r, 505, "unsupported protocol version");
-        if (h->target.p[-2] == ' ' || h->target.p[h->target.n + 1] == ' ') /* llhttp skips blanks beyond the one */
+        /* llhttp skips blanks beyond the one, and knows protocols that are like HTTP */
+        if (h->target.p[-2] == ' ' || memcmp(h->target.p + h->target.n + 1, "HTTP/", 5))
                 return refuse(r, 400, "");
         if (h->chunked && (r->lengths || h->version == 10))
                 return refuse(r, 400, "");

@@ -95,7 +95,7 @@ def test_a_body_over_the_limit_is_refused_and_the_sidecar_lives(daprd):
 
 
 @pytest.mark.parametrize("raw", [
-    b"GARBAGE\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    b"GARBAGE\r\n\r\n", b"INVALID CONNECTION PREFACE\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     b"GET / HTTP/1.1\r\nHost: a\r\n folded: x\r\n\r\n", b"POST /v1.0/state/store HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nshort",
     b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 100000 + b"\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\xff" * 200, b"\x16\x03\x01\x02\x00" * 50,
 ])

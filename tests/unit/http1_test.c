@@ -143,6 +143,8 @@ START_TEST(ambiguous_requests_are_refused)
                 {400, "GET /a b HTTP/1.1\r\nHost: a\r\n\r\n"},
                 {400, "GET /  HTTP/1.1\r\nHost: a\r\n\r\n"},
                 {400, "GET  / HTTP/1.1\r\nHost: a\r\n\r\n"},
+                {400, "SETUP rtsp://a/b RTSP/1.0\r\nHost: a\r\n\r\n"},
+                {400, "SOURCE /a ICE/1.0\r\nHost: a\r\n\r\n"},
                 {400, "\x16\x03\x01\x02\r\n\r\n"},
                 {505, "GET / HTTP/2.0\r\nHost: a\r\n\r\n"},
                 {505, "GET / HTTP/1.2\r\nHost: a\r\n\r\n"},
