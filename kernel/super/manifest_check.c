@@ -133,6 +133,17 @@ static bool is_given(const struct component_spec *spec, const struct manifest_fi
         return false;
 }
 
+/* A field that the component gives, that nobody knows, and that looks like the one that is missing; NULL = none. */
+static const struct metadata_item *misspelt(const struct manifest *m, const struct component_spec *spec, const struct manifest_field *f)
+{
+        for (size_t i = 0; i < spec->n_metadata; i++) {
+                const struct metadata_item *item = &spec->metadata[i];
+                if (item->name && !manifest_field(m, item->name) && edit_distance(str_of(item->name), str_of(f->name), 2) <= 2)
+                        return item;
+        }
+        return NULL;
+}
+
 int manifest_check(const struct manifest *m, const struct component_spec *spec, struct arena *a, const char **ret_err)
 {
         struct buf out = {0};
@@ -147,16 +158,22 @@ int manifest_check(const struct manifest *m, const struct component_spec *spec, 
                 const struct manifest_field *f = &m->fields[i];
                 if (!f->required || is_given(spec, f))
                         continue;
+                const struct metadata_item *near = misspelt(m, spec, f);
                 if (f->missing) { /* the reference's words come first: its users look for them */
                         buf_printf(&out, "%s%s (metadata field '%s' of %s", out.len ? "\n" : "", f->missing, f->name, spec->type);
                         if (spec->file && spec->file[0])
                                 buf_printf(&out, ", %s:%d", spec->file, spec->line);
+                        if (near)
+                                buf_printf(&out, "; '%.80s' is given, which it does not know", near->name);
                         buf_addc(&out, ')');
                         continue;
                 }
-                place(&out, spec, 0);
-                buf_printf(&out, "metadata field '%s' of %s is missing%s%s", f->name, spec->type, f->description ? ": " : "",
-                           f->description ? f->description : "");
+                place(&out, spec, near ? near->line : 0);
+                buf_printf(&out, "metadata field '%s' of %s is missing", f->name, spec->type);
+                if (near)
+                        buf_printf(&out, "; '%.80s' is given, which it does not know", near->name);
+                if (f->description)
+                        buf_printf(&out, ": %s", f->description);
         }
         int r = out.len ? -EINVAL : 0;
         if (r)

@@ -194,6 +194,20 @@ START_TEST(kinds_take_what_the_reference_takes)
 }
 END_TEST
 
+START_TEST(a_required_field_that_is_misspelt_is_named)
+{
+        struct manifest *m = good(GOOD "metadata:\n  - {name: host, required: true, missing: no host given}\n"
+                                       "  - {name: path, required: true, description: The file.}\n");
+        struct metadata_item items[] = {{.name = "hots", .value = "h", .line = 7}, {.name = "pathh", .value = "p", .line = 8}, {.name = "other", .value = "?", .line = 9}};
+        struct component_spec s = spec(items, 3);
+        const char *err = "";
+        ck_assert_int_eq(manifest_check(m, &s, &A, &err), -22);
+        ck_assert_str_eq(err, "no host given (metadata field 'host' of state.x, c.yaml:3; 'hots' is given, which it does not know)\n"
+                              "c.yaml:8: metadata field 'path' of state.x is missing; 'pathh' is given, which it does not know: The file.");
+        manifest_free(m);
+}
+END_TEST
+
 START_TEST(edits_are_counted_up_to_a_limit)
 {
         ck_assert_uint_eq(edit_distance(STR("state.redis"), STR("state.Redis"), 2), 0);
@@ -233,6 +247,7 @@ int main(void)
         tcase_add_test(t, a_missing_file_is_enoent);
         tcase_add_test(t, metadata_is_checked_field_by_field);
         tcase_add_test(t, kinds_take_what_the_reference_takes);
+        tcase_add_test(t, a_required_field_that_is_misspelt_is_named);
         tcase_add_test(t, edits_are_counted_up_to_a_limit);
         tcase_add_test(t, every_shipped_manifest_is_good);
         suite_add_tcase(s, t);
