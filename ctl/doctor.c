@@ -83,9 +83,9 @@ static void print_people(const struct doctor *d)
         size_t wrong = count(d, FOUND_WRONG), warnings = count(d, FOUND_WARNING);
         fflush(stdout);
         if (wrong)
-                ui_say(UI_FAILURE, "%zu of %zu checks found something wrong, %zu warnings", wrong, d->n, warnings);
+                ui_say(UI_FAILURE, "%zu of %zu checks found something wrong, %zu warning%s", wrong, d->n, warnings, warnings == 1 ? "" : "s");
         else
-                ui_say(UI_SUCCESS, "%zu checks, nothing is wrong, %zu warnings", d->n, warnings);
+                ui_say(UI_SUCCESS, "%zu checks, nothing is wrong, %zu warning%s", d->n, warnings, warnings == 1 ? "" : "s");
 }
 
 static void print_json(const struct doctor *d)

@@ -168,8 +168,8 @@ int plugin_upgrade_run(void *opts, int argc, char **argv)
         if (!code) {
                 struct swapped s = read_swapped(&a, body);
                 if (shadow_s > 0)
-                        ui_say(s.reads ? UI_INFO : UI_WARNING, "%lld reads compared, %lld differ; p99 %.2f ms, before %.2f ms", (long long)s.reads,
-                               (long long)s.differences, (double)s.p99_us / 1e3, (double)s.present_p99_us / 1e3);
+                        ui_say(s.reads ? UI_INFO : UI_WARNING, "%lld read%s compared, %lld differ; 99 of 100 reads took at most %.2f ms in the new version, %.2f ms in the present one", (long long)s.reads,
+                               s.reads == 1 ? "" : "s", (long long)s.differences, (double)s.p99_us / 1e3, (double)s.present_p99_us / 1e3);
                 ui_say(UI_SUCCESS, "%s is served by %s %s", argv[0], s.plugin, s.version);
                 warn_volatile(&a, argv[0], s.plugin, *path ? path : NULL, o->globals.runtime_path);
         }

@@ -167,7 +167,7 @@ static int check_header(struct tar_reader *t, const char *block, struct tar_entr
                 return wrong(t, "it is too large: a file may have 1 GiB, a package 2 GiB", e->name);
         e->executable = memcmp(block + MODE_AT, "0000755", 8) == 0;
         if (tar_header(again, e->name, e->executable, *size) || memcmp(again, block, TAR_BLOCK) != 0)
-                return wrong(t, "its header is damaged, or not written by dapr plugin build", e->name);
+                return wrong(t, "its header is not as dapr plugin build writes it: another tool has added or changed it; build the package again", e->name);
         return 0;
 }
 

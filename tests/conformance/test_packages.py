@@ -259,6 +259,10 @@ def test_a_changed_package_is_refused(home, work, folder):
         text = run(home, work, "install", str(out), code=1)
         assert because in text or "no tar archive" in text, text
     assert not installed(home)
+    out.write_bytes(good)
+    (folder / "extra").write_text("x")
+    subprocess.run(["tar", "-C", folder, "-rf", out, "extra"], check=True)
+    assert "extra: its header is not as dapr plugin build writes it: another tool has added or changed it" in run(home, work, "install", str(out), code=1)
     # the list of another package under this signature
     other = pathlib.Path(packed(home, work, folder, version="1.1.0")).read_bytes()
     files = good[512:good.index(b"\0", 512)]
