@@ -220,19 +220,26 @@ static const char *walls_of(struct arena *a, const struct live *l)
 static void print_cgroups(struct arena *a, const struct sidecar *s)
 {
         struct json_reader r;
-        struct str body, name, own = STR(""), missing = STR("");
+        struct str body, name, limit, own = STR(""), missing = STR("");
+        const char *limits = "";
         if (live_try(a, s, "GET", "/v1/plugins", 5, &body))
                 return;
         json_read_init(&r, body);
         if (!json_enter_object(&r))
                 return;
-        while (json_next_member(&r, a, &name))
+        while (json_next_member(&r, a, &name)) {
+                if (str_eqz(name, "cgroupLimits") && json_enter_array(&r)) {
+                        while (json_next_element(&r) && json_read_string(&r, a, &limit))
+                                limits = arena_printf(a, "%s%s%.*s", limits, *limits ? ", " : "", STR_FMT(limit));
+                        continue;
+                }
                 if (!(str_eqz(name, "cgroups") && json_read_string(&r, a, &own)) && !(str_eqz(name, "cgroupsMissing") && json_read_string(&r, a, &missing)))
                         json_skip(&r);
-        if (!missing.n)
-                printf("\nLimits of memory, processes and CPU hold by cgroups below %.*s\n", STR_FMT(own));
-        else
-                printf("\nLimits hold by rlimits: %.*s\n", STR_FMT(missing));
+        }
+        if (*limits)
+                printf("\nLimits of %s hold by cgroups below %.*s\n", limits, STR_FMT(own));
+        if (missing.n)
+                printf("\n%s hold by rlimits: %.*s\n", *limits ? "Others" : "Limits", STR_FMT(missing));
 }
 
 static int print_running(struct arena *a, const struct plugin_security_opts *o)

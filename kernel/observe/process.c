@@ -3,7 +3,6 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
@@ -11,6 +10,7 @@
 #include <unistd.h>
 
 #include "sdk/base/fiber.h"
+#include "sdk/base/text_file.h"
 
 enum { P_CPU, P_RSS, P_VSIZE, P_VMAX, P_FDS, P_MAX_FDS, P_START, P_FIBERS, P_N };
 
@@ -28,20 +28,6 @@ static const struct metric_def defs[P_N] = {
 struct process_metrics {
         struct metric_series *s[P_N];
 };
-
-static ssize_t read_file(const char *path, char *to, size_t n)
-{
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
-        ssize_t r;
-
-        if (fd < 0)
-                return -errno;
-        r = read(fd, to, n - 1);
-        close(fd);
-        if (r >= 0)
-                to[r] = '\0';
-        return r;
-}
 
 /* Wall time of the boot. */
 static double boot_time(void)
@@ -77,7 +63,7 @@ static void scrape(void *arg)
         if (getrusage(RUSAGE_SELF, &ru) == 0)
                 metric_set(p->s[P_CPU], (double)(ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) +
                                                 (double)(ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) / 1e6);
-        if (read_file("/proc/self/statm", text, sizeof text) > 0 && sscanf(text, "%ld %ld", &pages, &rss) == 2) {
+        if (text_file_read("/proc/self/statm", text, sizeof text) > 0 && sscanf(text, "%ld %ld", &pages, &rss) == 2) {
                 metric_set(p->s[P_VSIZE], (double)pages * (double)sysconf(_SC_PAGESIZE));
                 metric_set(p->s[P_RSS], (double)rss * (double)sysconf(_SC_PAGESIZE));
         }
@@ -97,7 +83,7 @@ static void set_constants(struct process_metrics *p)
         if (getrlimit(RLIMIT_AS, &lim) == 0)
                 metric_set(p->s[P_VMAX], lim.rlim_cur == RLIM_INFINITY ? 18446744073709551615.0 : (double)lim.rlim_cur);
         /* field 22 of stat: start in clock ticks since boot; the name in parentheses may hold anything */
-        if (read_file("/proc/self/stat", text, sizeof text) > 0 && (at = strrchr(text, ')')) &&
+        if (text_file_read("/proc/self/stat", text, sizeof text) > 0 && (at = strrchr(text, ')')) &&
             sscanf(at + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %llu", &start) == 1)
                 metric_set(p->s[P_START], boot_time() + (double)start / (double)sysconf(_SC_CLK_TCK));
 }

@@ -12,21 +12,10 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#include "kernel/super/proof.h"
+#include "sdk/base/text_file.h"
 
 enum { TEXT_BYTES = 1024, PERIOD_US = 100000, TIDY_TRIES = 10, FILE_BYTES = CGROUP_FILE_BYTES, FOLDER_BYTES = FILE_BYTES - 24 };
 #define PREFIX "microdapr-"
-
-static int write_text(const char *path, const char *text)
-{
-        int fd = open(path, O_WRONLY | O_CLOEXEC);
-        if (fd < 0)
-                return -errno;
-        ssize_t n = write(fd, text, strlen(text));
-        int e = n < 0 ? -errno : 0;
-        close(fd);
-        return e;
-}
 
 static void file_of(char to[FILE_BYTES], const struct cgroups *g, const char *name, const char *file)
 {
@@ -39,7 +28,7 @@ static bool read_key(const char *path, const char *key, uint64_t *ret)
         char text[TEXT_BYTES];
         size_t n = strlen(key);
         unsigned long long v;
-        if (proof_text(path, text, sizeof text) <= 0)
+        if (text_file_read(path, text, sizeof text) <= 0)
                 return false;
         for (const char *p = text; p; p = strchr(p, '\n'), p = p ? p + 1 : NULL)
                 if (strncmp(p, key, n) == 0 && p[n] == ' ' && sscanf(p + n, " %llu", &v) == 1) {
@@ -84,7 +73,7 @@ static bool group_of(pid_t pid, const char *controller, char to[CGROUP_PATH_BYTE
 {
         char file[40], text[TEXT_BYTES];
         snprintf(file, sizeof file, pid ? "/proc/%d/cgroup" : "/proc/self/cgroup", (int)pid);
-        if (proof_text(file, text, sizeof text) <= 0)
+        if (text_file_read(file, text, sizeof text) <= 0)
                 return false;
         for (char *rest = text, *line; (line = strsep(&rest, "\n"));) {
                 char *names = strchr(line, ':'), *path = names ? strchr(names + 1, ':') : NULL;
@@ -107,21 +96,63 @@ static void folder_of(const char *mount, const char *root, const char *group, ch
         snprintf(to, FOLDER_BYTES, "%s%s", mount, strcmp(group, "/") == 0 ? "" : group);
 }
 
-static bool is_given_away(const char *folder, const char *group)
+/* As systemd marks it. */
+static bool is_marked(const char *folder)
+{
+        char yes = 0;
+        return (getxattr(folder, "user.delegate", &yes, 1) == 1 && yes == '1') || (getxattr(folder, "trusted.delegate", &yes, 1) == 1 && yes == '1');
+}
+
+/* What is below a group that was given away, was so, too. */
+static bool is_marked_above(const char *mount, const char *folder)
+{
+        char path[FOLDER_BYTES];
+        snprintf(path, sizeof path, "%s", folder);
+        for (char *last; strlen(path) > strlen(mount); *last = '\0') {
+                if (is_marked(path))
+                        return true;
+                last = strrchr(path, '/');
+        }
+        return false;
+}
+
+static bool is_given_away(const struct cgroups *g, const char *folder, const char *group)
 {
         struct stat st;
-        char yes = 0;
         if (stat(folder, &st))
                 return false;
         if (geteuid() != 0)
                 return st.st_uid == geteuid();
-        return strcmp(group, "/") == 0 || st.st_uid != 0 || (getxattr(folder, "user.delegate", &yes, 1) == 1 && yes == '1') ||
-               (getxattr(folder, "trusted.delegate", &yes, 1) == 1 && yes == '1');
+        return strcmp(group, "/") == 0 || st.st_uid != 0 || is_marked_above(g->v2, folder);
+}
+
+static bool is_writable(const char *folder)
+{
+        char file[FILE_BYTES];
+        snprintf(file, sizeof file, "%s/cgroup.procs", folder);
+        return strlen(folder) < CGROUP_PATH_BYTES && access(folder, W_OK) == 0 && access(file, W_OK) == 0;
+}
+
+/* Whoever started daprd has given away the group above and put daprd into a child of it (systemd: DelegateSubgroup=): groups of plugins
+ * stand beside. Nobody needs to move, and the next daprd can be started in the same place while they live. */
+static bool find_above(struct cgroups *g, const char *folder)
+{
+        char above[FOLDER_BYTES];
+        snprintf(above, sizeof above, "%s", folder);
+        char *last = strrchr(above, '/');
+        if (strlen(folder) <= strlen(g->v2) || !last)
+                return false;
+        *last = '\0';
+        if (strlen(above) < strlen(g->v2) || !is_marked(above) || !is_writable(above))
+                return false;
+        snprintf(g->own, sizeof g->own, "%.255s", above);
+        g->is_beside = true;
+        return true;
 }
 
 static void find_own(struct cgroups *g)
 {
-        char group[CGROUP_PATH_BYTES], folder[FOLDER_BYTES], file[FILE_BYTES];
+        char group[CGROUP_PATH_BYTES], folder[FOLDER_BYTES];
         if (!g->v2[0] || !group_of(0, NULL, group)) {
                 snprintf(g->why, sizeof g->why, "no cgroup v2 hierarchy is mounted");
                 return;
@@ -133,10 +164,11 @@ static void find_own(struct cgroups *g)
                 last[last == group] = '\0';
         }
         folder_of(g->v2, g->v2_root, group, folder);
-        snprintf(file, sizeof file, "%s/cgroup.procs", folder);
-        if (strlen(folder) >= CGROUP_PATH_BYTES || access(folder, W_OK) || access(file, W_OK))
+        if (!g->self[0] && find_above(g, folder))
+                return;
+        if (!is_writable(folder))
                 snprintf(g->why, sizeof g->why, "the cgroup of daprd, %.200s, cannot be written to", folder);
-        else if (!is_given_away(folder, group))
+        else if (!is_given_away(g, folder, group))
                 snprintf(g->why, sizeof g->why, "the cgroup of daprd, %.200s, is not delegated to it (systemd: Delegate=yes)", folder);
         else
                 snprintf(g->own, sizeof g->own, "%.255s", folder);
@@ -146,23 +178,23 @@ static void find_own(struct cgroups *g)
 
 static bool is_alone(const struct cgroups *g)
 {
-        char file[FILE_BYTES], text[TEXT_BYTES];
+        char file[FILE_BYTES], text[64];
         int pid = 0, n = 0;
         file_of(file, g, "", "cgroup.procs");
-        return proof_text(file, text, sizeof text) > 0 && sscanf(text, "%d%n", &pid, &n) == 1 && pid == getpid() && text[n + strspn(text + n, "\n")] == '\0';
+        return text_file_read(file, text, sizeof text) > 0 && sscanf(text, "%d%n", &pid, &n) == 1 && pid == getpid() && text[n + strspn(text + n, "\n")] == '\0';
 }
 
-/* A group that hands controllers on must not have processes itself. */
+/* A group that hands controllers on must not have processes itself. Nor can a process be started in it from then on. */
 static bool move_down(struct cgroups *g)
 {
         char file[FILE_BYTES];
-        if (g->self[0] || !is_alone(g))
+        if (g->self[0] || g->is_beside || g->stays || !is_alone(g))
                 return false;
         snprintf(g->self, sizeof g->self, PREFIX "%d-self", (int)getpid());
         file_of(file, g, g->self, "");
         if (mkdir(file, 0755) == 0 || errno == EEXIST) {
                 file_of(file, g, g->self, "cgroup.procs");
-                if (write_text(file, "0") == 0)
+                if (text_file_write(file, "0") == 0)
                         return true;
                 file_of(file, g, g->self, "");
                 rmdir(file);
@@ -171,34 +203,78 @@ static bool move_down(struct cgroups *g)
         return false;
 }
 
-static bool hand_on(struct cgroups *g, const char *controller, const char *there, const char *handed)
+/* Only the machine's own root may hand on what it uses itself. The others do not refuse pids and cpu while they have processes, but are
+ * roots of threads from then on, and no process can be started below them. */
+static int make_room(struct cgroups *g)
+{
+        char file[FILE_BYTES], text[64];
+        file_of(file, g, "", "cgroup.type");
+        if (access(file, F_OK))
+                return 0;
+        file_of(file, g, "", "cgroup.procs");
+        return text_file_read(file, text, sizeof text) == 0 || move_down(g) ? 0 : -EBUSY;
+}
+
+/* Has the group's children have the controller. */
+static int hand_on(struct cgroups *g, const char *controller)
 {
         char file[FILE_BYTES], wish[24];
         file_of(file, g, "", "cgroup.subtree_control");
         snprintf(wish, sizeof wish, "+%s", controller);
-        if (!has_word(there, controller))
-                return false;
-        if (has_word(handed, controller))
-                return true;
-        int r = write_text(file, wish);
-        if (r == -EBUSY && move_down(g))
-                r = write_text(file, wish);
-        return r == 0;
+        return text_file_write(file, wish);
+}
+
+static const char *why_not(const struct cgroups *g, int r)
+{
+        if (r == -ENOENT)
+                return "not handed to it";
+        if (r != -EBUSY)
+                return strerrordesc_np(-r);
+        if (g->stays && !g->is_beside && is_alone(g))
+                return "with --plugin-linger daprd must be started in a child of it";
+        return g->is_beside ? "processes are in it itself" : "other processes are in it, too";
+}
+
+static const char *const controllers[] = {"memory", "pids", "cpu"};
+enum { N_CONTROLLERS = sizeof controllers / sizeof *controllers };
+
+/* Those that cannot be had, by reasons: "memory, cpu (not handed to it), pids (...)". */
+static void say_why(struct cgroups *g, const int r[N_CONTROLLERS])
+{
+        size_t n = 0;
+        for (int i = 0; i < N_CONTROLLERS; i++) {
+                bool told = r[i] == 0;
+                for (int k = 0; k < i; k++)
+                        told |= r[k] == r[i];
+                if (told)
+                        continue;
+                if (n == 0)
+                        n = (size_t)snprintf(g->why, sizeof g->why, "in the cgroup %.200s these controllers cannot be had: ", g->own);
+                else
+                        n += (size_t)snprintf(g->why + n, sizeof g->why - n, ", ");
+                for (int k = i; k < N_CONTROLLERS; k++)
+                        if (r[k] == r[i])
+                                n += (size_t)snprintf(g->why + n, sizeof g->why - n, "%s%s", k > i ? ", " : "", controllers[k]);
+                n += (size_t)snprintf(g->why + n, sizeof g->why - n, " (%.60s)", why_not(g, r[i]));
+        }
 }
 
 static void find_controllers(struct cgroups *g)
 {
         char file[FILE_BYTES], there[TEXT_BYTES], handed[TEXT_BYTES];
+        bool *const had[N_CONTROLLERS] = {&g->memory, &g->pids, &g->cpu};
+        int r[N_CONTROLLERS], room = 1;
         file_of(file, g, "", "cgroup.controllers");
-        proof_text(file, there, sizeof there);
+        text_file_read(file, there, sizeof there);
         file_of(file, g, "", "cgroup.subtree_control");
-        proof_text(file, handed, sizeof handed);
-        g->memory = hand_on(g, "memory", there, handed);
-        g->pids = hand_on(g, "pids", there, handed);
-        g->cpu = hand_on(g, "cpu", there, handed);
-        if (!g->memory || !g->pids || !g->cpu)
-                snprintf(g->why, sizeof g->why, "in the cgroup of daprd, %.200s, these controllers cannot be had:%s%s%s", g->own, g->memory ? "" : " memory",
-                         g->pids ? "" : " pids", g->cpu ? "" : " cpu");
+        text_file_read(file, handed, sizeof handed);
+        for (int i = 0; i < N_CONTROLLERS; i++) {
+                if (has_word(there, controllers[i]) && room > 0)
+                        room = make_room(g);
+                r[i] = !has_word(there, controllers[i]) ? -ENOENT : room ? room : has_word(handed, controllers[i]) ? 0 : hand_on(g, controllers[i]);
+                *had[i] = r[i] == 0;
+        }
+        say_why(g, r);
 }
 
 /* Of daprds that were killed. */
@@ -214,9 +290,9 @@ static void sweep(const struct cgroups *g)
                 closedir(dir);
 }
 
-void cgroups_find(struct cgroups *g, const char *own)
+void cgroups_find(struct cgroups *g, const char *own, bool stays)
 {
-        *g = (struct cgroups){0};
+        *g = (struct cgroups){.stays = stays};
         find_mounts(g);
         if (own)
                 snprintf(g->own, sizeof g->own, "%s", own);
@@ -242,19 +318,19 @@ int cgroup_limit(const struct cgroups *g, const char *name, const struct cgroup_
         if (g->memory) {
                 file_of(file, g, name, "memory.max");
                 snprintf(value, sizeof value, "%llu", (unsigned long long)l->memory_bytes);
-                r = write_text(file, value);
+                r = text_file_write(file, value);
                 file_of(file, g, name, "memory.oom.group");
-                write_text(file, "1"); /* all of it or nothing */
+                text_file_write(file, "1"); /* all of it or nothing */
         }
         if (r == 0 && g->pids) {
                 file_of(file, g, name, "pids.max");
                 snprintf(value, sizeof value, "%u", l->processes);
-                r = write_text(file, value);
+                r = text_file_write(file, value);
         }
         if (r == 0 && g->cpu && l->cpu_percent) {
                 file_of(file, g, name, "cpu.max");
                 snprintf(value, sizeof value, "%u %d", l->cpu_percent * (PERIOD_US / 100), PERIOD_US);
-                r = write_text(file, value);
+                r = text_file_write(file, value);
         }
         return r;
 }
@@ -287,12 +363,18 @@ static bool is_ours(const struct cgroups *g, const char *name)
         return g->own[0] && strncmp(name, PREFIX, strlen(PREFIX)) == 0 && !strchr(name, '/');
 }
 
-bool cgroup_had_oom(const struct cgroups *g, const char *name)
+bool cgroup_is_there(const struct cgroups *g, const char *name)
 {
         char file[FILE_BYTES];
-        uint64_t n;
+        file_of(file, g, name, "");
+        return is_ours(g, name) && access(file, F_OK) == 0;
+}
+
+bool cgroup_had_oom(const struct cgroups *g, const char *name, uint64_t *ret_kills)
+{
+        char file[FILE_BYTES];
         file_of(file, g, name, "memory.events");
-        return is_ours(g, name) && read_key(file, "oom_kill", &n) && n > 0;
+        return is_ours(g, name) && read_key(file, "oom_kill", ret_kills) && *ret_kills > 0;
 }
 
 void cgroup_remove(struct cgroups *g, const char *name)
@@ -304,22 +386,28 @@ void cgroup_remove(struct cgroups *g, const char *name)
         if (rmdir(file) == 0)
                 return;
         file_of(file, g, name, "cgroup.kill");
-        write_text(file, "1");
+        text_file_write(file, "1");
         file_of(file, g, name, "");
         if (rmdir(file) && errno == EBUSY)
                 g->left = TIDY_TRIES;
 }
 
-/* Those of this process; what is in use is refused. */
-static bool remove_own(const struct cgroups *g)
+/* Those of this process; what is in use is refused. *ret_alone: no group of anybody else is there. */
+static bool remove_own(const struct cgroups *g, bool *ret_alone)
 {
         char prefix[CGROUP_NAME_BYTES];
         bool all = true;
+        *ret_alone = true;
         snprintf(prefix, sizeof prefix, PREFIX "%d-", (int)getpid());
         DIR *dir = opendir(g->own);
-        for (struct dirent *e; dir && (e = readdir(dir));)
-                if (strncmp(e->d_name, prefix, strlen(prefix)) == 0 && strcmp(e->d_name, g->self) != 0)
+        for (struct dirent *e; dir && (e = readdir(dir));) {
+                if (e->d_type != DT_DIR || e->d_name[0] == '.' || strcmp(e->d_name, g->self) == 0)
+                        continue;
+                if (strncmp(e->d_name, prefix, strlen(prefix)) == 0)
                         all &= unlinkat(dirfd(dir), e->d_name, AT_REMOVEDIR) == 0;
+                else
+                        *ret_alone = false;
+        }
         if (dir)
                 closedir(dir);
         return all;
@@ -327,23 +415,32 @@ static bool remove_own(const struct cgroups *g)
 
 void cgroups_tidy(struct cgroups *g)
 {
-        if (g->left)
-                g->left = remove_own(g) ? 0 : g->left - 1;
+        bool alone;
+        if (!g->left)
+                return;
+        sweep(g); /* of the daprd before, whose plugins were taken over */
+        g->left = remove_own(g, &alone) && alone ? 0 : g->left - 1;
 }
 
 void cgroups_leave(struct cgroups *g)
 {
         char file[FILE_BYTES];
+        bool alone;
         if (!g->own[0])
                 return;
-        if (g->self[0]) {
-                file_of(file, g, "", "cgroup.subtree_control");
-                write_text(file, "-memory -pids -cpu");
-                file_of(file, g, "", "cgroup.procs");
-                write_text(file, "0");
+        remove_own(g, &alone);
+        if (!g->self[0] || !alone) /* others have their limits by these controllers */
+                return;
+        file_of(file, g, "", "cgroup.subtree_control");
+        for (int i = 0; i < N_CONTROLLERS; i++) {
+                char wish[24];
+                snprintf(wish, sizeof wish, "-%s", controllers[i]);
+                text_file_write(file, wish);
         }
+        file_of(file, g, "", "cgroup.procs");
+        text_file_write(file, "0");
         g->self[0] = '\0';
-        remove_own(g);
+        remove_own(g, &alone);
 }
 
 /* ---- anybody's ---- */

@@ -183,6 +183,8 @@ void control_refuse(struct http_req *r, int status, const char *text)
 static void list(struct control *k, struct http_req *r)
 {
         struct super *s = k->super;
+        const struct { const char *name; bool is_there; } limits[] = {
+                {"memory", s->cgroups.memory}, {"processes", s->cgroups.pids}, {"CPU", s->cgroups.cpu}};
         struct buf b = {0};
         struct json_writer w;
         json_write_init(&w, &b);
@@ -194,6 +196,12 @@ static void list(struct control *k, struct http_req *r)
         flag(&w, "started", s->started);
         control_kv(&w, "cgroups", s->cgroups.own[0] ? s->cgroups.own : "");
         control_kv(&w, "cgroupsMissing", s->conf.opts && s->conf.opts->plugin_sandbox_off ? "the sandbox is off" : s->cgroups.why);
+        json_key(&w, STR("cgroupLimits"));
+        json_array_begin(&w);
+        for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
+                if (limits[i].is_there)
+                        json_string(&w, str_of(limits[i].name));
+        json_array_end(&w);
         json_key(&w, STR("plugins"));
         json_array_begin(&w);
         list_for_each(pos, &s->components) {

@@ -102,7 +102,8 @@ void death_oom_look(struct life *l)
         uint64_t before = l->oom_kills, kills = 0;
         bool of_living;
         if (l->cgroup[0] && s->cgroups.memory) {
-                l->oom = cgroup_had_oom(&s->cgroups, l->cgroup) ? OOM_YES : OOM_NO;
+                l->oom = cgroup_had_oom(&s->cgroups, l->cgroup, &l->oom_kills) ? OOM_YES : OOM_NO;
+                l->oom_is_own = true;
                 return;
         }
         if (!l->oom_file[0])
@@ -190,6 +191,20 @@ static enum death_class by_us(const struct life *l, char *text, size_t n)
         return DEATH_NONE;
 }
 
+/* A process of a group of its own that the machine has killed needs no other reason. */
+static bool is_proven_oom(const struct life *l)
+{
+        return l->oom == OOM_YES && l->oom_is_own;
+}
+
+static void say_oom(const struct life *l, char *text, size_t n)
+{
+        int k = snprintf(text, n, "was killed%s because memory ran out", when(l));
+        if (l->oom_is_own && k > 0 && (size_t)k < n)
+                snprintf(text + k, n - (size_t)k, " in its cgroup (memory.max %llu, memory.events oom_kill %llu)",
+                         (unsigned long long)l->plugin->manifest->rights.memory_bytes, (unsigned long long)l->oom_kills);
+}
+
 enum death_class death_classify(const struct life *l, int code, int status, char *text, size_t n)
 {
         enum death_class d = DEATH_ERROR;
@@ -197,14 +212,14 @@ enum death_class death_classify(const struct life *l, int code, int status, char
         if (code == CLD_EXITED) {
                 d = status == 0 ? DEATH_CLEAN : DEATH_ERROR;
                 snprintf(what, sizeof what, "ended by itself with exit code %d%s", status, when(l));
-        } else if (l->verdict != DEATH_NONE && (status == SIGKILL || !code)) {
+        } else if (l->verdict != DEATH_NONE && (status == SIGKILL || !code) && !is_proven_oom(l)) {
                 d = by_us(l, what, sizeof what);
-        } else if (!code) {
+        } else if (!code && !is_proven_oom(l)) {
                 d = DEATH_UNKNOWN;
                 snprintf(what, sizeof what, "ended%s; how is told to nobody, the daprd that started it is gone", when(l));
-        } else if (status == SIGKILL && died_of_want(l)) {
+        } else if ((status == SIGKILL || !code) && died_of_want(l)) {
                 d = DEATH_OOM;
-                snprintf(what, sizeof what, "was killed%s because memory ran out", when(l));
+                say_oom(l, what, sizeof what);
         } else if (status == SIGSYS && l->walls) {
                 d = DEATH_SANDBOX;
                 snprintf(what, sizeof what, "made a system call%s that no plugin needs, and was killed", when(l));

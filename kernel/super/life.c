@@ -63,7 +63,10 @@ static bool reap(struct life *l, siginfo_t *si)
                 death_oom_look(l);
                 return waitid(P_PIDFD, (id_t)l->pidfd, si, WEXITED | WNOHANG) == 0;
         }
-        return errno == ECHILD && has_ended(l);
+        if (errno != ECHILD || !has_ended(l))
+                return false;
+        death_oom_look(l);
+        return true;
 }
 
 static void on_exit_event(struct io_watch *w, int events)
@@ -426,7 +429,7 @@ static void take_over(struct life *l, const struct ledger_plugin *e)
         l->executable_id = e->executable_id;
         l->generation = (unsigned)e->generation + l->attached;
         snprintf(l->token, sizeof l->token, "%s", e->token);
-        snprintf(l->cgroup, sizeof l->cgroup, "%s", e->cgroup);
+        snprintf(l->cgroup, sizeof l->cgroup, "%s", cgroup_is_there(&l->plugin->super->cgroups, e->cgroup) ? e->cgroup : "");
 }
 
 int life_adopt(struct plugin *p, const struct ledger_plugin *e)
@@ -465,7 +468,8 @@ void life_kill(struct life *l, enum death_class why)
         timer_stop(&l->kill_timer);
         if (l->ended)
                 return;
-        bool too_late = (why == DEATH_PROTOCOL || why == DEATH_HANG) && has_ended(l); /* its event was not taken yet: then the reason was another one */
+        /* its end was not told yet: then the reason was another one */
+        bool too_late = (why == DEATH_PROTOCOL || why == DEATH_HANG) && l->pidfd >= 0 && (has_ended(l) || proof_is_exiting(l->pid));
         if (l->verdict == DEATH_NONE && !too_late)
                 l->verdict = why;
         if (l->verdict == DEATH_HANG && !list_is_empty(&l->calls))

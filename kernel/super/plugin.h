@@ -95,6 +95,7 @@ struct life {
         bool oom_of_living;
         uint64_t oom_kills, rss_bytes; /* when it was last looked at */
         enum { OOM_UNKNOWN, OOM_NO, OOM_YES } oom; /* did it die of that? */
+        bool oom_is_own;           /* its own cgroup says so, and nobody else is in there */
 };
 
 struct instance {

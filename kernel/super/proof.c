@@ -13,32 +13,36 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "sdk/base/text_file.h"
+
 #ifndef SO_PEERPIDFD
 #define SO_PEERPIDFD 77
 #endif
+enum { STAT_FLAGS = 9, STAT_START_TICKS = 22, FLAG_EXITING = 4 };
 enum { TERM_WAIT_MS = 1500, KILL_WAIT_MS = 500 };
 
-ssize_t proof_text(const char *path, char *to, size_t n)
+/* A number of /proc/<pid>/stat, by its place as proc(5) counts; 0 = there is none. */
+static uint64_t stat_field(pid_t pid, int nr)
 {
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
-        ssize_t k = fd >= 0 ? read(fd, to, n - 1) : -1;
-        if (fd >= 0)
-                close(fd);
-        to[k > 0 ? k : 0] = '\0';
-        return k;
+        char path[40], text[1024];
+        unsigned long long v = 0;
+        snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+        if (text_file_read(path, text, sizeof text) <= 0)
+                return 0;
+        const char *p = strrchr(text, ')'); /* the name before it may hold anything */
+        for (int field = 2; p && field < nr; field++)
+                p = strchr(p + 1, ' ');
+        return p && sscanf(p, " %llu", &v) == 1 ? v : 0;
 }
 
 uint64_t proof_start_ticks(pid_t pid)
 {
-        char path[40], text[1024];
-        unsigned long long ticks = 0;
-        snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-        if (proof_text(path, text, sizeof text) <= 0)
-                return 0;
-        const char *p = strrchr(text, ')'); /* the name before it may hold anything */
-        for (int field = 2; p && field < 22; field++)
-                p = strchr(p + 1, ' ');
-        return p && sscanf(p, " %llu", &ticks) == 1 ? ticks : 0;
+        return stat_field(pid, STAT_START_TICKS);
+}
+
+bool proof_is_exiting(pid_t pid)
+{
+        return (stat_field(pid, STAT_FLAGS) & FLAG_EXITING) != 0;
 }
 
 uint64_t proof_file_id(const char *path)
@@ -55,7 +59,7 @@ uint64_t proof_file_id(const char *path)
 
 void proof_boot_id(char to[BOOT_ID_BYTES])
 {
-        proof_text("/proc/sys/kernel/random/boot_id", to, BOOT_ID_BYTES);
+        text_file_read("/proc/sys/kernel/random/boot_id", to, BOOT_ID_BYTES);
         to[strcspn(to, "\n")] = '\0';
 }
 
@@ -64,7 +68,7 @@ static int has_uid(pid_t pid, uid_t uid)
         char path[40], text[2048];
         unsigned real, effective;
         snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
-        if (proof_text(path, text, sizeof text) <= 0)
+        if (text_file_read(path, text, sizeof text) <= 0)
                 return 0;
         const char *p = strstr(text, "\nUid:");
         return p && sscanf(p, "\nUid: %u %u", &real, &effective) == 2 && effective == uid;

@@ -2,14 +2,15 @@
 #ifndef KERNEL_SUPER_PROOF_H
 #define KERNEL_SUPER_PROOF_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 enum { BOOT_ID_BYTES = 40 };
-/* The file's first bytes, at most n - 1, always ended by NUL; below 0 when it cannot be read. For what the machine's kernel tells. */
-ssize_t proof_text(const char *path, char *to, size_t n);
 /* When the process started, in ticks since the machine did; 0 = there is no such process. */
 uint64_t proof_start_ticks(pid_t pid);
+/* Is it on its way out? It has closed its sockets then, or is about to, and its end is told in a moment. */
+bool proof_is_exiting(pid_t pid);
 /* Of the file as it stands there now: another one, or one that was written to, has another number. 0 = it cannot be looked at. */
 uint64_t proof_file_id(const char *path);
 void proof_boot_id(char to[BOOT_ID_BYTES]); /* "" if the machine does not say */

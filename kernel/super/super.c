@@ -68,7 +68,7 @@ int super_new(struct super **ret, const struct super_conf *conf)
         }
         s->linger_s = conf->opts && conf->opts->plugin_linger_ns > 0 ? (double)conf->opts->plugin_linger_ns / 1e9 : 0;
         if (conf->opts && !conf->opts->plugin_sandbox_off)
-                cgroups_find(&s->cgroups, NULL);
+                cgroups_find(&s->cgroups, NULL, s->linger_s > 0);
         if (conf->ledger)
                 adopt_plugins(s, conf->ledger);
         else if (conf->opts && *conf->opts->app_id)

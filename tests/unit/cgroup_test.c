@@ -59,7 +59,7 @@ START_TEST(all_limits_are_written)
 {
         struct cgroups g;
         char name[CGROUP_NAME_BYTES], first[CGROUP_NAME_BYTES];
-        cgroups_find(&g, own);
+        cgroups_find(&g, own, false);
         ck_assert_str_eq(g.why, "");
         ck_assert(g.memory && g.pids && g.cpu && cgroups_can_limit(&g));
         /* a made-up folder has no files by itself: the first group is made without, the next finds them there */
@@ -80,7 +80,8 @@ START_TEST(limits_stand_in_their_files)
         static const char name[] = "microdapr-1999999902-1";
         struct cgroups g;
         char path[128];
-        cgroups_find(&g, own);
+        uint64_t kills;
+        cgroups_find(&g, own, false);
         snprintf(path, sizeof path, "%s/%s", own, name);
         ck_assert_int_eq(mkdir(path, 0755), 0);
         for (size_t i = 0; i < sizeof files / sizeof *files; i++)
@@ -91,10 +92,11 @@ START_TEST(limits_stand_in_their_files)
         ck_assert_str_eq(get(name, "pids.max"), "32");
         ck_assert_str_eq(get(name, "cpu.max"), "150000 100000");
         put("low 0\nhigh 3\nmax 9\noom 1\noom_kill 0\n", "%s/memory.events", name);
-        ck_assert(!cgroup_had_oom(&g, name));
+        ck_assert(!cgroup_had_oom(&g, name, &kills));
         put("low 0\nhigh 3\nmax 9\noom 1\noom_kill 2\noom_group_kill 1\n", "%s/memory.events", name);
-        ck_assert(cgroup_had_oom(&g, name));
-        ck_assert(!cgroup_had_oom(&g, "../x") && !cgroup_had_oom(&g, "") && !cgroup_had_oom(&g, "microdapr-1/../.."));
+        ck_assert(cgroup_had_oom(&g, name, &kills) && kills == 2);
+        ck_assert(!cgroup_had_oom(&g, "../x", &kills) && !cgroup_had_oom(&g, "", &kills) && !cgroup_had_oom(&g, "microdapr-1/../..", &kills));
+        ck_assert(cgroup_is_there(&g, name) && !cgroup_is_there(&g, "microdapr-1-1") && !cgroup_is_there(&g, "") && !cgroup_is_there(&g, ".."));
         cgroup_remove(&g, name);
         ck_assert_str_eq(get(name, "cgroup.kill"), "1");
 }
@@ -105,14 +107,52 @@ START_TEST(missing_controllers_are_named)
         struct cgroups g;
         put("cpu io\n", "cgroup.controllers");
         put("", "cgroup.subtree_control");
-        cgroups_find(&g, own);
+        cgroups_find(&g, own, false);
         ck_assert(g.cpu && !g.memory && !g.pids);
         ck_assert_str_eq(get("", "cgroup.subtree_control"), "+cpu");
-        ck_assert_ptr_nonnull(strstr(g.why, "these controllers cannot be had: memory pids"));
+        ck_assert_ptr_nonnull(strstr(g.why, "these controllers cannot be had: memory, pids (not handed to it)"));
         put("", "cgroup.controllers");
-        cgroups_find(&g, own);
+        cgroups_find(&g, own, false);
         ck_assert(!cgroups_can_limit(&g));
-        ck_assert_ptr_nonnull(strstr(g.why, "memory pids cpu"));
+        ck_assert_ptr_nonnull(strstr(g.why, "memory, pids, cpu (not handed to it)"));
+}
+END_TEST
+
+START_TEST(reasons_are_told_once)
+{
+        struct cgroups g;
+        put("cpu io\n", "cgroup.controllers");
+        put("cpu\n", "cgroup.subtree_control");
+        cgroups_find(&g, own, true);
+        ck_assert(g.cpu && !g.memory && !g.pids && cgroups_can_limit(&g));
+        put("pids\n", "cgroup.controllers");
+        put("", "cgroup.subtree_control");
+        cgroups_find(&g, own, true);
+        ck_assert(g.pids && !g.memory && !g.cpu);
+        ck_assert_ptr_nonnull(strstr(g.why, "cannot be had: memory, cpu (not handed to it)"));
+        ck_assert_ptr_null(strstr(g.why, "pids"));
+}
+END_TEST
+
+START_TEST(a_group_with_processes_hands_nothing_on)
+{
+        struct cgroups g;
+        put("domain\n", "cgroup.type");
+        put("1\n", "cgroup.procs");
+        put("", "cgroup.subtree_control");
+        cgroups_find(&g, own, false);
+        ck_assert(!cgroups_can_limit(&g));
+        ck_assert_str_eq(get("", "cgroup.subtree_control"), "");
+        ck_assert_ptr_nonnull(strstr(g.why, "memory, pids, cpu (other processes are in it, too)"));
+        char text[16];
+        snprintf(text, sizeof text, "%d\n", (int)getpid());
+        put(text, "cgroup.procs");
+        cgroups_find(&g, own, true);
+        ck_assert(!cgroups_can_limit(&g) && !g.self[0]);
+        ck_assert_ptr_nonnull(strstr(g.why, "memory, pids, cpu (with --plugin-linger daprd must be started in a child of it)"));
+        put("", "cgroup.procs");
+        cgroups_find(&g, own, true);
+        ck_assert(g.memory && g.pids && g.cpu && !g.self[0] && !g.why[0]);
 }
 END_TEST
 
@@ -127,7 +167,7 @@ START_TEST(groups_of_the_dead_go)
                 snprintf(path, sizeof path, "%s/%s", own, kept[i]);
                 ck_assert_int_eq(mkdir(path, 0755), 0);
         }
-        cgroups_find(&g, own);
+        cgroups_find(&g, own, false);
         for (int i = 0; i < 2; i++) {
                 snprintf(path, sizeof path, "%s/%s", own, dead[i]);
                 ck_assert_int_eq(access(path, F_OK), -1);
@@ -144,7 +184,7 @@ START_TEST(what_this_machine_says_is_understood)
         char file[CGROUP_FILE_BYTES], group[CGROUP_NAME_BYTES];
         bool of_living;
         uint64_t n;
-        cgroups_find(&g, NULL);
+        cgroups_find(&g, NULL, false);
         ck_assert(g.own[0] || g.why[0]);
         if (cgroup_oom_file(&g, getpid(), file, &of_living))
                 ck_assert_msg(cgroup_oom_count(file, &n), "%s", file);
@@ -168,6 +208,8 @@ int main(void)
         tcase_add_test(t, all_limits_are_written);
         tcase_add_test(t, limits_stand_in_their_files);
         tcase_add_test(t, missing_controllers_are_named);
+        tcase_add_test(t, reasons_are_told_once);
+        tcase_add_test(t, a_group_with_processes_hands_nothing_on);
         tcase_add_test(t, groups_of_the_dead_go);
         tcase_add_test(t, what_this_machine_says_is_understood);
         suite_add_tcase(s, t);

@@ -200,9 +200,12 @@ START_TEST(a_process_is_known_by_number_start_and_user)
         ck_assert_int_eq(proof_process(pid, 0, geteuid()), -ESRCH);
         ck_assert_int_eq(proof_process(1, proof_start_ticks(1), 0), -ESRCH);
         ck_assert_int_eq(proof_process(-1, ticks, geteuid()), -ESRCH);
+        ck_assert(!proof_is_exiting(pid));
         proof_end(fd);
         ck_assert_int_eq(proof_process(pid, ticks, geteuid()), -ESRCH); /* ended, not reaped */
+        ck_assert(proof_is_exiting(pid));
         ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+        ck_assert(!proof_is_exiting(pid));
         ck_assert_int_eq(proof_start_ticks(pid), 0);
         close(fd);
 }
