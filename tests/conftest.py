@@ -20,8 +20,12 @@ def free_port():
                 pass
 
 
+SLOW = float(os.environ.get("SLOW", 1))  # so many times as slow as usual is the machine
+
+
 def wait_until(what, check, limit=20.0):
     """Polls check() until it is true; what it waits for goes into the failure."""
+    limit *= SLOW
     end = time.monotonic() + limit
     while True:
         try:
@@ -125,7 +129,7 @@ class Daprd:
         data = body if body is None or isinstance(body, bytes) else (body if isinstance(body, str) else json.dumps(body)).encode()
         r = urllib.request.Request(f"http://127.0.0.1:{self.http}{path}", data=data, method=method, headers=headers or {})
         try:
-            with urllib.request.urlopen(r, timeout=timeout) as f:
+            with urllib.request.urlopen(r, timeout=timeout * SLOW) as f:
                 return Reply(f.status, f.headers, f.read())
         except urllib.error.HTTPError as e:
             with e:
@@ -162,7 +166,7 @@ class Daprd:
             kids = self.children(resolver=True)
             self.proc.send_signal(signal.SIGINT)
             try:
-                code = self.proc.wait(20)
+                code = self.proc.wait(20 * SLOW)
             except subprocess.TimeoutExpired:
                 self.proc.kill()
                 self.proc.wait()

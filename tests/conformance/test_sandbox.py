@@ -207,7 +207,7 @@ def test_a_plugin_with_programs_has_a_cgroup_of_its_own(hostile):
     pid = next(iter(d.children()))
     assert group(pid).startswith(f"/microdapr-{d.proc.pid}-") and group(pid) != group(d.proc.pid)
     r = subprocess.run([str(BUILD / "bin/daprctl"), "plugin", "security", "--app-id", d.app_id], env={"NO_COLOR": "1"}, capture_output=True, text=True)
-    assert "own cgroup" in r.stdout and ("Limits hold by rlimits: in the cgroup of daprd" in r.stdout or "hold by cgroups below" in r.stdout)
+    assert "own cgroup" in r.stdout and ("Limits hold by rlimits: in the cgroup /" in r.stdout or "hold by cgroups below" in r.stdout)
     assert deed(d, "fork") == "done"
     os.kill(pid, 9)
     wait_until("the next one serves", lambda: deed(d, "nothing") == "ok")

@@ -21,6 +21,7 @@
 #include <linux/vm_sockets.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "dapr/plugin.h"
@@ -165,6 +166,43 @@ static bool eats_memory(void)
         return n == 64;
 }
 
+/* By memory that no rlimit counts: shared with nobody, but it could be. A piece a call, so that it stays responsive. */
+static bool grows(void)
+{
+        enum { PIECE = 2 << 20 };
+        char *p = mmap(NULL, PIECE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        if (p == MAP_FAILED)
+                return false;
+        memset(p, 1, PIECE);
+        return true;
+}
+
+/* Processes until there can be no more; they end again. */
+static bool multiplies(void)
+{
+        enum { MANY = 300 };
+        pid_t v[MANY];
+        int n = 0;
+        while (n < MANY && (v[n] = fork()) > 0)
+                n++;
+        if (n < MANY && v[n] == 0)
+                for (;;)
+                        pause();
+        for (int i = 0; i < n; i++)
+                if (kill(v[i], SIGKILL) || waitpid(v[i], NULL, 0) != v[i])
+                        return true;
+        return n == MANY;
+}
+
+/* Of a processor, a quarter of a second. */
+static bool burns_time(void)
+{
+        clock_t end = clock() + CLOCKS_PER_SEC / 4;
+        while (clock() < end)
+                ;
+        return true;
+}
+
 /* Into every connection: what the kernel reads next is no HTTP/2. */
 static bool talks_nonsense(void)
 {
@@ -232,6 +270,12 @@ static bool does(const char *deed)
                 return syscall(SYS_unshare, 0x10000000) == 0;
         if (!strcmp(deed, "memory"))
                 return eats_memory();
+        if (!strcmp(deed, "grow"))
+                return grows();
+        if (!strcmp(deed, "multiply"))
+                return multiplies();
+        if (!strcmp(deed, "burn"))
+                return burns_time();
         if (!strcmp(deed, "abstract"))
                 return connects_abstract(victim);
         if (!strcmp(deed, "signal"))
