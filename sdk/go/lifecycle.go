@@ -50,7 +50,8 @@ type attachResponse struct {
 	Instances []string `pb:"1"`
 }
 type healthRequest struct {
-	IntervalMs uint32 `pb:"1"`
+	IntervalMs  uint32 `pb:"1"`
+	HangAfterMs uint64 `pb:"2"`
 }
 type healthReport struct {
 	Alive            bool   `pb:"1"`
@@ -59,6 +60,10 @@ type healthReport struct {
 	AtUnixMs         uint64 `pb:"4"`
 	Calls            uint64 `pb:"5"`
 	Inflight         uint64 `pb:"6"`
+	PingMs           uint64 `pb:"8"`
+	Abandoned        uint32 `pb:"9"`
+	BusyWith         string `pb:"10"`
+	AbandonedMs      uint64 `pb:"11"`
 }
 type drainRequest struct {
 	TimeoutMs uint32 `pb:"1"`
@@ -176,6 +181,9 @@ func (rt *runtime) report() *healthReport {
 	defer rt.mu.Unlock()
 	r := &healthReport{Alive: true, BackendReachable: true, LastError: rt.lastError, AtUnixMs: uint64(time.Now().UnixMilli()),
 		Calls: uint64(rt.calls.Load()), Inflight: uint64(rt.inflight.Load())}
+	rt.lookAtPings(r)
+	rt.lookAtCalls(r)
+	r.LastError = rt.lastError
 	for _, i := range rt.instances {
 		if i.down {
 			r.BackendReachable = false
@@ -193,6 +201,7 @@ func (rt *runtime) health(ctx context.Context, s *Stream) error {
 	if interval <= 0 {
 		interval = time.Second
 	}
+	rt.setHangAfter(time.Duration(in.HangAfterMs) * time.Millisecond)
 	if interval < 20*time.Millisecond {
 		interval = 20 * time.Millisecond
 	}

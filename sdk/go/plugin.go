@@ -78,6 +78,7 @@ type runtime struct {
 	changed   chan struct{}        // closed and replaced when health or inflight changes
 	lastError string
 	stopping  []func() int // subscriptions' hand-back
+	stuck     watch
 	server    *http.Server
 	linger    time.Duration // without a runtime
 	token     string
@@ -92,6 +93,7 @@ type instance struct {
 	object  any
 	running sync.WaitGroup
 	down    bool
+	pinging atomic.Int64 // since when, 0 = no ping runs
 }
 
 // Metadata are the settings of a component, checked by the manifest. Names are compared without case.
@@ -290,6 +292,7 @@ func on[T, In, Out any](rt *runtime, kind, name string, idempotent bool, fn func
 			return nil, err
 		}
 		defer rt.give(i)
+		defer rt.runs(ctx, name)()
 		o, ok := i.object.(T)
 		if !ok {
 			return nil, Errorf(Unimplemented, "%s does not support this operation", i.typ.Type)
@@ -401,29 +404,6 @@ func (rt *runtime) backend(name, reason string) {
 	}
 }
 
-func (rt *runtime) pingAll() {
-	for range time.Tick(10 * time.Second) {
-		rt.mu.Lock()
-		all := make([]*instance, 0, len(rt.instances))
-		for _, i := range rt.instances {
-			all = append(all, i)
-		}
-		rt.mu.Unlock()
-		for _, i := range all {
-			if p, ok := i.object.(Pinger); ok {
-				ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-				err := p.Ping(ctx)
-				cancel()
-				reason := ""
-				if err != nil {
-					reason = err.Error()
-				}
-				rt.backend(i.name, reason)
-			}
-		}
-	}
-}
-
 // ---- the process ----
 
 // Main serves until the runtime ends, and exits: 0 done, 1 could not start, 2 wrong use.
@@ -480,7 +460,7 @@ func listen(socket string) (net.Listener, error) {
 
 func newRuntime(p Plugin) *runtime {
 	rt := &runtime{plugin: p, methods: map[string]*method{}, instances: map[string]*instance{}, started: time.Now(),
-		changed: make(chan struct{}), ended: make(chan int, 1)}
+		changed: make(chan struct{}), stuck: newWatch(), ended: make(chan int, 1)}
 	addLifecycle(rt)
 	add := map[string]func(*runtime){"state": addState, "secretstores": addSecrets, "pubsub": addPubSub, "bindings": addBindings, "middleware": addMiddleware,
 		"configuration": addConfiguration, "lock": addLock, "crypto": addCrypto, "conversation": addConversation, "nameresolution": addNames}

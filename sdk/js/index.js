@@ -21,7 +21,7 @@ const {Code, PluginError, listen} = require('./server');
 const {protos} = require('./contracts');
 const {WireError} = require('./proto');
 
-const CONTRACT_VERSION = 1, FD_LISTEN = 3, FD_CONTROL = 4, EXIT_GRACE_MS = 3000, LINGER_MAX_MS = 3600 * 1000, PING_MS = 10000;
+const CONTRACT_VERSION = 1, FD_LISTEN = 3, FD_CONTROL = 4, EXIT_GRACE_MS = 3000, LINGER_MAX_MS = 3600 * 1000, PING_MS = 10000, PING_TIMEOUT_MS = 5000;
 const LEVELS = {debug: 7, info: 6, warn: 4, warning: 4, error: 3, fatal: 3};
 let maxLevel = LEVELS.info, current = null;
 
@@ -39,7 +39,7 @@ const backendDown = (component, reason) => current?.backend(component, String(re
 
 class Runtime {
   constructor(name, version, types) {
-    Object.assign(this, {name, version, types, instances: new Map(), wanted: '', down: new Map(), calls: 0, errors: 0, inflight: 0, lastError: '',
+    Object.assign(this, {name, version, types, instances: new Map(), wanted: '', down: new Map(), calls: 0, errors: 0, inflight: 0, running: new Set(), pings: new Map(), hangAfterMs: 0, lastError: '',
       draining: false, lost: false, lingerMs: 0, token: '', started: Date.now(), methods: new Map(), readers: new Set(), waiters: new Set()});
     const life = '/microdapr.plugin.v1.Lifecycle/';
     for (const m of ['Hello', 'Accept', 'Drain', 'Stats', 'SetLogLevel']) this.unary(life + m, this[m].bind(this));
@@ -155,9 +155,15 @@ class Runtime {
 
   async health(call) {
     const m = this.decode('microdapr.plugin.v1.HealthRequest', (await call.recv()) || Buffer.alloc(0));
+    if (this.hangAfterMs !== Number(m.hang_after_ms)) {
+      this.hangAfterMs = Number(m.hang_after_ms);
+      this.pingAll();
+    }
     while (!call.stream.destroyed) {
+      const stuck = this.stuck();
       await call.send(protos().encode('microdapr.plugin.v1.HealthReport', {alive: true, backend_reachable: this.down.size === 0,
-        last_error: this.lastError, at_unix_ms: Date.now(), calls: this.calls, inflight: this.inflight}));
+        last_error: this.lastError, at_unix_ms: Date.now(), calls: this.calls, inflight: this.inflight,
+        ...stuck}));
       await this.change(Math.max(m.interval_ms || 1000, 20));
     }
   }
@@ -201,14 +207,50 @@ class Runtime {
     this.changed();
   }
 
-  async pingAll() {
-    for (const o of this.instances.values()) {
-      try {
-        await o.ping();
-        if (this.down.has(o.name)) this.backend(o.name, '');
-      } catch (e) {
-        this.backend(o.name, e?.message || String(e));
+  // A part of the manifest's hangAfter, the most of which is given.
+  part(n, most) {
+    const ms = this.hangAfterMs / n;
+    return ms > 0 && ms < most ? ms : most;
+  }
+
+  // What does not come back, for the reports: the runtime takes a ping that stays away for half of hangAfter for a hang of the process.
+  stuck() {
+    const now = Date.now(), out = {ping_ms: 0, abandoned: 0, abandoned_ms: 0, busy_with: ''}, texts = [];
+    for (const [o, since] of this.pings) {
+      const ms = now - since;
+      out.ping_ms = Math.max(out.ping_ms, ms);
+      if (ms >= this.part(12, PING_TIMEOUT_MS) && !this.down.has(o.name)) {
+        this.down.set(o.name, `its ping has not come back for ${(ms / 1000).toPrecision(2)} s`);
+        this.lastError = this.down.get(o.name);
       }
+    }
+    for (const c of this.running) {
+      if (!c.call.stream.destroyed) continue;
+      if (!out.abandoned++) {
+        out.abandoned_ms = now - c.began;
+        texts.push(`the oldest call without a caller is one of component ${c.call.instance ?? ''}, for ${Math.round(out.abandoned_ms / 1000)} s`);
+      }
+    }
+    if (out.ping_ms) texts.push(`a ping has not come back for ${(out.ping_ms / 1000).toPrecision(2)} s`);
+    out.busy_with = texts.join(', ');
+    return out;
+  }
+
+  pingAll() {
+    for (const o of this.instances.values()) if (!this.pings.has(o)) this.pingOne(o);
+    clearTimeout(this.pingTimer);
+    this.pingTimer = setTimeout(() => this.pingAll(), this.part(6, PING_MS));
+  }
+
+  async pingOne(o) {
+    this.pings.set(o, Date.now());
+    try {
+      await o.ping();
+      if (this.down.has(o.name)) this.backend(o.name, '');
+    } catch (e) {
+      this.backend(o.name, e?.message || String(e));
+    } finally {
+      this.pings.delete(o);
     }
   }
 
@@ -254,7 +296,13 @@ class Runtime {
   async operate(kind, c, call, m) {
     const o = this.find(kind, call);
     if (!o[c.needs]) throw new PluginError(Code.UNIMPLEMENTED, `${o.constructor.name} does not support this operation`);
-    return this.count(() => c.fn(o, m));
+    const one = {call, began: Date.now()};
+    this.running.add(one);
+    try {
+      return await this.count(() => c.fn(o, m));
+    } finally {
+      this.running.delete(one);
+    }
   }
 
   async count(fn) {
@@ -366,7 +414,7 @@ async function main(name, version, types) {
     log('error', `cannot listen: ${e.message}`);
     process.exit(1);
   }
-  setInterval(() => rt.pingAll(), PING_MS);
+  rt.pingAll();
   if (path) log('info', `${name} ${version} serves on ${path}`);
 }
 

@@ -76,6 +76,47 @@ def test_a_secret_store_of_each_language(home, folder, lang):
         d.close()
 
 
+HUNG_PING = {"go": ("main.go", "// find gives", "func (s *store) Ping(ctx context.Context) error { select {} }\n\n// find gives"),
+             "python": ("main.py", "    def find(", "    def ping(self):\n        time.sleep(1000)\n\n    def find("),
+             "js": ("main.js", "  find(key) {", "  ping() { return new Promise(() => {}); }\n\n  find(key) {")}
+
+
+@pytest.mark.parametrize("lang", HUNG_PING)
+def test_a_ping_that_hangs_is_seen_in_each_language(home, folder, lang):
+    path = made(home, folder, "state", lang)
+    name, old, new = HUNG_PING[lang]
+    (path / name).write_text((path / name).read_text().replace(old, new, 1))
+    (path / "plugin.yaml").write_text((path / "plugin.yaml").read_text() + "hangAfter: 4s\n")
+    env = dict(home, PATH=PATH, HOME=os.environ.get("HOME", home["HOME"]))
+    assert subprocess.run(["make", "-C", path], env=env, capture_output=True).returncode == 0
+    d = Daprd(folder, [component("store", "state.mine")], plugins_path=path, env={"PATH": PATH}).start()
+    try:
+        wait_until("its backend is unreachable", lambda: "its backend is not reachable: its ping has not come back for" in d.log(), 10)
+        wait_until("it is ended as a hang", lambda: "hung and was killed: a ping has not come back for" in d.log(), 10)
+        wait_until("it serves again", lambda: d.request("GET", "/v1.0/state/store/a").status == 204)
+    finally:
+        d.close()
+
+
+def test_threads_of_a_python_plugin_that_all_hang_are_seen(home, folder):
+    path = made(home, folder, "state", "python")
+    f = next(path.glob("*/main.py"))
+    f.write_text(f.read_text().replace("    def find(", "    def find(self, key):\n        time.sleep(1000)\n\n    def unused(", 1))
+    y = f.parent / "plugin.yaml"
+    y.write_text(y.read_text() + "hangAfter: 2s\n")
+    d = Daprd(folder, [component("store", "state.mine")], plugins_path=path, env={"PATH": PATH}).start()
+
+    def give_up(_):
+        with pytest.raises(OSError):
+            d.request("GET", "/v1.0/state/store/a", timeout=0.5)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(34) as pool:
+            list(pool.map(give_up, range(34)))
+        wait_until("it is ended as a hang", lambda: "hung and was killed: all 32 threads are busy" in d.log(), 10)
+    finally:
+        d.close()
+
+
 KINDS = ("state", "secretstores", "pubsub", "bindings", "configuration", "lock", "crypto", "conversation", "nameresolution", "middleware")
 ARGS = {"bindings": ["--operation-metadata", "key=a"], "crypto": ["--key", "hello"], "secretstores": ["--secret", "hello=world"],
         "configuration": ["-m", "file={file}", "--change", 'echo "$KEY=$VALUE" >> {file}']}

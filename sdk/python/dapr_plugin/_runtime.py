@@ -21,7 +21,7 @@ from ._server import (CANCELED, FAILED_PRECONDITION, INTERNAL, INVALID_ARGUMENT,
                       PluginError)
 
 _LINGER_MAX_MS = 3600 * 1000
-_CONTRACT_VERSION, _FD_LISTEN, _FD_CONTROL, _EXIT_GRACE_S, _PING_S, _THREADS = 1, 3, 4, 3.0, 10.0, 32
+_CONTRACT_VERSION, _FD_LISTEN, _FD_CONTROL, _EXIT_GRACE_S, _PING_S, _PING_TIMEOUT_S, _THREADS = 1, 3, 4, 3.0, 10.0, 5.0, 32
 _FILES = [f"plugin/v1/{n}.proto" for n in ("lifecycle", "state", "configuration", "lock", "crypto", "conversation", "nameresolution", "middleware")] + [
           "grpc/reflection/v1/reflection.proto", "google/rpc/status.proto",
           "google/rpc/error_details.proto"] + [f"dapr/proto/components/v1/{n}.proto" for n in ("common", "state", "secretstore", "pubsub", "bindings")]
@@ -61,6 +61,13 @@ def backend_down(component, reason):
         _current.loop.call_soon_threadsafe(_current.backend, component, str(reason) or "not reachable")
 
 
+class Job:
+    """A method of the author's on a thread, or on its way there."""
+
+    def __init__(self, method, name):
+        self.method, self.name, self.began, self.started, self.gone = method, name, time.monotonic(), None, False
+
+
 class Runtime:
     def __init__(self, name, version, types):
         self.name, self.version, self.types = name, version, types
@@ -69,6 +76,7 @@ class Runtime:
         self.last_error, self.draining, self.started = "", False, time.monotonic()
         self.pool = concurrent.futures.ThreadPoolExecutor(_THREADS)
         self.changed, self.methods, self.readers = asyncio.Event(), {}, set()
+        self.jobs, self.came_back_at, self.pings, self.hang_after_s, self.limit_changed = {}, time.monotonic(), {}, 0.0, asyncio.Event()
         self.loop = asyncio.get_running_loop()
         self.ended = self.loop.create_future()
         self.linger_s, self.token, self.lost, self.over = 0.0, "", False, None
@@ -178,11 +186,15 @@ class Runtime:
     async def health(self, stream):
         m = self._decode("microdapr.plugin.v1.HealthRequest", await stream.recv() or b"")
         interval = max(m["interval_ms"] or 1000, 20) / 1000
+        if self.hang_after_s != m["hang_after_ms"] / 1000:
+            self.hang_after_s = m["hang_after_ms"] / 1000
+            self.limit_changed.set()
         while True:
             self.changed.clear()
+            stuck = self.stuck()
             await stream.send(protos().encode("microdapr.plugin.v1.HealthReport", {
                 "alive": True, "backend_reachable": not self.down, "last_error": self.last_error, "at_unix_ms": int(time.time() * 1000),
-                "calls": self.calls, "inflight": self.inflight}))
+                "calls": self.calls, "inflight": self.inflight + stuck["abandoned"], **stuck}))
             try:
                 await asyncio.wait_for(self.changed.wait(), interval)
             except asyncio.TimeoutError:
@@ -234,15 +246,83 @@ class Runtime:
             self.down.pop(name, None)
         self.changed.set()
 
+    # ---- what does not come back ----
+
+    def part(self, n, most):
+        """A part of the manifest's hangAfter, at most `most`."""
+        s = self.hang_after_s / n
+        return s if 0 < s < most else most
+
+    def stuck(self):
+        """For the reports. The runtime takes the process for hung when all threads are busy for hangAfter and none comes back, while calls
+        wait or have lost their callers; or when a ping stays away for half of it."""
+        now, texts = time.monotonic(), []
+        running = [j for j in self.jobs if j.started]
+        waiting = [j for j in self.jobs if not j.started and j.method != "ping"]
+        gone = [j for j in running if j.gone and j.method != "ping"]
+        out = {"stalled_ms": 0, "ping_ms": 0, "abandoned": len(gone), "abandoned_ms": int((now - gone[0].began) * 1000) if gone else 0}
+        if len(running) >= _THREADS and (waiting or gone):
+            out["stalled_ms"] = int((now - max(self.came_back_at, max(j.started for j in running))) * 1000)
+            texts.append(f"all {_THREADS} threads are busy, {len(waiting)} calls wait")
+        if gone:
+            texts.append(f"{len(gone)} of the calls that run have no caller any more")
+        if texts:
+            texts.append(f"the oldest is {running[0].method} of component {running[0].name}, for {now - running[0].began:.0f} s")
+        for o, ping in self.pings.items():
+            s = now - ping.started if ping.started else 0
+            out["ping_ms"] = max(out["ping_ms"], int(s * 1000))
+            if s >= self.part(12, _PING_TIMEOUT_S) and o.name not in self.down:
+                self.down[o.name] = self.last_error = f"its ping has not come back for {s:.2g} s"
+        if out["ping_ms"]:
+            texts.append(f"a ping has not come back for {out['ping_ms'] / 1000:.2g} s")
+        return out | {"busy_with": ", ".join(texts)}
+
+    async def on_thread(self, job, fn, *args):
+        def work():
+            job.started = time.monotonic()
+            try:
+                return fn(*args)
+            finally:
+                try:
+                    self.loop.call_soon_threadsafe(self.came_back, job)
+                except RuntimeError:  # the process ends
+                    pass
+        self.jobs[job] = None
+        f = self.pool.submit(work)
+        try:
+            return await asyncio.wrap_future(f)
+        except asyncio.CancelledError:
+            job.gone = True
+            if f.cancelled():
+                self.jobs.pop(job, None)
+            raise
+
+    def came_back(self, job):
+        self.jobs.pop(job, None)
+        self.came_back_at = time.monotonic()
+
     async def ping_all(self):
         while True:
-            await asyncio.sleep(_PING_S)
-            for o in list(self.instances.values()):
-                try:
-                    await asyncio.wait_for(self.run(o.ping), 5)
-                    self.backend(o.name, "")
-                except Exception as e:
-                    self.backend(o.name, str(e) or type(e).__name__)
+            try:
+                await asyncio.wait_for(self.limit_changed.wait(), self.part(6, _PING_S))
+                self.limit_changed.clear()
+            except asyncio.TimeoutError:
+                for o in list(self.instances.values()):
+                    if o not in self.pings:
+                        self.pings[o] = Job("ping", o.name)
+                        asyncio.ensure_future(self.ping_one(o, self.pings[o]))
+
+    async def ping_one(self, o, job):
+        try:
+            if inspect.iscoroutinefunction(o.ping):
+                await asyncio.wait_for(o.ping(), self.part(12, _PING_TIMEOUT_S))
+            else:
+                await self.on_thread(job, o.ping)
+            self.backend(o.name, "")
+        except Exception as e:
+            self.backend(o.name, str(e) or type(e).__name__)
+        finally:
+            self.pings.pop(o, None)
 
     # ---- components ----
 
@@ -250,7 +330,7 @@ class Runtime:
         """A method of the author's: a coroutine here, anything else on a thread."""
         if inspect.iscoroutinefunction(fn):
             return await fn(*args)
-        return await self.loop.run_in_executor(self.pool, fn, *args)
+        return await self.on_thread(Job(getattr(fn, "__name__", "a method"), getattr(getattr(fn, "__self__", None), "name", "")), fn, *args)
 
     def class_for(self, kind, stream):
         for name in (stream.headers.get("x-component-type", ""), self.wanted):
@@ -299,7 +379,7 @@ class Runtime:
             raise _kinds.unsupported(type(o).__name__)
         self.inflight += 1
         try:
-            return await self.loop.run_in_executor(self.pool, fn, o, m)
+            return await self.on_thread(Job(attribute, o.name), fn, o, m)
         finally:
             self.done()
 
