@@ -172,7 +172,7 @@ $(B)/share/dapr/sdk/.stamp: $(SDK_LANG_SRC) $(SDK_PROTOS)
 # ---- what a person calls; the text after ## is printed by `make help` ----
 .PHONY: all gen unit test demo conformance sdk-tests bench asan tsan fuzz lint fmt docs docs-check install deps clean help cover
 
-all: $(PROG_FILES) $(PLUGIN_FILES) $(GO_PLUGIN_FILES) $(SDK_FILES) ## build daprd, daprctl and every plugin into build/release
+all: $(PROG_FILES) $(B)/bin/dapr $(PLUGIN_FILES) $(GO_PLUGIN_FILES) $(SDK_FILES) ## build daprd, daprctl and every plugin into build/release
 
 deps: ## install the Debian packages that the build and the tests need (nothing to do when they are there)
 	@.ci/deps

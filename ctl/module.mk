@@ -6,3 +6,5 @@ PROGS += daprctl
 daprctl_SRC := ctl/main.c
 daprctl_LIBS := ctl trust net base proto llhttp
 daprctl_LD = $(NET_LD) $(BASE_LD)
+$(B)/bin/dapr: $(B)/bin/daprctl # its other name
+	@ln -sf daprctl $@
