@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "ctl/doctor.h"
+#include "sdk/base/near.h"
 
 static const char *text(struct arena *a, const struct yaml_node *map, const char *key)
 {
@@ -188,15 +189,33 @@ static bool is_field(struct arena *a, const struct plugin_manifest *m, const cha
         return false;
 }
 
+/* A setting that may have been meant; NULL = none is near. */
+static const char *near_field(struct arena *a, const struct plugin_manifest *m, const char *name)
+{
+        const char *near = NULL;
+        unsigned least = 3;
+        for (struct yaml_item *f = m->fields ? m->fields->items : NULL; f; f = f->next) {
+                const char *have = plugin_text(a, f->value, "name");
+                unsigned d = edit_distance(str_of(name), str_of(have), 2);
+                if (d < least) {
+                        least = d;
+                        near = have;
+                }
+        }
+        return near;
+}
+
 static void check_names(struct doctor *d, const struct doctor_component *c)
 {
         const struct yaml_node *items = yaml_get_fold(yaml_get_fold(c->doc, "spec"), "metadata");
         for (struct yaml_item *it = items && items->kind == YAML_LIST ? items->items : NULL; it; it = it->next) {
                 const char *name = text(d->a, it->value, "name");
-                if (!is_field(d->a, c->plugin, name))
-                        doctor_found(d, STEP_SCHEMA, FOUND_WARNING, c->name,
-                                     arena_printf(d->a, "%s: %s knows no setting '%s'", place(d, it->value), c->plugin->name, name),
-                                     arena_printf(d->a, "daprctl plugin info %s lists its settings", c->plugin->name));
+                if (is_field(d->a, c->plugin, name))
+                        continue;
+                const char *near = near_field(d->a, c->plugin, name), *hint = near ? arena_printf(d->a, "; did you mean '%s'?", near) : "";
+                doctor_found(d, STEP_SCHEMA, FOUND_WARNING, c->name,
+                                     arena_printf(d->a, "%s: %s knows no setting '%s'%s", place(d, it->value), c->plugin->name, name, hint ? hint : ""),
+                                     arena_printf(d->a, "dapr plugin info %s lists its settings", c->plugin->name));
         }
 }
 

@@ -30,7 +30,7 @@ static const struct cause causes[] = {
         {"was not started", STEP_PACKAGE, ""},
         {"sign of life", STEP_PING, "daprctl plugin logs tells what %s did before; daprctl plugin tap, which call it hung at"},
         {"hung and was killed", STEP_PING, "daprctl plugin logs tells what %s did before; hangAfter in its plugin.yaml says how long its calls may take"},
-        {"metadata field", STEP_SCHEMA, "correct the setting; daprctl plugin info %s lists them"},
+        {"metadata field", STEP_SCHEMA, "correct the setting; dapr plugin info %s lists them"},
         {"is not installed", STEP_PLUGIN, "daprctl plugin install %s"},
         {"couldn't find", STEP_PLUGIN, "daprctl plugin install %s, or start the pluggable component"},
         {"do not belong together", STEP_HELLO, "daprctl plugin install %s --force"},
@@ -60,7 +60,7 @@ static const struct cause causes[] = {
 
 static const struct cause *cause_of(const char *error)
 {
-        static const struct cause other = {"", STEP_INIT, "the settings of %s: daprctl plugin info tells what they mean"};
+        static const struct cause other = {"", STEP_INIT, "the settings of %s: dapr plugin info tells what they mean"};
         for (size_t i = 0; i < sizeof causes / sizeof *causes; i++)
                 if (strcasestr(error, causes[i].words))
                         return &causes[i];

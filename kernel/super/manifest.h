@@ -87,8 +87,8 @@ const struct manifest_field *manifest_field(const struct manifest *m, const char
  * file:line of the component, field, value and what is expected. Sensitive values are not shown. */
 int manifest_check(const struct manifest *m, const struct component_spec *spec, struct arena *a, const char **ret_err);
 /* The fields of the component that the manifest does not know, one a line with its place and the name that may have been meant; NULL =
- * all are known (or no memory). */
-const char *manifest_unknown(const struct manifest *m, const struct component_spec *spec, struct arena *a);
+ * all are known (or no memory). near_only: those of which a name may have been meant; others are often meant for somebody else. */
+const char *manifest_unknown(const struct manifest *m, const struct component_spec *spec, bool near_only, struct arena *a);
 /* Does the text fit the kind? NULL = yes, else what is expected ("a duration such as 30s or 2m"). */
 const char *manifest_value_fault(const struct manifest_field *f, struct str value);
 /* Calls fn for each field with a default that the component leaves out. */

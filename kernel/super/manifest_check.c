@@ -196,14 +196,14 @@ static const char *nearest(const struct manifest *m, struct str name)
         return best;
 }
 
-const char *manifest_unknown(const struct manifest *m, const struct component_spec *spec, struct arena *a)
+const char *manifest_unknown(const struct manifest *m, const struct component_spec *spec, bool near_only, struct arena *a)
 {
         struct buf out = {0};
         const char *text = NULL;
         for (size_t i = 0; i < spec->n_metadata; i++) {
                 const struct metadata_item *item = &spec->metadata[i];
                 const char *near = item->name ? nearest(m, str_of(item->name)) : NULL;
-                if (!item->name || manifest_field(m, item->name))
+                if (!item->name || manifest_field(m, item->name) || (near_only && !near))
                         continue;
                 place(&out, spec, item->line);
                 buf_printf(&out, "%s has no field '%.80s'", spec->type, item->name);

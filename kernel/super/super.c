@@ -190,9 +190,9 @@ int super_find_plugin(struct super *s, const struct component_spec *spec, enum c
         }
         if (r)
                 return r;
-        const char *unknown = kind == KIND_NAMERESOLUTION ? manifest_unknown(m, spec, a) : NULL;
+        const char *unknown = manifest_unknown(m, spec, kind != KIND_NAMERESOLUTION, a);
         if (unknown)
-                log_warn(SUPER_SCOPE, "Configuration nameResolution: %s", unknown);
+                log_warn(SUPER_SCOPE, "%s%s", kind == KIND_NAMERESOLUTION ? "Configuration nameResolution: " : "", unknown);
         if (m->share && (*ret = find_shared(s, m))) {
                 manifest_free(m);
                 return 0;

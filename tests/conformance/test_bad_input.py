@@ -1,9 +1,9 @@
 """Bad flags, bad files, bad plugins: a clear sentence, exit code 1 where the reference exits, and nothing crashes."""
-import os, pathlib
+import os, pathlib, subprocess
 
 import pytest
 
-from conftest import component
+from conftest import BUILD, component
 
 STORE = component("store", "state.in-memory")
 
@@ -85,3 +85,11 @@ def test_a_wrong_manifest_names_its_place(daprd, folder):
     m = path / "state.odd/plugin.yaml"
     m.write_text(m.read_text().replace("contract: [1]", "contract: soon"))
     refuses(daprd, [component("odd", "state.odd")], "plugin.yaml:4", plugins_path=path)
+
+
+def test_a_setting_that_is_nearly_known_is_told_at_start_and_by_doctor(daprd, folder):
+    """It is passed on as ever, and so are those that are like none."""
+    d = daprd([component("s", "state.sqlite", [("connectionString", str(folder / "s.db")), ("tableNam", "t"), ("whatever", "x")])])
+    assert "state.sqlite has no field 'tableNam'; did you mean 'tableName'?" in d.log() and "whatever" not in d.log()
+    p = subprocess.run([str(BUILD / "bin/daprctl"), "doctor", "--resources-path", str(d.resources), "-o", "json"], env={"NO_COLOR": "1"}, capture_output=True, text=True)
+    assert "state.sqlite knows no setting 'tableNam'; did you mean 'tableName'?" in p.stdout, p.stdout + p.stderr
