@@ -44,7 +44,7 @@ static bool has(const struct http_header *h, size_t n, const char *name)
         return false;
 }
 
-static struct str basic_of(struct arena *a, struct str user)
+struct str endpoint_basic(struct arena *a, struct str user)
 {
         struct str plain = url_unescape(a, user, false), encoded;
 
@@ -70,7 +70,7 @@ static struct http_header *all_headers(const struct endpoint *p, struct arena *a
                 if (!is_left_out(q, p->headers[i].name))
                         h[n++] = p->headers[i];
         if (h && p->base.user.n && !q->url.p && !has(h, n, "Authorization")) {
-                struct str basic = basic_of(a, p->base.user);
+                struct str basic = endpoint_basic(a, p->base.user);
                 if (basic.p)
                         h[n++] = (struct http_header){STR("Authorization"), basic};
         }
@@ -339,6 +339,7 @@ const char *endpoint_error(const struct endpoint *p, struct arena *a, const stru
         case EPROTO: why = "remote error: tls: handshake failure"; break;
         case EOVERFLOW: why = arena_printf(a, HTTP_BROKEN "net/http: server response headers exceeded %zu bytes; aborted", at->header_bytes); break;
         case EBADMSG: why = HTTP_BROKEN "malformed HTTP response"; break;
+        case ECONNABORTED: why = "proxyconnect tcp: the proxy of HTTPS_PROXY refuses"; break;
         case ELOOP: why = "stopped after 10 redirects"; break;
         default: break;
         }

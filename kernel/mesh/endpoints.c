@@ -81,10 +81,13 @@ static void endpoint_free(struct endpoint *p)
         free(p);
 }
 
-static int client_new(struct http_client **ret, const struct endpoint_url *u, struct tls_context *tls, bool by_alpn, size_t header_bytes)
+static int client_new(struct http_client **ret, const struct endpoint_url *u, const struct endpoint_proxy *proxy, struct tls_context *tls, bool by_alpn,
+                      size_t header_bytes)
 {
         return http_client_new(ret, &(struct http_client_conf){.target = u->target,
                                                                .authority = u->authority,
+                                                               .proxy = proxy->target,
+                                                               .proxy_authorization = proxy->authorization,
                                                                .tls = tls,
                                                                .h2_by_alpn = tls && by_alpn,
                                                                .server_name = u->host,
@@ -101,17 +104,28 @@ static size_t header_bytes_of_urls(const struct endpoints *e)
         return n > HEADER_BYTES_MIN ? (size_t)n : HEADER_BYTES_MIN;
 }
 
-/* text: the base URL. tls: for https, or NULL; borrowed. of_resource: of one, or of a redirect of one. */
-static int endpoint_new(struct endpoints *e, struct arena *a, struct str text, struct tls_context *tls, bool of_resource, struct endpoint **ret)
+static struct str port_of(const struct endpoint_url *u)
 {
+        const char *colon = memrchr(u->target.p, ':', u->target.n);
+
+        return str_skip(u->target, (size_t)(colon + 1 - u->target.p));
+}
+
+/* text: the base URL. tls: for https, or NULL; borrowed. of_resource: of one, or of a redirect of one. */
+static int endpoint_new(struct endpoints *e, struct arena *a, struct str text, struct tls_context *tls, bool of_resource, struct endpoint **ret,
+                        const char **ret_err)
+{
+        struct endpoint_proxy proxy = {0};
         struct endpoint *p = calloc(1, sizeof *p);
         int r = p && (p->text = strndup(text.p, text.n)) ? 0 : -ENOMEM;
 
         if (!r)
                 r = endpoint_url_read(a, str_of(p->text), &p->base);
-        if (!r) {
+        if (!r)
+                r = endpoint_proxy_find(a, &e->proxies, p->base.is_https, p->base.host, port_of(&p->base), &proxy, ret_err);
+        if (r >= 0) {
                 p->header_bytes = of_resource ? ENDPOINT_HEADER_BYTES : header_bytes_of_urls(e);
-                r = client_new(&p->client, &p->base, p->base.is_https ? tls : NULL, of_resource, p->header_bytes);
+                r = client_new(&p->client, &p->base, &proxy, p->base.is_https ? tls : NULL, of_resource, p->header_bytes);
         }
         if (r) {
                 endpoint_free(p);
@@ -189,8 +203,10 @@ static int add(struct endpoints *e, struct http_endpoint_spec *s, struct arena *
         r = s->has_tls || str_has_prefix(str_of(s->base_url), STR("https://")) ? tls_new(a, s, true, &tls, ret_err) : 0;
         if (r)
                 return r;
-        r = endpoint_new(e, &e->arena, str_of(s->base_url), tls, true, &p);
+        r = endpoint_new(e, &e->arena, str_of(s->base_url), tls, true, &p, ret_err);
         tls_context_unref(tls);
+        if (r == -EINVAL && *ret_err)
+                return r;
         if (r == -EINVAL) {
                 log_error(SCOPE, "http endpoint %s is left out: %s:%d: baseUrl \"%s\" is not a URL like https://host:port/path", s->name, s->file,
                           s->line, s->base_url);
@@ -215,6 +231,8 @@ int endpoints_new(struct endpoints **ret, struct kernel *k, struct arena *a, con
                 return -ENOMEM;
         }
         e->k = k;
+        e->proxies = proxy_settings_read();
+        *ret_err = NULL;
         for (size_t i = 0; i < k->resources.n_others && !r; i++) {
                 const struct raw_resource *raw = k->resources.others[i];
                 struct http_endpoint_spec *s;
@@ -292,7 +310,7 @@ static struct endpoint *by_url(struct endpoints *e, struct arena *a, struct str 
         else if (url.p[4] == 's')
                 r = tls_new(a, NULL, from, &tls, ret_err);
         if (!r)
-                r = endpoint_new(e, a, url, tls, from, &p);
+                r = endpoint_new(e, a, url, tls, from, &p, ret_err);
         tls_context_unref(tls);
         if (!r) {
                 p->is_url = true;
@@ -301,7 +319,7 @@ static struct endpoint *by_url(struct endpoints *e, struct arena *a, struct str 
                 r = map_set(&e->by_url, key, p);
         }
         if (r) {
-                *ret_err = r == -EINVAL ? arena_printf(a, "invalid URL %.*s", STR_FMT(url)) : "out of memory";
+                *ret_err = r != -EINVAL ? "out of memory" : *ret_err ? *ret_err : arena_printf(a, "invalid URL %.*s", STR_FMT(url));
                 endpoint_free(p);
                 return NULL;
         }

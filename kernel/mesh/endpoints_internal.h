@@ -2,6 +2,7 @@
 #ifndef KERNEL_MESH_ENDPOINTS_INTERNAL_H
 #define KERNEL_MESH_ENDPOINTS_INTERNAL_H
 
+#include "kernel/mesh/endpoint_proxy.h"
 #include "kernel/mesh/endpoints.h"
 #include "sdk/base/map.h"
 
@@ -15,6 +16,9 @@ struct endpoint_url {
 };
 /* 0, -EINVAL, -ENOMEM. Parts borrow from text, target may live in a. */
 int endpoint_url_read(struct arena *a, struct str text, struct endpoint_url *ret);
+
+/* "Basic ..." for "user:password" of a URL, escaped as there. p == NULL: no memory, or it cannot be read. */
+struct str endpoint_basic(struct arena *a, struct str user);
 
 struct endpoint {
         struct endpoints *owner;
@@ -30,6 +34,7 @@ struct endpoint {
 
 struct endpoints {
         struct kernel *k;
+        struct proxy_settings proxies;
         struct arena arena;       /* specs and resolved secrets */
         struct map by_name, by_url; /* struct endpoint */
 };

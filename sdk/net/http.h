@@ -127,6 +127,8 @@ struct http_client_conf {
         bool h2_by_alpn;          /* tls offers "h2" and "http/1.1": whichever the server takes */
         struct tls_context *tls;  /* NULL = plain */
         struct str server_name;   /* SNI and verification; empty = host of target */
+        struct str proxy;         /* "host:port" of an HTTP proxy: by CONNECT with tls, else by whole URLs; empty = none */
+        struct str proxy_authorization; /* what it is told of us; empty = nothing */
         size_t max_conns;         /* default 1024 */
         size_t max_idle;          /* default 64 */
         double connect_timeout_s; /* default 5 */

@@ -120,10 +120,13 @@ static int start_h2(struct exchange *e, struct h2_conn *h2)
 static int send_head(struct exchange *e)
 {
         struct buf *o = &e->conn->io->out;
-        bool has_host = false;
+        const struct http_client *c = e->client;
+        bool has_host = false, by_proxy = *c->proxy && !c->conf.tls; /* whole URLs */
         buf_reserve(o, 512);
         buf_adds(o, e->method);
         buf_addc(o, ' ');
+        if (by_proxy)
+                buf_printf(o, "http://%s", c->authority);
         buf_adds(o, e->target);
         buf_adds(o, STR(" HTTP/1.1\r\n"));
         for (size_t i = 0; i < e->n_h; i++)
@@ -135,6 +138,8 @@ static int send_head(struct exchange *e)
                 if (kind == HTTP1_PLAIN || kind == HTTP1_DATE || kind == HTTP1_HOST)
                         http1_put_header(o, e->h[i].name, e->h[i].value);
         }
+        if (by_proxy && *c->proxy_authorization)
+                http1_put_header(o, STR("Proxy-Authorization"), str_of(c->proxy_authorization));
         if (asks_for_gzip(e))
                 http1_put_header(o, STR("Accept-Encoding"), STR("gzip"));
         int64_t length = e->has_body_now ? (int64_t)e->body_now.n : e->length;

@@ -12,9 +12,10 @@
 #include <stdlib.h>
 
 #include "sdk/base/log.h"
+#include "sdk/net/http1.h"
 #include "sdk/net/tls.h"
 
-enum { DEFAULT_CONNS = 1024, DEFAULT_IDLE = 64, DEFAULT_HEADER_BYTES = 64 * 1024 };
+enum { DEFAULT_CONNS = 1024, DEFAULT_IDLE = 64, DEFAULT_HEADER_BYTES = 64 * 1024, PROXY_HEAD_BYTES = 16 * 1024 };
 #define DEFAULT_CONNECT_S 5.0
 #define IDLE_S 90.0 /* as Go's transport */
 
@@ -155,15 +156,43 @@ static struct h2_conn *session_find(struct http_client *c)
 
 /* ---- both ---- */
 
+/* A way through the proxy. 0, -ECONNABORTED (it refuses), -EBADMSG and what ends a connection. Parks. */
+static int tunnel(struct http_client *c, struct conn *io)
+{
+        struct http1_head h = {.response = true};
+        struct arena a;
+        size_t scanned = 0;
+        ssize_t n;
+        int r;
+        buf_printf(&io->out, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n", c->target, c->target);
+        if (*c->proxy_authorization)
+                http1_put_header(&io->out, STR("Proxy-Authorization"), str_of(c->proxy_authorization));
+        if (buf_adds(&io->out, STR("\r\n")))
+                return -ENOMEM;
+        conn_flush_soon(io);
+        while (!(n = http1_head_scan(buf_str(&io->in), &scanned, PROXY_HEAD_BYTES)))
+                if ((r = conn_read(io)) <= 0)
+                        return r ? r : -ECONNRESET;
+        if (n < 0)
+                return -EBADMSG;
+        arena_init(&a, 0);
+        r = http1_head_parse(&h, &a, str_n(io->in.p + io->in.off, (size_t)n));
+        arena_fini(&a);
+        buf_consume(&io->in, (size_t)n);
+        return r ? r : h.status == 200 ? 0 : -ECONNABORTED;
+}
+
 /* *ret_h2: the peer has chosen HTTP/2. */
 static int dial(struct http_client *c, struct conn **ret, bool *ret_h2)
 {
         struct conn *io = NULL;
         double old = fiber_set_deadline(loop_now() + c->conf.connect_timeout_s);
-        int r = conn_dial(str_of(c->target), &io);
+        int r = conn_dial(str_of(*c->proxy ? c->proxy : c->target), &io);
         *ret_h2 = c->conf.h2;
         if (!r && c->conf.tls) {
-                r = conn_start_tls(io, c->conf.tls, str_of(c->server_name), false);
+                r = *c->proxy ? tunnel(c, io) : 0;
+                if (!r)
+                        r = conn_start_tls(io, c->conf.tls, str_of(c->server_name), false);
                 struct str alpn = r ? STR_NULL : tls_session_alpn(io->tls);
                 bool is_h2 = str_eq(alpn, STR("h2"));
                 if (!r && c->conf.h2 != is_h2 && !c->conf.h2_by_alpn && (alpn.n || c->conf.h2))
@@ -259,12 +288,14 @@ int http_client_new(struct http_client **ret, const struct http_client_conf *con
         c->target = copy(conf->target);
         c->authority = copy(conf->authority.n ? conf->authority : host_of(conf->target, true));
         c->server_name = copy(conf->server_name.n ? conf->server_name : host_of(conf->target, false));
+        c->proxy = copy(conf->proxy);
+        c->proxy_authorization = copy(conf->proxy_authorization);
         list_init(&c->idle);
         list_init(&c->h2);
         cond_init(&c->freed);
         c->speaks = conf->h2 ? SPEAKS_HTTP2 : conf->h2_by_alpn && conf->tls ? SPEAKS_UNKNOWN : SPEAKS_HTTP1;
         timer_init(&c->sweep, on_sweep);
-        if (!c->target || !c->authority || !c->server_name) {
+        if (!c->target || !c->authority || !c->server_name || !c->proxy || !c->proxy_authorization) {
                 http_client_free(c);
                 return -ENOMEM;
         }
@@ -287,5 +318,7 @@ void http_client_free(struct http_client *c)
         free(c->target);
         free(c->authority);
         free(c->server_name);
+        free(c->proxy);
+        free(c->proxy_authorization);
         free(c);
 }

@@ -9,7 +9,7 @@ enum http_speaks { SPEAKS_UNKNOWN, SPEAKS_HTTP1, SPEAKS_HTTP2 };
 
 struct http_client {
         struct http_client_conf conf;
-        char *target, *authority, *server_name;
+        char *target, *authority, *server_name, *proxy, *proxy_authorization;
         enum http_speaks speaks; /* what the last connection did */
         struct list idle;        /* struct pooled, most recent first */
         size_t n_idle, n_conns;  /* n_conns: all of them, those being dialled too */

@@ -1,5 +1,5 @@
 """HTTPEndpoints and URLs on real servers: HTTP/2 where nginx offers it, the roots that SSL_CERT_FILE and SSL_CERT_DIR name; gzip of apps and servers."""
-import concurrent.futures, gzip, http.client, json, os, socket, subprocess
+import concurrent.futures, gzip, http.client, json, os, socket, socketserver, subprocess, threading
 
 import pytest
 
@@ -246,3 +246,92 @@ def test_renegotiation(daprd, apache, pki, folder, kind):  # noqa: F811
 def test_renegotiation_by_another_name(daprd, pki):  # noqa: F811
     d = daprd([endpoint("https://127.0.0.1:9", clientTLS={"renegotiation": "Sometimes"})])
     assert "invalid renegotiation value Sometimes for http endpoint site: it is one of Never, OnceAsClient, FreelyAsClient" in d.log()
+
+
+class Proxy:
+    """Sends every request to one port of this machine, whatever name it is for. .got: first lines and what they say of who asks."""
+
+    def __init__(self, to, wants=None):
+        self.got, proxy = [], self
+
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self):
+                try:
+                    while first := self.rfile.readline():
+                        lines = [first]
+                        while lines[-1] not in (b"\r\n", b""):
+                            lines.append(self.rfile.readline())
+                        who = next((x.split(b": ", 1)[1].strip().decode() for x in lines if x.lower().startswith(b"proxy-authorization:")), None)
+                        proxy.got.append((first.decode().strip(), who))
+                        if who != wants:
+                            self.wfile.write(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+                        elif first.startswith(b"CONNECT"):
+                            self.wfile.write(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                            with socket.create_connection(("127.0.0.1", to)) as s:
+                                threading.Thread(target=self.copy, args=(s, self.request), daemon=True).start()
+                                self.copy(self.request, s)
+                            return
+                        else:
+                            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nproxied")
+                except OSError:
+                    pass
+
+            def copy(self, a, b):
+                try:
+                    while data := a.recv(65536):
+                        b.sendall(data)
+                    b.shutdown(socket.SHUT_WR)
+                except OSError:
+                    pass
+
+        class Server(socketserver.ThreadingTCPServer):
+            daemon_threads = True
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.port = self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+@pytest.mark.parametrize("kind", ["ours", "other"])
+def test_proxies_of_the_environment(daprd, nginx, pki, folder, kind):  # noqa: F811
+    basic = "Basic dTpwQHc="  # u:p@w
+    proxy, app = Proxy(nginx.both, basic), HttpApp()
+    secure = json.loads(site(pki, nginx.both, "secure"))
+    secure["spec"]["baseUrl"] = f"https://site.test:{nginx.both}"
+    by = lambda name, url: json.dumps(json.loads(endpoint(url)) | {"metadata": {"name": name}})
+    try:
+        d = daprd([json.dumps(secure), by("plain", "http://site.test/base"), by("out", "http://a.direct.test"), by("near", f"http://127.0.0.1:{app.port}")], start=False,
+                  env={"HTTP_PROXY": f"http://u:p%40w@127.0.0.1:{proxy.port}", "https_proxy": f"u:p%40w@127.0.0.1:{proxy.port}", "NO_PROXY": "x.test, direct.test"})
+        if kind == "other":
+            if not os.access(OTHER, os.X_OK):
+                pytest.skip("OTHER_DAPRD does not name a daprd to compare with")
+            d.argv[0] = OTHER
+            d.env |= {"HOME": str(folder), "PATH": os.environ.get("PATH", "")}
+        d.start()
+        for _ in range(2):
+            r = call(d, "/m?q=1", "plain")
+            assert (r.status, r.body) == (200, b"proxied")
+            r = call(d, "/m", "secure")
+            assert (r.status, r.body, r.headers["x-proto"], r.headers["x-sni"]) == (200, b"hello", "HTTP/2.0", "site.test")
+            assert call(d, "/m", "near").status == 200 and app.got[-1]["path"] == "/m", "this machine is behind no proxy"
+        assert call(d, "/m", "http://site.test:81").body == b"proxied"
+        assert call(d, "/m", "out").status == 500
+        assert proxy.got == [("GET http://site.test/base/m?q=1 HTTP/1.1", basic), (f"CONNECT site.test:{nginx.both} HTTP/1.1", basic),
+                             ("GET http://site.test/base/m?q=1 HTTP/1.1", basic), ("GET http://site.test:81/m HTTP/1.1", basic)]
+        assert "p@w" not in d.log() and "p%40w" not in d.log() and basic not in d.log()
+    finally:
+        proxy.server.shutdown()
+        app.close()
+
+
+def test_a_proxy_that_refuses_and_one_that_is_none(daprd, nginx, pki):  # noqa: F811
+    proxy = Proxy(nginx.both, "nobody")
+    doc = json.loads(site(pki, nginx.both))
+    doc["spec"]["baseUrl"] = f"https://site.test:{nginx.both}"
+    try:
+        r = call(daprd([json.dumps(doc)], env={"HTTPS_PROXY": f"127.0.0.1:{proxy.port}"}))
+        assert r.status == 500 and "the proxy of HTTPS_PROXY refuses" in r.json()["message"]
+        d = daprd([json.dumps(doc)], env={"HTTPS_PROXY": "socks5://127.0.0.1:1"})
+        assert "http endpoint site is left out: HTTPS_PROXY is not an address like http://proxy:3128" in d.log()
+        assert "HTTPS_PROXY is not an address" in call(d, "/m", "https://site.test").json()["message"]
+    finally:
+        proxy.server.shutdown()

@@ -18,7 +18,7 @@ def pki(tmp_path_factory):
     new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
     for ca in ("ca", "other"):
         openssl("req", "-x509", *new, "-keyout", f"{ca}.key", "-out", f"{ca}.crt", "-subj", f"/CN={ca}", "-days", "2")
-    (folder / "ext").write_text("subjectAltName=IP:127.0.0.1")
+    (folder / "ext").write_text("subjectAltName=IP:127.0.0.1,DNS:site.test")
     for who in ("server", "client"):
         openssl("req", *new, "-keyout", f"{who}.key", "-out", f"{who}.csr", "-subj", f"/CN={who}")
         openssl("x509", "-req", "-in", f"{who}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-out", f"{who}.crt", "-days", "2", "-extfile", "ext")

@@ -226,3 +226,7 @@ UNIT_TESTS += gunzip_test
 gunzip_test_SRC := tests/unit/gunzip_test.c
 gunzip_test_LIBS := net base
 gunzip_test_LD = $(FAULT_LD) -lz $(BASE_LD)
+UNIT_TESTS += endpoint_proxy_test
+endpoint_proxy_test_SRC := tests/unit/endpoint_proxy_test.c
+endpoint_proxy_test_LIBS := kernel trust net base proto llhttp
+endpoint_proxy_test_LD = $(KERNEL_LD)
