@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "kernel/opts.h"
+#include "kernel/super/history.h"
 #include "kernel/super/keep.h"
 #include "kernel/super/ledger.h"
 #include "kernel/super/plugin.h"
@@ -350,6 +351,8 @@ static void first_init_failed(struct instance *c, struct arena *a, const struct 
 static void init_done(struct instance *c, struct life *l)
 {
         struct plugin *p = c->plugin;
+        if (c->started && p->manifest && !p->restarting && c->init_life != l->number)
+                history_note(p->super, c->spec->name, "started again", "%s %s, process %d", p->name, plugin_version(p), (int)l->pid);
         c->init_life = l->number;
         c->started = true;
         c->init_error[0] = '\0';

@@ -108,6 +108,7 @@ struct instance {
         struct str init_request;   /* packed InitRequest with defaults, heap; sent again after each restart */
         unsigned init_life;        /* number of the life in which Init succeeded */
         bool started, init_failed; /* the first Init has succeeded, or failed */
+        bool has_fallen;           /* lost on trial, and on its way out because of that */
         bool stopping;             /* on its way out: it is freed when nothing uses it any more */
         unsigned ping_round;       /* of the last Ping (foreign) */
         char init_error[ERROR_BYTES];
@@ -298,6 +299,7 @@ uint64_t super_rss_bytes(pid_t pid); /* memory in use by a process; 0 = unknown 
 double component_timeout_s(const struct component_spec *spec);
 
 /* swap.c */
+bool swap_goes_back(const struct plugin *p); /* it was lost on trial: what it took the place of serves again */
 void component_refuse(struct component *c, const struct component_spec *spec); /* NULL = none any more */
 
 /* repeat.c */

@@ -131,6 +131,7 @@ static void fall_back(struct component *c)
                 free(f);
                 return;
         }
+        lost->has_fallen = true;
         c->now = c->standby;
         c->standby = NULL;
         cond_broadcast(&lost->plugin->changed);
@@ -140,13 +141,28 @@ static void fall_back(struct component *c)
         c->previous = NULL;
 }
 
+static bool goes_back(const struct instance *i)
+{
+        const struct component *c = i->component;
+        return c && c->now == i && c->standby && instance_is_usable(c->standby) && !c->super->stopping;
+}
+
+bool swap_goes_back(const struct plugin *p)
+{
+        bool any = false;
+        list_for_each(pos, &p->instances) {
+                const struct instance *i = list_entry(pos, struct instance, in_plugin);
+                any |= i->has_fallen || goes_back(i);
+        }
+        return any;
+}
+
 void swap_plugin_lost(struct plugin *p)
 {
         list_for_each(pos, &p->instances) {
                 struct instance *i = list_entry(pos, struct instance, in_plugin);
-                struct component *c = i->component;
-                if (c->now == i && c->standby && instance_is_usable(c->standby) && !c->super->stopping)
-                        fall_back(c);
+                if (goes_back(i))
+                        fall_back(i->component);
         }
 }
 

@@ -14,7 +14,7 @@
 #include "kernel/super/plugin.h"
 
 
-enum { LOST_GRACE_MS = 100, EXIT_GRACE_MS = 1000 };
+enum { LOST_GRACE_MS = 100, EXIT_GRACE_MS = 1000, GONE_BACK_MS = 1000 };
 
 typedef enum plugin_state (*action_fn)(struct plugin *p);
 
@@ -166,6 +166,10 @@ static enum plugin_state died(struct plugin *p)
         life_end(p->life);
         if (fails)
                 return PLUGIN_FAILED;
+        if (delay >= 0 && swap_goes_back(p)) { /* it is stopped as soon as that is done */
+                log_warn(SUPER_SCOPE, "plugin %s %s; the one before it serves again", p->name, p->last_error);
+                return retry(p, GONE_BACK_MS / 1000.0);
+        }
         if (!p->manifest && was_ready)
                 log_warn(SUPER_SCOPE, "pluggable component %s: %s; connecting again", p->name, p->last_error);
         else if (p->manifest && delay >= 0)

@@ -75,7 +75,8 @@ def test_calls_that_never_come_back_show_and_end_as_a_hang(scene):
     assert s.get("a", 5) == (200, "1")
     row, events = s.row(), s.events()
     assert row["lastDeath"] == "hang" and row["inflight"] == 0 and "stuck" not in row
-    assert [e["event"] for e in events if e["event"] in ("stuck", "hang")] == ["stuck", "hang"]
+    assert [e["event"] for e in events] == ["started", "stuck", "hang", "started again"]
+    assert f"process {row['pid']}" in events[-1]["detail"]
     assert "all 4 workers" in next(e["detail"] for e in events if e["event"] == "hang")
     assert "operations do not come back" in s.d.log()
 

@@ -11,6 +11,7 @@ static struct {
         char calls[128];
         int start_result;
         double tally;
+        bool goes_back;
 } T;
 
 static void record(const char *what)
@@ -58,6 +59,10 @@ void plugin_set_death(struct plugin *p, enum death_class d)
 double death_tally(struct plugin *p, const struct life *l, enum death_class why)
 {
         return T.tally;
+}
+bool swap_goes_back(const struct plugin *p)
+{
+        return T.goes_back;
 }
 void plugin_notify(struct plugin *p)
 {
@@ -159,6 +164,11 @@ START_TEST(a_death_is_followed_by_a_start_a_pause_or_the_end)
         ck_assert_str_eq(T.calls, "end timer ");
         plugin_event(p, EV_BACKOFF_OVER);
         ck_assert_int_eq(p->state, PLUGIN_STARTING);
+        p = plugin_in(PLUGIN_READY, true);
+        T.goes_back = true; /* it was on trial: nobody waits for it */
+        plugin_event(p, EV_EXIT);
+        ck_assert_int_eq(p->state, PLUGIN_BACKOFF);
+        ck_assert_str_eq(T.calls, "end timer ");
         p = plugin_in(PLUGIN_READY, true);
         T.tally = -1;
         plugin_event(p, EV_EXIT);
