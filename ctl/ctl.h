@@ -64,7 +64,7 @@ struct table { /* rows of text; column widths are computed at the end; columns w
 };
 void table_init(struct table *t, const char *const *header, size_t cols);
 void table_add(struct table *t, const char *const *cells); /* copies */
-void table_print(struct table *t, FILE *to);               /* on a terminal the last column is cut to fit */
+void table_print(struct table *t, FILE *to);               /* on a terminal the widest columns and the last one are cut to fit */
 void table_fini(struct table *t);
 
 /* ---- paths.c ---- */

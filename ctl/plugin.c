@@ -20,8 +20,8 @@ static const struct flag_row list_rows[] = {
 #undef O
 const struct flag_program plugin_list_program = {
         .name = "dapr plugin list", .summary = "List installed plugins, or the component instances of running sidecars",
-        .usage = "dapr plugin list [flags]",
-        .examples = "  # What is installed\n  dapr plugin list\n\n  # Which process serves which component of an app, and how it is doing\n"
+        .usage = "dapr plugin list [NAME|KIND] [flags]",
+        .examples = "  # What is installed, the own ones first\n  dapr plugin list\n\n  # State stores only\n  dapr plugin list state.\n\n  # Which process serves which component of an app, and how it is doing\n"
                     "  dapr plugin list --app-id myapp\n",
         .rows = list_rows, .n_rows = sizeof(list_rows) / sizeof(*list_rows)};
 
@@ -62,6 +62,13 @@ static void print_installed_json(struct arena *a, const struct plugin_manifests 
         buf_fini(&b);
 }
 
+static const char *short_folder(struct arena *a, const char *folder)
+{
+        const char *home = getenv("HOME");
+        size_t n = home ? strlen(home) : 0;
+        return n > 1 && strncmp(folder, home, n) == 0 && folder[n] == '/' ? arena_printf(a, "~%s", folder + n) : folder;
+}
+
 static void print_installed(struct arena *a, const struct plugin_manifests *all)
 {
         static const char *const header[] = {"NAME", "VERSION", "TYPES", "FOLDER", "ERROR", "DESCRIPTION"};
@@ -69,20 +76,63 @@ static void print_installed(struct arena *a, const struct plugin_manifests *all)
         table_init(&t, header, 6);
         for (size_t i = 0; i < all->n; i++) {
                 const struct plugin_manifest *m = &all->v[i];
-                table_add(&t, (const char *[]){m->name, m->version, joined_types(a, m), m->folder, m->error ? m->error : "", m->description});
+                table_add(&t, (const char *[]){m->name, m->version, joined_types(a, m), short_folder(a, m->folder), m->error ? m->error : "", m->description});
         }
         table_print(&t, stdout);
         table_fini(&t);
 }
 
-static int list_installed(struct arena *a, const struct plugin_list_opts *o)
+static bool is_meant(struct arena *a, const struct plugin_manifest *m, const char *what)
+{
+        const char *type;
+        bool hit = !what || strcasestr(m->name, what);
+        for (size_t i = 0; !hit && (type = plugin_type(a, m, i)); i++)
+                hit = strcasestr(type, what);
+        return hit;
+}
+
+/* The user's own, by install or DAPR_PLUGINS_PATH, and not what came with daprd. */
+static bool is_own(const struct plugin_list_opts *o, const struct plugin_manifest *m)
+{
+        const char *path = *o->plugins_path ? o->plugins_path : getenv("DAPR_PLUGINS_PATH"), *home = getenv("HOME");
+        size_t n = home ? strlen(home) : 0;
+        struct str rest = str_of(path);
+        while (rest.p) {
+                struct str folder = str_cut(&rest, ':');
+                if (folder.n && str_has_prefix(str_of(m->file), folder))
+                        return true;
+        }
+        return n && strncmp(m->file, home, n) == 0 && str_has_prefix(str_of(m->file + n), STR("/.dapr/plugins/"));
+}
+
+/* Those that are meant, the user's first. */
+static int choose(struct arena *a, const struct plugin_list_opts *o, const char *what, struct plugin_manifests *all)
+{
+        struct plugin_manifest *v = arena_alloc(a, (all->n + 1) * sizeof *v);
+        size_t n = 0;
+        if (!v)
+                return -ENOMEM;
+        for (int own = 1; own >= 0; own--)
+                for (size_t i = 0; i < all->n; i++)
+                        if (is_own(o, &all->v[i]) == own && is_meant(a, &all->v[i], what))
+                                v[n++] = all->v[i];
+        *all = (struct plugin_manifests){.v = v, .n = n};
+        return 0;
+}
+
+static int list_installed(struct arena *a, const struct plugin_list_opts *o, const char *what)
 {
         struct plugin_manifests all;
         int r = plugins_find(a, o->globals.runtime_path, o->plugins_path, &all);
+        bool any = r == 0 && all.n > 0;
+        if (r == 0)
+                r = choose(a, o, what, &all);
         if (r)
                 ui_say(UI_FAILURE, "Could not look for plugins: %s", strerror(-r));
         else if (ui_is_json(o->output))
                 print_installed_json(a, &all);
+        else if (all.n == 0 && any)
+                printf("No installed plugin has %s in its name or its types.\n", what);
         else if (all.n == 0)
                 printf("No plugins found. Folders are named in DAPR_PLUGINS_PATH; ../plugins beside daprd is searched, too.\n");
         else
@@ -92,7 +142,7 @@ static int list_installed(struct arena *a, const struct plugin_list_opts *o)
 
 /* ---- running ---- */
 
-enum { COL_STATE = 3 };
+enum { COL_STATE = 4 };
 
 static const char *cell_color(size_t col, const char *text)
 {
@@ -101,14 +151,14 @@ static const char *cell_color(size_t col, const char *text)
 
 static void print_lives(struct arena *a, const struct lives *all, bool of_one)
 {
-        static const char *const header[] = {"APP ID", "NAME", "TYPE", "STATE", "PID", "RESTARTS", "BACKEND", "CALLS", "ERRORS", "RSS", "UPTIME", "FAULT", "LAST ERROR"};
+        static const char *const header[] = {"APP ID", "NAME", "TYPE", "VERSION", "STATE", "PID", "RESTARTS", "BACKEND", "CALLS", "ERRORS", "RSS", "UPTIME", "FAULT", "LAST ERROR"};
         struct table t;
         table_init(&t, header, sizeof(header) / sizeof(*header));
         t.color = cell_color;
         for (size_t i = 0; i < all->n; i++) {
                 const struct live *l = &all->v[i];
                 const char *pid = l->pid > 0 ? arena_printf(a, "%lld%s", (long long)l->pid, l->adopted ? " adopted" : "") : l->foreign ? "foreign" : "-";
-                table_add(&t, (const char *[]){of_one ? "" : l->app_id, l->name, l->type, l->state, pid, arena_printf(a, "%lld", (long long)l->restarts), l->backend,
+                table_add(&t, (const char *[]){of_one ? "" : l->app_id, l->name, l->type, l->plugin_version, l->state, pid, arena_printf(a, "%lld", (long long)l->restarts), l->backend,
                                                arena_printf(a, "%lld", (long long)l->calls), arena_printf(a, "%lld", (long long)l->errors),
                                                l->rss_bytes > 0 ? ui_bytes(a, l->rss_bytes) : "-", l->uptime_s >= 0 ? ui_age(a, l->uptime_s) : "-",
                                                l->fault, l->last_error});
@@ -130,7 +180,17 @@ static void print_lives_json(struct arena *a, const struct lives *all)
         buf_fini(&b);
 }
 
-static int list_running(struct arena *a, const struct plugin_list_opts *o)
+/* Those whose name or type has it. */
+static void keep_meant(struct lives *all, const char *what)
+{
+        size_t n = 0;
+        for (size_t i = 0; i < all->n; i++)
+                if (!what || strcasestr(all->v[i].name, what) || strcasestr(all->v[i].type, what))
+                        all->v[n++] = all->v[i];
+        all->n = n;
+}
+
+static int list_running(struct arena *a, const struct plugin_list_opts *o, const char *what)
 {
         struct sidecars found = {0};
         struct lives all = {0};
@@ -139,12 +199,14 @@ static int list_running(struct arena *a, const struct plugin_list_opts *o)
                 return 1;
         for (size_t i = 0; i < found.n; i++)
                 failed |= live_list(a, &found.v[i], &all);
+        bool any = all.n > 0;
+        keep_meant(&all, what);
         if (ui_is_json(o->output))
                 print_lives_json(a, &all);
         else if (all.n)
                 print_lives(a, &all, *o->app_id != 0);
         else if (!failed)
-                printf("%s\n", *o->app_id ? "This sidecar has no components." : "No component instances found.");
+                printf("%s\n", any ? "No component has that in its name or type." : *o->app_id ? "This sidecar has no components." : "No component instances found.");
         return failed;
 }
 
@@ -155,7 +217,10 @@ int plugin_list_run(void *opts, int argc, char **argv)
                 return 1;
         struct arena a;
         arena_init(&a, 0);
-        int code = *o->app_id || o->all ? list_running(&a, o) : list_installed(&a, o);
+        const char *what = argc ? argv[0] : NULL;
+        int code = argc > 1 ? 1 : *o->app_id || o->all ? list_running(&a, o, what) : list_installed(&a, o, what);
+        if (argc > 1)
+                ui_say(UI_FAILURE, "One word: dapr plugin list [NAME|KIND]");
         arena_fini(&a);
         return code;
 }

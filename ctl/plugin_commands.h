@@ -43,7 +43,7 @@ struct plugin_bundle_opts {
 };
 struct plugin_remove_opts {
         struct ctl_globals globals;
-        const char *dir;
+        const char *dir, *version;
         bool all, force;
 };
 struct plugin_search_opts {

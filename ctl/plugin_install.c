@@ -69,6 +69,9 @@ static const char *check_version(struct install *i, const struct package *p, boo
         if (is_exact || i->o->allow_downgrade || store_versions(i->a, i->root, p->name, &have) || have.n == 0 ||
             semver_compare(str_of(p->version), str_of(have.v[0])) >= 0)
                 return NULL;
+        for (size_t k = 0; k < have.n; k++)
+                if (strcmp(have.v[k], p->version) == 0)
+                        return NULL; /* it stands there already: whether it is the same is seen when it is installed */
         return arena_printf(i->a, "%s %s is older than %s, which is installed: say --allow-downgrade to have it too", p->name, p->version, have.v[0]);
 }
 
@@ -145,6 +148,7 @@ int plugin_install_run(void *opts, int argc, char **argv)
 /* ---- remove ---- */
 
 static const struct flag_row remove_rows[] = {
+        {"version", FLAG_STRING, offsetof(struct plugin_remove_opts, version), "", "V", "The version to remove, as NAME@V says it too"},
         {"all", FLAG_BOOL, offsetof(struct plugin_remove_opts, all), "false", NULL, "Remove every version", .short_name = 'A'},
         {"force", FLAG_BOOL, offsetof(struct plugin_remove_opts, force), "false", NULL, "Remove it even while a sidecar runs it"},
         {"dir", FLAG_STRING, offsetof(struct plugin_remove_opts, dir), "", "DIR", "Folder that it is installed in (default: ~/.dapr/plugins)", .short_name = 'd'},
@@ -208,8 +212,10 @@ int plugin_remove_run(void *opts, int argc, char **argv)
         arena_init(&a, 0);
         const char *root = store_root(&a, o->dir);
         int r = argc == 0 ? refuse("Say what to remove: dapr plugin remove NAME[@VERSION]") : root ? 0 : refuse("HOME is not set: say --dir");
+        if (r == 0 && *o->version && (argc > 1 || strchr(argv[0], '@') || o->all))
+                r = refuse("--version goes with one NAME, without @VERSION and --all");
         for (int k = 0; r == 0 && k < argc; k++)
-                r = remove_named(&a, root, argv[k], o->all, o->force);
+                r = remove_named(&a, root, *o->version ? arena_printf(&a, "%s@%s", argv[k], o->version) : argv[k], o->all, o->force);
         arena_fini(&a);
         return r;
 }

@@ -25,7 +25,7 @@ static const struct flag_row upgrade_rows[] = {
 };
 const struct flag_program plugin_upgrade_program = {
         .name = "dapr plugin upgrade", .summary = "Change a component's plugin for another version, without losing a request",
-        .usage = "dapr plugin upgrade NAME --app-id ID (--version V | --path DIR) [flags]",
+        .usage = "dapr plugin upgrade NAME[@VERSION] --app-id ID (--version V | --path DIR) [flags]",
         .examples = "  dapr plugin upgrade statestore --app-id myapp --version 1.1.0\n\n"
                     "  # Compare the answers of both for half a minute before\n"
                     "  dapr plugin upgrade statestore --app-id myapp --path ./state.redis --shadow 30s\n",
@@ -146,16 +146,29 @@ static const char *upgrade_verb(struct arena *a, const struct plugin_upgrade_opt
         return arena_printf(a, "/upgrade?%s=%.*s%s%s", *path ? "path" : "version", STR_FMT(value), shadow, o->all ? "&all=1" : "");
 }
 
+/* NAME@VERSION says it too. */
+static char **take_version(struct arena *a, struct plugin_upgrade_opts *o, int argc, char **argv)
+{
+        char *at = argc == 1 && !*o->path && !*o->version ? strrchr(argv[0], '@') : NULL;
+        char **name = at && at > argv[0] && at[1] ? arena_zalloc(a, 2 * sizeof *name) : NULL;
+        if (!name || !(name[0] = arena_strdup(a, str_n(argv[0], (size_t)(at - argv[0])))))
+                return argv;
+        o->version = at + 1;
+        return name;
+}
+
 int plugin_upgrade_run(void *opts, int argc, char **argv)
 {
         struct plugin_upgrade_opts *o = opts;
         struct arena a;
         struct str body;
+        arena_init(&a, 0);
+        argv = take_version(&a, o, argc, argv);
         if (!*o->path == !*o->version) {
                 ui_say(UI_FAILURE, "Say to what: --version of an installed plugin, or --path of its folder");
+                arena_fini(&a);
                 return 1;
         }
-        arena_init(&a, 0);
         const char *path = "";
         if (*o->path && compile_find_built(&a, o->path, &path)) {
                 arena_fini(&a);

@@ -8,7 +8,7 @@
 
 #include "ctl/ctl.h"
 
-enum { SAY_TIMEOUT_MS = 1000, LAST_COLUMN_MIN = 20 };
+enum { SAY_TIMEOUT_MS = 1000, LAST_COLUMN_MIN = 20, COLUMN_MIN = 12 };
 
 static struct {
         bool json;
@@ -182,8 +182,10 @@ static void print_cell(const struct table *t, const struct layout *l, size_t col
 {
         const char *color = !l->color ? NULL : is_header ? "\033[1m" : t->color ? t->color(col, text) : NULL;
         size_t w = width(text);
-        bool is_cut = col == l->last && w > l->limit;
-        size_t cut = is_cut ? bytes_of(text, l->limit - 1) : strlen(text);
+        size_t room = col == l->last ? l->limit : l->width[col];
+        bool is_cut = w > room;
+        size_t cut = is_cut ? bytes_of(text, room - 1) : strlen(text);
+        w = is_cut ? room : w;
         fprintf(to, "%s%.*s%s%s", color ? color : "", (int)cut, text, is_cut ? "…" : "", color ? "\033[0m" : "");
         for (; col != l->last && w < l->width[col] + 2; w++)
                 fputc(' ', to);
@@ -195,6 +197,22 @@ static void print_row(const struct table *t, const struct layout *l, const char 
                 if (l->width[i])
                         print_cell(t, l, i, cells[i], is_header, to);
         fputc('\n', to);
+}
+
+/* Takes from the widest columns until the last one has room, too. Returns what they use then. */
+static size_t shrink(const struct table *t, struct layout *l, size_t used, size_t columns)
+{
+        while (used + LAST_COLUMN_MIN > columns) {
+                size_t widest = l->last;
+                for (size_t i = 0; i < l->last; i++)
+                        if (l->width[i] > COLUMN_MIN && l->width[i] > width(t->header[i]) && (widest == l->last || l->width[i] > l->width[widest]))
+                                widest = i;
+                if (widest == l->last)
+                        break;
+                l->width[widest]--;
+                used--;
+        }
+        return used;
 }
 
 static void measure(struct table *t, struct layout *l, FILE *to)
@@ -213,8 +231,10 @@ static void measure(struct table *t, struct layout *l, FILE *to)
         for (size_t i = 0; i < l->last; i++)
                 used += l->width[i] ? l->width[i] + 2 : 0;
         l->limit = SIZE_MAX;
-        if (isatty(fileno(to)) && ioctl(fileno(to), TIOCGWINSZ, &size) == 0 && size.ws_col)
-                l->limit = size.ws_col > used + LAST_COLUMN_MIN ? size.ws_col - used : LAST_COLUMN_MIN;
+        if (!isatty(fileno(to)) || ioctl(fileno(to), TIOCGWINSZ, &size) != 0 || !size.ws_col)
+                return;
+        used = shrink(t, l, used, size.ws_col);
+        l->limit = size.ws_col > used + LAST_COLUMN_MIN ? size.ws_col - used : LAST_COLUMN_MIN;
 }
 
 void table_print(struct table *t, FILE *to)

@@ -299,8 +299,13 @@ def test_an_older_version_is_installed_only_when_asked_for(home, work, folder):
     run(home, work, "install", new)
     assert "is older than 1.1.0" in run(home, work, "install", old, code=1)
     run(home, work, "install", old, "--allow-downgrade")
+    assert "is installed already" in run(home, work, "install", old)
+    assert run(home, work, "list", "mine").splitlines()[1].split()[:2] == ["state.mine", "1.1.0"]
+    assert "in its name or its types" in run(home, work, "list", "no-such-thing")
+    assert run(home, work, "list").splitlines()[1].startswith("state.mine ")  # the own ones first
     assert "say which" in run(home, work, "remove", "state.mine", code=1)
-    run(home, work, "remove", "state.mine@1.1.0")
+    run(home, work, "remove", "state.mine", "--version", "1.1.0")
+    assert "--version goes with one NAME" in run(home, work, "remove", "state.mine@1.0.0", "--version", "1.0.0", code=1)
     assert {p.split("/")[1] for p in installed(home)} == {"1.0.0"}
     run(home, work, "remove", "state.mine")
     assert not installed(home)
@@ -528,6 +533,7 @@ def test_the_dev_loop_tells_a_roll_back_and_brings_back_what_it_has_overwritten(
         assert program.read_bytes() != first
         assert d.request("GET", "/v1.0/state/store/nothing").status == 204  # the one before answers it
         wait_until("it is told", lambda: "died while it was on trial" in text(), 20)
+        assert "the one before it serves again" in d.log() and "started again at once" not in d.log()
         assert "calls are back with state.mine 0.1.0+dev.1: state.mine 0.1.0+dev.2 was killed by signal 6" in text()
         p.send_signal(2)
         assert p.wait(30) == 0, text()

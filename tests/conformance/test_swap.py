@@ -276,6 +276,7 @@ def test_what_cannot_be_swapped_says_why(daprd, folder):
     unbuilt.mkdir()
     shutil.copy(BUILD / "plugins/state.sqlite/plugin.yaml", unbuilt)
     for args, text in ((("upgrade", "store"), "Say to what"), (("upgrade", "store", "--version", "7.7.7"), "version 7.7.7 of a plugin for state.sqlite is not installed"),
+                       (("upgrade", "store@7.7.7"), "version 7.7.7 of a plugin for state.sqlite is not installed"),
                        (("upgrade", "store", "--path", str(folder)), "does not exist"), (("rollback", "store"), "no version before"),
                        (("upgrade", "store", "--path", str(unbuilt)), f"neither {unbuilt}/state.sqlite nor {unbuilt}/state.sqlite/state.sqlite; build the plugin first"),
                        (("upgrade", "none", "--version", "1.0.0"), "no such component"), (("history", "none"), "nothing is known"),
