@@ -1,6 +1,6 @@
 """The process beside the reference's: signals and stops with calls in flight, exit codes and the log's last lines, sockets, listen addresses,
 ports that are taken, the profile port. OTHER_DAPRD = path of the reference's daprd; skipped without it."""
-import http.client, json, os, re, signal, socket, stat, subprocess, threading, time
+import json, os, re, signal, socket, stat, subprocess, threading, time
 
 import grpc
 import pytest
@@ -9,7 +9,7 @@ from dapr.proto import api_service_v1, api_v1
 from app_differential import ME, invoke_grpc, lines, pair, plain  # noqa: F401 (a fixture)
 from conftest import component, free_port, wait_until
 from test_bindings import App
-from twins import ask, fault, needs_other, tried
+from twins import ask, needs_other, tried
 
 pytestmark = needs_other
 

@@ -42,6 +42,8 @@ START_TEST(escape_round_trips_every_byte)
         struct str back = url_unescape(&arena, e, true);
         ck_assert(str_eq(back, str_n(all, 256)));
         ck_assert_str_eq(z(url_escape(&arena, STR("a b/c+d~"))), "a%20b%2Fc%2Bd~");
+        ck_assert_str_eq(z(url_escape_path(&arena, STR("a b/c:d@e+?#%~"))), "a%20b/c:d@e+%3F%23%25~");
+        ck_assert_str_eq(z(url_escape_path(&arena, str_n("a\0b", 3))), "a%00b");
 }
 END_TEST
 
