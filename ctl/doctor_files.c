@@ -270,7 +270,7 @@ void doctor_check_plugins(struct doctor *d)
                         continue; /* the sidecar says: it may be a pluggable component behind a socket */
                 doctor_found(d, STEP_PLUGIN, c->plugin->error ? FOUND_WRONG : FOUND_GOOD, c->name,
                              c->plugin->error ? c->plugin->error : arena_printf(d->a, "%s %s in %s", c->plugin->name, c->plugin->version, c->plugin->folder),
-                             c->plugin->error ? arena_printf(d->a, "daprctl plugin install %s --force", c->plugin->name) : "");
+                             c->plugin->error ? arena_printf(d->a, "dapr plugin install %s --force", c->plugin->name) : "");
                 if (c->plugin->error)
                         continue;
                 check_names(d, c);

@@ -28,16 +28,16 @@ static const struct cause causes[] = {
         {"is not signed", STEP_SIGNATURE, ""},
         {"is not trusted", STEP_SIGNATURE, ""},
         {"was not started", STEP_PACKAGE, ""},
-        {"sign of life", STEP_PING, "daprctl plugin logs tells what %s did before; daprctl plugin tap, which call it hung at"},
-        {"hung and was killed", STEP_PING, "daprctl plugin logs tells what %s did before; hangAfter in its plugin.yaml says how long its calls may take"},
+        {"sign of life", STEP_PING, "dapr plugin logs tells what %s did before; dapr plugin tap, which call it hung at"},
+        {"hung and was killed", STEP_PING, "dapr plugin logs tells what %s did before; hangAfter in its plugin.yaml says how long its calls may take"},
         {"metadata field", STEP_SCHEMA, "correct the setting; dapr plugin info %s lists them"},
-        {"is not installed", STEP_PLUGIN, "daprctl plugin install %s"},
-        {"couldn't find", STEP_PLUGIN, "daprctl plugin install %s, or start the pluggable component"},
-        {"do not belong together", STEP_HELLO, "daprctl plugin install %s --force"},
-        {"contract", STEP_HELLO, "install a version of %s for this runtime: daprctl plugin upgrade"},
-        {"hello", STEP_HELLO, "daprctl plugin install %s --force"},
-        {"sandbox", STEP_PERMISSION, "daprctl plugin security %s tells what it may do; if it needs more, its manifest must ask for it"},
-        {"landlock", STEP_PERMISSION, "daprctl plugin security %s tells what it may do"},
+        {"is not installed", STEP_PLUGIN, "dapr plugin install %s"},
+        {"couldn't find", STEP_PLUGIN, "dapr plugin install %s, or start the pluggable component"},
+        {"do not belong together", STEP_HELLO, "dapr plugin install %s --force"},
+        {"contract", STEP_HELLO, "install a version of %s for this runtime: dapr plugin upgrade"},
+        {"hello", STEP_HELLO, "dapr plugin install %s --force"},
+        {"sandbox", STEP_PERMISSION, "dapr plugin security %s tells what it may do; if it needs more, its manifest must ask for it"},
+        {"landlock", STEP_PERMISSION, "dapr plugin security %s tells what it may do"},
         {"wrongpass", STEP_INIT, "correct user and password of %s"},
         {"noauth", STEP_INIT, "set user and password of %s"},
         {"password", STEP_INIT, "correct user and password of %s"},
@@ -93,10 +93,10 @@ static void praise(struct doctor *d, const struct live *l)
         doctor_found(d, STEP_INIT, FOUND_GOOD, l->name, arena_printf(d->a, "%s, %lld calls, %lld with errors", l->state, (long long)l->calls, (long long)l->errors), "");
         if (l->restarts)
                 doctor_found(d, strcmp(l->last_death, "hang") == 0 ? STEP_PING : STEP_INIT, FOUND_WARNING, l->name, arena_printf(d->a, "its process was started again %lld times; last death: %s", (long long)l->restarts, l->last_death),
-                             arena_printf(d->a, "daprctl plugin history %s --app-id %s", l->name, l->app_id));
+                             arena_printf(d->a, "dapr plugin history %s --app-id %s", l->name, l->app_id));
         if (*l->fault)
                 doctor_found(d, STEP_INIT, FOUND_WARNING, l->name, arena_printf(d->a, "an operator has set a fault: %s", l->fault),
-                             arena_printf(d->a, "daprctl plugin fault %s --app-id %s --clear", l->name, l->app_id));
+                             arena_printf(d->a, "dapr plugin fault %s --app-id %s --clear", l->name, l->app_id));
         doctor_found(d, STEP_PING, FOUND_GOOD, l->name, l->foreign ? "it answers Ping" : "its reports of health come", "");
         doctor_found(d, STEP_BACKEND, FOUND_GOOD, l->name, known ? "it reports its backend as reachable" : "it reports no trouble with a backend", "");
 }
@@ -106,7 +106,7 @@ static void tell_stuck(struct doctor *d, const struct live *l)
 {
         doctor_found(d, STEP_HELLO, FOUND_GOOD, l->name, "the plugin answers", "");
         doctor_found(d, STEP_PING, FOUND_WRONG, l->name, arena_printf(d->a, "operations do not come back: %s", l->stuck),
-                     arena_printf(d->a, "it is replaced when that takes its hangAfter; at once: daprctl plugin restart %s --app-id %s --force", l->name, l->app_id));
+                     arena_printf(d->a, "it is replaced when that takes its hangAfter; at once: dapr plugin restart %s --app-id %s --force", l->name, l->app_id));
 }
 
 static void diagnose(struct doctor *d, const struct live *l)

@@ -118,7 +118,7 @@ static void check_package(struct doctor *d, const struct plugin_manifest *m, con
 {
         struct package *p = NULL;
         const struct trust_key *key = NULL;
-        const char *err = NULL, *fix = arena_printf(d->a, "daprctl plugin install %s --force", m->name);
+        const char *err = NULL, *fix = arena_printf(d->a, "dapr plugin install %s --force", m->name);
         if (!path_exists(path_join(d->a, m->folder, PACKAGE_LIST))) {
                 doctor_found(d, STEP_PACKAGE, FOUND_GOOD, m->name, "came with the runtime or was built here, not as a package: nothing to verify", "");
                 return;
@@ -132,7 +132,7 @@ static void check_package(struct doctor *d, const struct plugin_manifest *m, con
                 r = package_trust(&d->trust, p, d->a, &key, &err);
                 if (r)
                         doctor_found(d, STEP_SIGNATURE, r == -EKEYREJECTED ? FOUND_WRONG : FOUND_WARNING, m->name, err,
-                                     r == -ENOKEY ? "daprctl plugin trust add KEY.pub, if you trust who signed it" : fix);
+                                     r == -ENOKEY ? "dapr plugin trust add KEY.pub, if you trust who signed it" : fix);
                 else
                         doctor_found(d, STEP_SIGNATURE, FOUND_GOOD, m->name, arena_printf(d->a, "signed by %s", key->name), "");
         }

@@ -183,7 +183,7 @@ static bool bool_of(const msgpack_object *o, const char *key)
 static const char *read_head(struct arena *a, const msgpack_object *o, struct tape_head *h)
 {
         if (!str_eqz(text_of(a, o, "format"), FORMAT))
-                return "this is no recording of daprctl plugin tap";
+                return "this is no recording of dapr plugin tap";
         if (int_of(o, "version") != TAPE_VERSION)
                 return arena_printf(a, "this recording has version %lld, this daprctl reads %d", (long long)int_of(o, "version"), TAPE_VERSION);
         *h = (struct tape_head){.app_id = text_of(a, o, "appId").p, .component = text_of(a, o, "component").p, .type = text_of(a, o, "type").p,
@@ -243,14 +243,14 @@ int tape_parse(struct arena *a, struct str text, const char *name, struct tape_h
         while (!err && at < text.n) {
                 if (!msgpack_value_bytes(str_skip(text, at))) {
                         if (!k.has_head)
-                                err = "this is no recording of daprctl plugin tap";
+                                err = "this is no recording of dapr plugin tap";
                         break; /* else the recorder was killed: what is whole counts */
                 }
                 msgpack_unpack_return r = msgpack_unpack_next(&u, text.p, text.n, &at);
                 if (r == MSGPACK_UNPACK_SUCCESS || r == MSGPACK_UNPACK_EXTRA_BYTES)
                         err = take(&k, &u.data);
                 else
-                        err = r == MSGPACK_UNPACK_NOMEM_ERROR ? "out of memory" : "this is no recording of daprctl plugin tap";
+                        err = r == MSGPACK_UNPACK_NOMEM_ERROR ? "out of memory" : "this is no recording of dapr plugin tap";
         }
         msgpack_unpacked_destroy(&u);
         if (!err && !k.has_head)

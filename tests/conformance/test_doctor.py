@@ -53,7 +53,7 @@ def test_before_anything_runs(folder):
     assert "typed.yaml:1" in f["evidence"] and "not a whole number" in f["evidence"]
     assert "no setting 'typo'" in found(checks, "schema", "down", "warning")["evidence"]
     f = found(checks, "plugin", "none")
-    assert "couldn't find state store state.nosuch/v1" in f["evidence"] and "daprctl plugin install state.nosuch" in f["fix"]
+    assert "couldn't find state store state.nosuch/v1" in f["evidence"] and "dapr plugin install state.nosuch" in f["fix"]
     f = found(checks, "init", "refused")
     assert "WRONGPASS" in f["evidence"] and "password" in f["fix"] and "not-the-one" not in json.dumps(checks)
     assert "refused" in found(checks, "backend", "down")["evidence"]
