@@ -216,26 +216,41 @@ static const char *walls_of(struct arena *a, const struct live *l)
         return all;
 }
 
-/* What the sidecar says of control groups. */
-static void print_cgroups(struct arena *a, const struct sidecar *s)
+/* "a, b" of an array of strings. */
+static const char *read_list(struct arena *a, struct json_reader *r)
+{
+        const char *all = "";
+        struct str one;
+        if (!json_enter_array(r)) {
+                json_skip(r);
+                return all;
+        }
+        while (json_next_element(r) && json_read_string(r, a, &one))
+                all = arena_printf(a, "%s%s%.*s", all, *all ? ", " : "", STR_FMT(one));
+        return all;
+}
+
+/* What the sidecar says of the machine. */
+static void print_machine(struct arena *a, const struct sidecar *s)
 {
         struct json_reader r;
-        struct str body, name, limit, own = STR(""), missing = STR("");
-        const char *limits = "";
+        struct str body, name, own = STR(""), missing = STR("");
+        const char *limits = "", *lacking = "";
         if (live_try(a, s, "GET", "/v1/plugins", 5, &body))
                 return;
         json_read_init(&r, body);
         if (!json_enter_object(&r))
                 return;
         while (json_next_member(&r, a, &name)) {
-                if (str_eqz(name, "cgroupLimits") && json_enter_array(&r)) {
-                        while (json_next_element(&r) && json_read_string(&r, a, &limit))
-                                limits = arena_printf(a, "%s%s%.*s", limits, *limits ? ", " : "", STR_FMT(limit));
-                        continue;
-                }
-                if (!(str_eqz(name, "cgroups") && json_read_string(&r, a, &own)) && !(str_eqz(name, "cgroupsMissing") && json_read_string(&r, a, &missing)))
+                if (str_eqz(name, "cgroupLimits"))
+                        limits = read_list(a, &r);
+                else if (str_eqz(name, "wallsLacking"))
+                        lacking = read_list(a, &r);
+                else if (!(str_eqz(name, "cgroups") && json_read_string(&r, a, &own)) && !(str_eqz(name, "cgroupsMissing") && json_read_string(&r, a, &missing)))
                         json_skip(&r);
         }
+        if (*lacking)
+                printf("\nThis machine's kernel lacks the walls: %s\n", lacking);
         if (*limits)
                 printf("\nLimits of %s hold by cgroups below %.*s\n", limits, STR_FMT(own));
         if (missing.n)
@@ -258,7 +273,7 @@ static int print_running(struct arena *a, const struct plugin_security_opts *o)
         }
         table_print(&t, stdout);
         table_fini(&t);
-        print_cgroups(a, s);
+        print_machine(a, s);
         return 0;
 }
 

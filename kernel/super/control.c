@@ -196,6 +196,12 @@ static void list(struct control *k, struct http_req *r)
         flag(&w, "started", s->started);
         control_kv(&w, "cgroups", s->cgroups.own[0] ? s->cgroups.own : "");
         control_kv(&w, "cgroupsMissing", s->conf.opts && s->conf.opts->plugin_sandbox_off ? "the sandbox is off" : s->cgroups.why);
+        json_key(&w, STR("wallsLacking"));
+        json_array_begin(&w);
+        const char *lacks;
+        for (int i = 0; (lacks = sandbox_lacks(i)); i++)
+                json_string(&w, str_of(lacks));
+        json_array_end(&w);
         json_key(&w, STR("cgroupLimits"));
         json_array_begin(&w);
         for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)

@@ -10,7 +10,8 @@
  *                                       the list's "upgrades" is one more; 500 {"error"}
  *   GET  /v1/plugins                    {"appId","pid","version","upgrades","started","cgroups" (below which plugins have their own; ""),
  *                                       "cgroupsMissing" (why not, or which limits cannot be had),"cgroupLimits":["memory","processes","CPU"]
- *                                       (that hold by them),"plugins":[row...]}
+ *                                       (that hold by them),"wallsLacking":[text...] (that the machine's kernel does not have),
+ *                                       "plugins":[row...]}
  *   GET  /v1/plugins/{component}        one row, with "metadata" (field names and values, secrets as "***") and "log"
  *   GET  /v1/plugins/{component}/logs   {"lines":[{"time" (RFC 3339),"level","msg"}...]}, oldest first, at most LOG_RING_LINES
  *   GET  /v1/plugins/{component}/history {"events":[{"time","event","detail"}...]}, oldest first, also of one that is gone

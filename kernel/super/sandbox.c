@@ -424,6 +424,19 @@ const char *sandbox_wall_name(unsigned wall)
         return NULL;
 }
 
+const char *sandbox_lacks(int i)
+{
+        static const struct { unsigned wall; const char *text; } rows[] = {
+                {WALL_FILES, "files (Landlock, Linux 5.13)"}, {WALL_PORTS, "ports (Landlock, Linux 6.7)"},
+                {WALL_SIGNALS, "signals and abstract sockets (Landlock, Linux 6.12)"}, {WALL_SYSCALLS, "system calls (seccomp, Linux 3.17)"},
+                {WALL_WATCH, "watched (seccomp, Linux 5.0)"}};
+        unsigned walls = sandbox_walls();
+        for (size_t k = 0; k < sizeof rows / sizeof *rows; k++)
+                if (!(walls & rows[k].wall) && i-- == 0)
+                        return rows[k].text;
+        return NULL;
+}
+
 const char *sandbox_syscall_name(int nr)
 {
         static const struct { int nr; const char *name; } names[] = {

@@ -52,6 +52,8 @@ int sandbox_receive(const struct sandbox *s, int socket_fd);
 /* Is the path one that the grant or every program may read? path: as realpath() gives it. writes: to change it. */
 bool sandbox_may_open(const struct grant *g, const char *executable, const char *path, bool writes);
 const char *sandbox_wall_name(unsigned wall); /* of one bit; NULL if there is no such wall */
+/* Those that this machine's kernel does not have, in order: "ports (Landlock, Linux 6.7)"; NULL behind the last. i: from 0. */
+const char *sandbox_lacks(int i);
 const char *sandbox_syscall_name(int nr); /* "?" if not among those that are named */
 
 #endif
