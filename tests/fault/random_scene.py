@@ -421,7 +421,7 @@ class Scene:
                 if d.poll() is not None or time.monotonic() > end:
                     raise SystemExit(f"{who} does not start:\n" + (self.folder / f"{who}.log").read_text(errors="replace")[-4000:])
                 time.sleep(0.05)
-            while not (run := list((self.folder / who / "run").rglob("*.sock"))) and time.monotonic() < end:
+            while not (run := list((self.folder / who / "run").rglob(f"{who}.*.sock"))) and time.monotonic() < end:
                 time.sleep(0.05)
             self.targets[who, "control"] = str(run[0])
         if "mtls" in self.marks:
