@@ -169,7 +169,7 @@ def test_ports(hostile):
 
 
 def test_signals_programs_and_memory(hostile):
-    d = hostile("{limits: {memory: 512Mi}}")
+    d = hostile("{limits: {memory: 192Mi}}")
     assert deed(d, "kill") == "denied" and deed(d, "shell") == "denied" and deed(d, "memory") == "denied"
     assert d.proc.poll() is None
 
