@@ -148,6 +148,7 @@ endif
 TEST_FILES   := $(UNIT_TESTS:%=$(B)/tests/%)
 TEST_HELPERS := $(TEST_PROGS:%=$(B)/tests/%) $(PLUGIN_FILES)
 FUZZ_FILES   := $(FUZZERS:%=$(B)/fuzz/%)
+TOOL_FILES   := $(TOOLS:%=$(B)/tools/%)
 # For plugin authors: one archive with all that a plugin links, and the public headers.
 SDK_PARTS := ev boost_context protobuf-c nghttp2 wolfssl z
 SDK_HEADERS := $(notdir $(wildcard sdk/include/dapr/*.h))
@@ -191,7 +192,7 @@ test: ## install packages, build, run unit, fault and conformance tests, lint
 unit: $(TEST_FILES) $(TEST_HELPERS) ## run the unit and fault tests
 	@tests/unit/run $(TEST_FILES)
 
-conformance: all ## run the black-box tests through official SDK clients
+conformance: all $(TEST_HELPERS) $(TOOL_FILES) ## run the black-box tests through official SDK clients
 	@tests/conformance/run
 
 sdk-tests: all ## whole apps of the official SDKs: Python, JavaScript, Go, Java (needs go, mvn and a JDK; fetches modules)
@@ -222,7 +223,6 @@ lint: ## check layers, includes, names and repository rules
 fmt: ## format changed C files
 	@git diff --name-only HEAD -- '*.c' '*.h' | xargs -r clang-format -i
 
-TOOL_FILES := $(TOOLS:%=$(B)/tools/%)
 docs: $(TOOL_FILES) ## write the reference pages of docs/ and the man pages
 	@docs/generate $(B)
 

@@ -66,8 +66,9 @@ def test_logs(env, daprd):
     assert r.returncode == 0 and "dapr initialized. Status: Running" in r.stdout
     three = ctl(env, "logs", "-a", f"logs-{ME}", "--tail", "3", "-o", "json").stdout.splitlines()
     assert len(three) == 3 and json.loads(three[0]) | {"line": ""} == {"appId": f"logs-{ME}", "source": "daprd", "line": ""}
-    follow = subprocess.Popen([CTL, "logs", "-a", f"logs-{ME}", "--tail", "0", "-f"], env=env, stdout=subprocess.PIPE, text=True)
-    time.sleep(0.3)
+    follow = subprocess.Popen([CTL, "logs", "-a", f"logs-{ME}", "--tail", "1", "-f"], env=env, stdout=subprocess.PIPE, text=True)
+    last = json.loads(three[-1])["line"]
+    assert follow.stdout.readline().rstrip("\n") == last, "it has the file open now"
     d.close()
     out, _ = follow.communicate(timeout=20)
     assert follow.returncode == 0 and "initialized" not in out and "shut" in out.lower()

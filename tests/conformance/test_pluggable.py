@@ -84,7 +84,7 @@ def test_a_component_that_makes_room_for_its_next_version_loses_no_call(daprd, p
     that only read, are made anew. Its values are its own."""
     p = plug()
     d = daprd([component("s", "state.pystore")], env={"DAPR_COMPONENTS_SOCKETS_FOLDER": str(sockets)}, app_id=f"room-{os.getpid()}")
-    r = subprocess.run([str(BUILD / "bin/daprctl"), "plugin", "upgrade", "s", "--path", str(sockets), "--app-id", f"room-{os.getpid()}"],
+    r = subprocess.run([str(BUILD / "bin/daprctl"), "plugin", "upgrade", "s", "--path", str(BUILD / "plugins/state.in-memory"), "--app-id", f"room-{os.getpid()}"],
                        env={"NO_COLOR": "1"}, capture_output=True, text=True)
     assert r.returncode == 1 and "start its other version there, daprd connects to it again" in r.stderr
     done, failures, calls = threading.Event(), [], []
