@@ -216,9 +216,9 @@ static int run_all(struct target *t, struct conform *c, bool faults)
                 conform_walls(c);
         conform_contract(c);
         conform_kind(c);
-        conform_swap(c);
         if (faults)
                 conform_faults(c);
+        conform_swap(c); /* after the search for leaks: a process that starts anew still fills its pools */
         conform_undeclared(c);
         clean(c);
         conform_ending(c);
