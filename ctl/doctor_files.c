@@ -11,6 +11,7 @@
 
 #include "ctl/doctor.h"
 #include "sdk/base/near.h"
+#include "sdk/base/runtime_settings.h"
 
 static const char *text(struct arena *a, const struct yaml_node *map, const char *key)
 {
@@ -210,7 +211,7 @@ static void check_names(struct doctor *d, const struct doctor_component *c)
         const struct yaml_node *items = yaml_get_fold(yaml_get_fold(c->doc, "spec"), "metadata");
         for (struct yaml_item *it = items && items->kind == YAML_LIST ? items->items : NULL; it; it = it->next) {
                 const char *name = text(d->a, it->value, "name");
-                if (is_field(d->a, c->plugin, name))
+                if (is_field(d->a, c->plugin, name) || runtime_setting(str_of(c->type), str_of(name)))
                         continue;
                 const char *near = near_field(d->a, c->plugin, name), *hint = near ? arena_printf(d->a, "; did you mean '%s'?", near) : "";
                 doctor_found(d, STEP_SCHEMA, FOUND_WARNING, c->name,

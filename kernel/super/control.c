@@ -16,6 +16,7 @@
 #include "kernel/opts.h"
 #include "kernel/super/control_internal.h"
 #include "kernel/super/ledger.h"
+#include "sdk/base/runtime_settings.h"
 
 enum { APP_ID_CHARS = 40, CONTROL_CONNS_MAX = 32, CONTROL_BODY_MAX = 2 << 20 };
 static const double GIVE_GRACE_S = 0.05; /* for answers to daprctl when another program takes over */
@@ -128,7 +129,8 @@ static void write_metadata(struct json_writer *w, const struct component *c)
         for (size_t i = 0; i < now->spec->n_metadata; i++) {
                 const struct metadata_item *m = &now->spec->metadata[i];
                 const struct manifest_field *f = manifest && m->name ? manifest_field(manifest, m->name) : NULL;
-                bool known = f && !f->sensitive && !m->secret_name; /* what no manifest vouches for may be a secret */
+                bool is_plain = f ? !f->sensitive : runtime_setting(str_of(now->spec->type), str_of(m->name)) == RUNTIME_SETTING_PLAIN;
+                bool known = is_plain && !m->secret_name; /* what nobody vouches for may be a secret */
                 control_kv(w, m->name, known ? m->value : "***");
         }
         json_object_end(w);

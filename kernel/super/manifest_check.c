@@ -8,6 +8,7 @@
 #include "sdk/base/buf.h"
 #include "sdk/base/flags.h"
 #include "sdk/base/near.h"
+#include "sdk/base/runtime_settings.h"
 
 static bool same_version(struct str a, struct str b)
 {
@@ -203,7 +204,7 @@ const char *manifest_unknown(const struct manifest *m, const struct component_sp
         for (size_t i = 0; i < spec->n_metadata; i++) {
                 const struct metadata_item *item = &spec->metadata[i];
                 const char *near = item->name ? nearest(m, str_of(item->name)) : NULL;
-                if (!item->name || manifest_field(m, item->name) || (near_only && !near))
+                if (!item->name || manifest_field(m, item->name) || (near_only && !near) || runtime_setting(str_of(spec->type), str_of(item->name)))
                         continue;
                 place(&out, spec, item->line);
                 buf_printf(&out, "%s has no field '%.80s'", spec->type, item->name);

@@ -155,3 +155,19 @@ def test_a_process_that_hangs_is_found_at_its_ping(daprd, folder):
     wait_until("it was started again", lambda: d.metadata()["components"][0]["microdapr"]["pid"] not in (0, pid), 40)
     f = wait_until("it is told", lambda: next((c for c in doctor("--app-id", APP) if c["step"] == "ping" and c["result"] == "warning"), None))
     assert "hang" in f["evidence"] and "plugin history" in f["fix"]
+
+
+def test_what_the_runtime_takes_itself_is_no_unknown_setting(daprd, folder):
+    settings = [("connectionString", str(folder / "s.db")), ("actorStateStore", "true"), ("keyPrefix", "none"), ("outboxPublishPubsub", "p"),
+                ("primaryEncryptionKey", "c2VjcmV0LXNlY3JldC1zZWNyZXQtc2VjcmV0LXNlY3I="), ("connectionStrin", "x")]
+    made = [component("s", "state.sqlite", settings), component("b", "bindings.localstorage", [("rootPath", str(folder)), ("direction", "output"), ("route", "/b")])]
+    r = folder / "r"
+    r.mkdir()
+    checks = doctor("--resources-path", write(r, s=made[0], b=made[1]), ok=True)
+    warned = [c["evidence"] for c in checks if c["result"] == "warning"]
+    assert len(warned) == 1 and "no setting 'connectionStrin'; did you mean 'connectionString'?" in warned[0], warned
+    d = daprd(made, app_id=APP)
+    shown = {n: json.loads(subprocess.run([str(BUILD / "bin/daprctl"), "plugin", "info", n, "-a", d.app_id, "-o", "json"], capture_output=True, text=True,
+                                          check=True).stdout) for n in ("s", "b")}
+    text = json.dumps(shown)
+    assert '"direction": "output"' in text and '"keyPrefix": "none"' in text and "c2VjcmV0" not in text

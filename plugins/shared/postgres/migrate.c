@@ -12,13 +12,19 @@
 
 enum { CREATE_TRIES = 3 };
 
-
 static int run(struct pg *p, const char *sql, const struct pg_param *params, int n, struct pg_error *e)
 {
         PGresult *res = NULL;
         int r = sql ? pg_query(p, sql, params, n, false, &res, e) : -ENOMEM;
         PQclear(r ? NULL : res);
         return r;
+}
+
+/* Of two that create a table at the same time one fails, in spite of IF NOT EXISTS: by a key, a type or a name that is there, in the
+ * order in which the server looks (https://www.postgresql.org/docs/current/errcodes-appendix.html). */
+static bool is_made_by_another(const struct pg_error *e)
+{
+        return strcmp(e->sqlstate, "23505") == 0 || strcmp(e->sqlstate, "42710") == 0 || strcmp(e->sqlstate, "42P07") == 0;
 }
 
 static int ensure_table(struct dapr_call *c, struct pg *p, const char *table)
@@ -29,7 +35,7 @@ static int ensure_table(struct dapr_call *c, struct pg *p, const char *table)
         dapr_log(DAPR_LOG_INFO, "Creating metadata table '%s'", table);
         for (int i = 0; i < CREATE_TRIES; i++) {
                 r = run(p, sql, NULL, 0, &e);
-                if (r != PG_REFUSED || strcmp(e.sqlstate, "23505") != 0)
+                if (r != PG_REFUSED || !is_made_by_another(&e))
                         break;
                 dapr_sleep(0.05); /* another sidecar creates it just now */
         }
