@@ -1,6 +1,7 @@
 /* See compile.h. */
 #include "ctl/compile.h"
 
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -104,4 +105,34 @@ int compile_find_built(struct arena *a, const char *dir, const char **ret)
         }
         *ret = folder;
         return 0;
+}
+
+static bool is_source(const char *name)
+{
+        static const char *const ends[] = {".c", ".h", ".go", ".py", ".js", ".proto"};
+        const char *dot = strrchr(name, '.');
+        for (size_t i = 0; dot && i < sizeof ends / sizeof *ends; i++)
+                if (strcmp(dot, ends[i]) == 0)
+                        return true;
+        return false;
+}
+
+static bool is_later(struct timespec x, struct timespec y)
+{
+        return x.tv_sec > y.tv_sec || (x.tv_sec == y.tv_sec && x.tv_nsec > y.tv_nsec);
+}
+
+void compile_warn_stale(struct arena *a, const char *dir, const char *program)
+{
+        struct stat built, st;
+        DIR *d = stat(program, &built) ? NULL : opendir(dir);
+        for (struct dirent *e; d && (e = readdir(d));) {
+                const char *path = is_source(e->d_name) ? path_join(a, dir, e->d_name) : NULL;
+                if (!path || stat(path, &st) || !S_ISREG(st.st_mode) || !is_later(st.st_mtim, built.st_mtim))
+                        continue;
+                ui_say(UI_WARNING, "%s was changed after %s was built: make -C %s builds it", path, program, dir);
+                break;
+        }
+        if (d)
+                closedir(d);
 }

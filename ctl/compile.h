@@ -13,6 +13,8 @@ int compile_plugin(struct arena *a, const char *dir, bool run_tools, const char 
 /* The folder with plugin.yaml and the program: DIR, or DIR/<name>/ when DIR is that of the sources. 0 and *ret; 1 after saying what was
  * looked for. */
 int compile_find_built(struct arena *a, const char *dir, const char **ret);
+/* Warns of a source file in DIR that was changed after the program was built. Nothing where they are the same folder. */
+void compile_warn_stale(struct arena *a, const char *dir, const char *program);
 /* Value of a top-level member of DIR/plugin.yaml; NULL after saying what is wrong. */
 const char *compile_manifest_text(struct arena *a, const char *dir, const char *member);
 

@@ -153,6 +153,8 @@ static int read_target(struct target *t, const struct plugin_conformance_opts *o
                 char *real = realpath(t->subject.program, NULL);
                 t->subject.program = arena_strdup(t->a, str_of(real));
                 free(real);
+                if (t->given)
+                        compile_warn_stale(t->a, t->given, t->subject.program);
                 read_environment(t);
         }
         const struct yaml_node *spec = yaml_get(t->component, "spec"), *types = target_list(t->manifest, "types");

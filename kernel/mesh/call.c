@@ -61,7 +61,7 @@ static int begin(struct mesh_call *c, struct str body)
 
         if (!msg.p || mesh_trace(c->arena, &md))
                 return failed(c, RPC_RESOURCE_EXHAUSTED, "out of memory");
-        if (rpc_open(peers_channel(c->link), c->arena, SERVICE "CallLocalStream", &(struct rpc_opts){.md = md.v, .n_md = md.n}, &c->rpc, &c->status))
+        if (rpc_open(peers_channel(c->link), c->arena, SERVICE "CallLocalStream", &(struct rpc_opts){.flags = RPC_KEEP, .md = md.v, .n_md = md.n}, &c->rpc, &c->status))
                 return c->status.code;
         c->seq_out = first.n > 0;
         if (rpc_send(c->rpc, msg) == 0 && body.n > first.n)
@@ -166,7 +166,7 @@ int mesh_call_answer(struct mesh_call *c)
                         return failed(c, RPC_UNKNOWN, "the target app's sidecar is too old for streamed invocation, and the request cannot be sent again");
                 return c->status.code ? c->status.code : failed(c, RPC_INTERNAL, "io: EOF");
         }
-        c->rpc->flags |= RPC_REUSE; /* the head's message stays, those that follow do not */
+        c->rpc->flags ^= RPC_KEEP | RPC_REUSE; /* the head's message stays, those that follow do not */
         if (mesh_read_response(c->arena, msg, &c->answer, &has_head, &payload))
                 return failed(c, RPC_INTERNAL, "the other sidecar's answer cannot be read");
         if (!has_head || !c->answer.has_status)

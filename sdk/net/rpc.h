@@ -41,7 +41,7 @@ struct rpc_mdlist {
 int rpc_md_add(struct rpc_mdlist *l, struct arena *a, struct str key, struct str value); /* borrows; -ENOMEM */
 struct str rpc_md_get(const struct rpc_mdlist *l, const char *key); /* first; p == NULL if absent */
 
-enum rpc_flags { RPC_WAIT_READY = 1, RPC_GZIP = 2, RPC_REUSE = 4 };
+enum rpc_flags { RPC_WAIT_READY = 1, RPC_GZIP = 2, RPC_REUSE = 4, RPC_KEEP = 8 };
 
 struct rpc_call {
         struct arena *arena;
@@ -65,8 +65,8 @@ struct rpc_call {
 /* ---- both sides ---- */
 /* Sends one message; parks while the peer is slow. 0, -EPIPE (call has ended), -ECANCELED, -ETIMEDOUT. */
 int rpc_send(struct rpc_call *c, struct str msg);
-/* Next message. It lives as long as the call, or with RPC_REUSE until the next rpc_recv. 1 = message, 0 = end of the peer's
- * messages, <0 error (c->status tells; on the server it is what the caller gets when the handler returns). */
+/* Next message. It lives until rpc_finish; with RPC_KEEP as long as the arena, with RPC_REUSE until the next rpc_recv. 1 = message, 0 = end
+ * of the peer's messages, <0 error (c->status tells; on the server it is what the caller gets when the handler returns). */
 int rpc_recv(struct rpc_call *c, struct str *ret);
 /* Has the peer said its last, with nothing left to receive? Then rpc_recv would not park. */
 bool rpc_recv_done(const struct rpc_call *c);

@@ -238,7 +238,7 @@ static int take_body(struct call *k, size_t n, struct str *ret)
         struct h2_stream *s = k->s;
         h2_consume(s, RPC_FRAME_HEAD);
         size_t have = buf_len(&s->in) < n ? buf_len(&s->in) : n;
-        k->in_place = s->remote_ended && have == n;
+        k->in_place = s->remote_ended && have == n && !(k->c.flags & RPC_KEEP);
         if (k->in_place) {
                 *ret = (struct str){s->in.p + s->in.off, n};
                 h2_consume(s, n);

@@ -65,6 +65,15 @@ def test_the_version_stands_in_the_manifest_alone(home, folder, lang):
 
 
 @pytest.mark.parametrize("lang", NEEDS)
+def test_the_kit_tells_of_sources_that_are_newer_than_the_program(home, folder, lang):
+    path = made(home, folder, "state", lang)
+    for word in ("", "was changed after"):
+        p = subprocess.run([str(BUILD / "bin/daprctl"), "plugin", "conformance", str(path), "--no-faults"], env=dict(home, PATH=PATH), capture_output=True, text=True)
+        assert p.returncode == 0 and (word in p.stderr if word else "was changed after" not in p.stderr), p.stdout + p.stderr
+        next(path.glob("main.*")).touch()
+
+
+@pytest.mark.parametrize("lang", NEEDS)
 def test_a_secret_store_of_each_language(home, folder, lang):
     path = made(home, folder, "secretstores", lang)
     d = Daprd(folder, [component("store", "secretstores.mine")], plugins_path=path, env={"PATH": PATH}).start()

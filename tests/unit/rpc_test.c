@@ -508,6 +508,33 @@ ON_LOOP_TEST(call_may_be_cancelled_in_the_turn_that_opened_it)
 
 /* ---- streams ---- */
 
+/* All of the answer is there before it is asked for: then it is read where it lies, unless it has to stay. */
+ON_LOOP_TEST(a_kept_message_outlives_its_call)
+{
+        const struct rpc_opts o = {.flags = RPC_KEEP};
+        enum { BYTES = 70000 }; /* more than a pooled stream keeps room for */
+        struct pair p;
+        struct rpc_call *c;
+        struct str m, other;
+        pair_start(&p, NULL, NULL);
+        char *text = arena_alloc(&p.a, BYTES);
+        memset(text, 'k', BYTES);
+        ck_assert_int_eq(rpc_open(p.ch, &p.a, "/test.T/Echo", &o, &c, &p.st), 0);
+        ck_assert_int_eq(rpc_send(c, str_n(text, BYTES)), 0);
+        ck_assert_int_eq(rpc_send_end(c), 0);
+        for (int i = 0; i < 1000 && !rpc_peer_ended(c); i++)
+                fiber_sleep(0.005);
+        ck_assert(rpc_peer_ended(c));
+        ck_assert_int_eq(rpc_recv(c, &m), 1);
+        ck_assert_int_eq(rpc_finish(c), 0);
+        memset(text, 'x', BYTES);
+        ck_assert_int_eq(rpc_unary(p.ch, &p.a, "/test.T/Echo", str_n(text, BYTES), &other, NULL, &p.st), 0);
+        ck_assert_uint_eq(m.n, BYTES);
+        for (size_t i = 0; i < m.n; i++)
+                ck_assert(m.p[i] == 'k');
+        pair_stop(&p);
+}
+
 ON_LOOP_TEST(stream_is_send_and_recv_in_turn)
 {
         const struct rpc_opts o = {.flags = RPC_REUSE};
@@ -1238,6 +1265,7 @@ static void add_all(TCase *t)
         tcase_add_test(t, cancelled_fiber_cancels_its_call);
         tcase_add_test(t, cancelled_stream_cancels_the_handler);
         tcase_add_test(t, call_may_be_cancelled_in_the_turn_that_opened_it);
+        tcase_add_test(t, a_kept_message_outlives_its_call);
         tcase_add_test(t, stream_is_send_and_recv_in_turn);
         tcase_add_test(t, slow_reader_stops_the_server);
         tcase_add_test(t, slow_server_stops_the_writer);
